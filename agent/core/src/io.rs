@@ -1,0 +1,66 @@
+//! Everything that can happen to an agent, and everything it can ask of the world.
+use crate::kernel_state::{EntryKey, HostSide, KernelState, LinkLayer, Step};
+use proto_model::desired::Tell;
+use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What happened. A recording of these is a bug report, and replays as a test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// First of all: what the kernel was seen to have. Until then nothing else is handled.
+    Observed(KernelState),
+    /// A session with the controller began.
+    Connected {
+        session: u64,
+        hello: Hello,
+    },
+    Disconnected {
+        session: u64,
+    },
+    Told {
+        session: u64,
+        tell: Tell,
+    },
+    /// The batch that was asked for last has been performed; one result per step, in order.
+    Performed(Vec<(EntryKey, Result<(), String>)>),
+    /// What is known of the neighbour towards a watched next hop; none: not resolved.
+    Neighbour {
+        local: IpAddr,
+        remote: IpAddr,
+        link: Option<LinkLayer>,
+    },
+    /// An interface of ours disappeared by another's hand (its namespace was deleted, somebody removed it).
+    Vanished(HostSide),
+    /// Counters by label index, and drops: only what is not zero.
+    Counted {
+        traffic: Vec<(u32, Traffic)>,
+        drops: Vec<DropCount>,
+    },
+    /// Sampled drops out of the ring buffer.
+    Dropped(Vec<DropEvent>),
+    /// A deadline that was asked for has come.
+    Tick,
+}
+
+/// What is asked of the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Output {
+    /// Perform in order, all of them, and answer with [`Input::Performed`]. At most one batch is under way.
+    Perform(Vec<Step>),
+    Say {
+        session: u64,
+        say: Say,
+    },
+    /// Keep the neighbour towards this next hop resolved, and tell when it changes.
+    Watch {
+        local: IpAddr,
+        remote: IpAddr,
+    },
+    Unwatch {
+        local: IpAddr,
+        remote: IpAddr,
+    },
+    /// Read the counters and answer with [`Input::Counted`].
+    Count,
+}

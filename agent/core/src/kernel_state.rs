@@ -1,0 +1,225 @@
+//! What a host's kernel has, or shall have, for the fabric: entries by key, the same type for `want` and `have`.
+//!
+//! Entries speak of interfaces by name; the interpreter in the daemon turns names into the kernel's indexes.
+use ebpf_abi::{Address, Direction, Mac};
+use proto_model::FabricAddress;
+use proto_model::resource::Attachment;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// All of it.
+pub type KernelState = BTreeMap<EntryKey, Entry>;
+
+/// Name of the host side of an ENI: `fw` and the resource's fabric IPv4 address in hexadecimal (`fw64400001`), so
+/// that it is known before the interface exists and is the same after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostSide(pub String);
+
+impl HostSide {
+    pub fn of(address: &FabricAddress) -> Self {
+        Self(format!("fw{:08x}", address.v4.to_bits()))
+    }
+}
+
+/// The order of the variants is the order in which entries are made; they are removed in the opposite one. So nothing
+/// ever points to what is not there, and a flow (the open gate) comes last and goes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EntryKey {
+    /// Slot in `NEXT_HOPS`.
+    NextHop(u32),
+    Eni(HostSide),
+    /// Circuit number.
+    Rules(u64),
+    /// Index in `LABELS`.
+    Label(u32),
+    /// A route (one per address family) in the ENI's namespace.
+    Route(HostSide, FabricAddress),
+    Flow(HostSide, IpAddr),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    NextHop(NextHop),
+    Eni(Eni),
+    Rules(Rules),
+    Label(Label),
+    Route(Route),
+    Flow(Flow),
+}
+
+/// A slot of `NEXT_HOPS`. The interpreter writes it with the link-layer addresses that it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHop {
+    pub slot: u32,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    /// None: the kernel shall resolve the neighbour for each packet (slower; transit by tcx only).
+    pub link: Option<LinkLayer>,
+}
+
+/// Where the neighbour towards a next hop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkLayer {
+    pub ifindex: u32,
+    pub source: Mac,
+    pub neighbour: Mac,
+}
+
+/// A veth pair: the host side here, with `eni_ingress` on it; the inner side where the workload is, without ARP, with
+/// both fabric addresses (/32 and /128), up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    pub host: HostSide,
+    /// Resource id; kept in the host side's alias (`foreweave:RESOURCE`), which marks the interface as ours.
+    pub resource: String,
+    pub attachment: Attachment,
+    /// Name of the inner side.
+    pub interface: String,
+    pub address: FabricAddress,
+    pub mtu: u16,
+}
+
+/// Rows of `RULES` and the `RULESETS` value that puts them in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    pub circuit: u64,
+    pub version: u32,
+    /// First row; allocated by the core.
+    pub start: u32,
+    pub rows: Vec<Row>,
+}
+
+/// One row, as in [`ebpf_abi::rules::RuleRow`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    pub source: Address,
+    pub source_mask: Address,
+    pub destination: Address,
+    pub destination_mask: Address,
+    pub id: u32,
+    pub port_from: u16,
+    pub port_to: u16,
+    pub protocol: u16,
+    pub directions: u8,
+    pub allow: bool,
+    pub family: u8,
+}
+
+/// A slot of `LABELS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The whole label; its index is the key.
+    pub label: u32,
+    pub circuit: u64,
+    /// Of packets that arrive under it.
+    #[serde(with = "direction")]
+    pub direction: Direction,
+    pub from: IpAddr,
+    pub to: IpAddr,
+    pub action: LabelAction,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LabelAction {
+    /// Swap and send on.
+    Transit { next_hop: u32, out_label: u32 },
+    /// Decapsulate into this ENI; inner addresses must be these.
+    Deliver { eni: HostSide, local: FabricAddress, remote: FabricAddress },
+}
+
+/// Routes to `to` in the namespace of an ENI, out of its inner side: a /32 and a /128, with the fabric's own mark
+/// ([`ROUTE_PROTOCOL`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub host: HostSide,
+    pub to: FabricAddress,
+}
+
+/// `rtm_protocol` of every route that the fabric makes (see `/etc/iproute2/rt_protos`; 187 is unassigned).
+pub const ROUTE_PROTOCOL: u8 = 187;
+
+/// An entry of `FLOWS`: the open gate of one circuit end in one address family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The ENI that the packets come from.
+    pub host: HostSide,
+    pub circuit: u64,
+    /// The only source address allowed.
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    /// MAC of the far ENI, and of its host side.
+    pub mac: Mac,
+    pub gateway: Mac,
+    /// Index of this end's receive label: the slot of its counters.
+    pub slot: u32,
+    #[serde(with = "direction")]
+    pub direction: Direction,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Encapsulate under this label.
+    NextHop { slot: u32, label: u32 },
+    /// The other end is on this host.
+    Eni(HostSide),
+}
+
+impl Entry {
+    pub fn key(&self) -> EntryKey {
+        match self {
+            Self::NextHop(hop) => EntryKey::NextHop(hop.slot),
+            Self::Eni(eni) => EntryKey::Eni(eni.host.clone()),
+            Self::Rules(rules) => EntryKey::Rules(rules.circuit),
+            Self::Label(label) => EntryKey::Label(ebpf_abi::label::index(label.label)),
+            Self::Route(route) => EntryKey::Route(route.host.clone(), route.to),
+            Self::Flow(flow) => EntryKey::Flow(flow.host.clone(), flow.remote),
+        }
+    }
+}
+
+/// One change of the kernel. Performing it twice is the same as once; `Put` of a present entry with other content
+/// changes it in place where the kernel can, and otherwise makes it anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    Put(Entry),
+    Remove(EntryKey),
+}
+
+impl Step {
+    pub fn key(&self) -> EntryKey {
+        match self {
+            Self::Put(entry) => entry.key(),
+            Self::Remove(key) => key.clone(),
+        }
+    }
+}
+
+/// A kernel that performs steps: the real one in the daemon, the pretended one of the simulator. Both pass the same
+/// contract suite (`tests_sim::contract`).
+pub trait Kernel {
+    /// # Errors
+    /// What the kernel refused and why, as a sentence. Nothing half-done remains.
+    fn perform(&mut self, step: &Step) -> Result<(), String>;
+
+    /// What is there and carries the fabric's mark.
+    ///
+    /// # Errors
+    /// What could not be read, and why.
+    fn observe(&mut self) -> Result<KernelState, String>;
+}
+
+/// A [`Direction`] as its byte.
+mod direction {
+    use ebpf_abi::Direction;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(direction: &Direction, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(*direction as u8)
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Direction, D::Error> {
+        u8::deserialize(from).map(Direction::of)
+    }
+}

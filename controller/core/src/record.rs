@@ -1,0 +1,115 @@
+//! What is promised and therefore kept: one record per durable object. Samples are never among them.
+use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::plan::Plan;
+use proto_model::resource::Resource;
+use proto_model::rule::Rule;
+use proto_model::topology::{LinkId, LinkValues, Underlay};
+use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RecordKey {
+    Counters,
+    Node(NodeName),
+    Token([u8; 32]),
+    Link(LinkId),
+    Resource(ResourceId),
+    Circuit(CircuitId),
+    /// The plan as decided; apart from the circuit, because it is large and seldom written.
+    Decision(CircuitId),
+    Idempotency(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    Counters(Counters),
+    Node(NodeRecord),
+    Token(TokenRecord),
+    Link(LinkId, LinkValues),
+    Resource(Resource),
+    Circuit(CircuitRecord),
+    Decision(CircuitId, Plan),
+    Idempotency(IdempotencyRecord),
+}
+
+/// Numbers that are never used twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub next_circuit: u64,
+}
+
+/// An enrolled (or expected) node; its last announced underlays let paths be planned over it after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub name: NodeName,
+    pub enrolled: Option<Timestamp>,
+    pub underlays: Vec<Underlay>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub hash: [u8; 32],
+    pub node: NodeName,
+    pub expires: Timestamp,
+}
+
+/// A circuit with everything that was allocated for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitRecord {
+    pub id: CircuitId,
+    pub spec: CircuitSpec,
+    pub life: Life,
+    pub rules: Vec<Rule>,
+    pub rules_version: u32,
+    /// The next rule id to give.
+    pub next_rule: u32,
+    pub created: Timestamp,
+    pub since: Timestamp,
+}
+
+/// The durable part of a circuit's state. After a restart a placed circuit is built again, which costs the agents
+/// nothing when they have it already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    Placed { route: Placed, opened: bool },
+    Suspended { why: String },
+    Closing { route: Option<Placed> },
+}
+
+/// A path with its labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub path: Path,
+    pub mtu: u16,
+    /// Labels that node `i + 1` of the path receives forward packets under, one per link.
+    pub forward: Vec<Label>,
+    /// Labels that node `i` of the path receives reverse packets under, one per link. For a path of one node: empty.
+    pub reverse: Vec<Label>,
+    /// For a path of one node: the labels that give its two ends their counters.
+    pub local: Option<(Label, Label)>,
+}
+
+/// The answer to a request with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyRecord {
+    pub key: String,
+    /// Debug text of the request is not enough: the request itself, to tell a repetition from a mistake.
+    pub request: proto_model::request::CircuitRequest,
+    pub circuit: CircuitId,
+    pub at: Timestamp,
+}
+
+impl Record {
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Counters(_) => RecordKey::Counters,
+            Self::Node(node) => RecordKey::Node(node.name.clone()),
+            Self::Token(token) => RecordKey::Token(token.hash),
+            Self::Link(id, _) => RecordKey::Link(id.clone()),
+            Self::Resource(resource) => RecordKey::Resource(resource.id.clone()),
+            Self::Circuit(circuit) => RecordKey::Circuit(circuit.id),
+            Self::Decision(id, _) => RecordKey::Decision(*id),
+            Self::Idempotency(record) => RecordKey::Idempotency(record.key.clone()),
+        }
+    }
+}

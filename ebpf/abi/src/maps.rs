@@ -1,0 +1,77 @@
+//! The maps by name: what each holds, its bound, what happens at the bound, and its one writer.
+//!
+//! | map | kind | key → value | writer | at its bound |
+//! | --- | --- | --- | --- | --- |
+//! | `FLOWS` | hash | [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow) | agent | the object fails, by name and number |
+//! | `NEXT_HOPS` | array | slot → [`NextHop`](crate::flow::NextHop) | agent | the object fails |
+//! | `LABELS` | array | label index → [`LabelEntry`](crate::label::LabelEntry) | agent | the controller has no label left and refuses |
+//! | `RULESETS` | hash | circuit → [`RuleSetRef`](crate::rules::RuleSetRef) | agent | the object fails |
+//! | `RULES` | array | row → [`RuleRow`](crate::rules::RuleRow) | agent | the object fails |
+//! | `CONNTRACK` | LRU hash | [`ConnKey`](crate::conntrack::ConnKey) → [`Conn`](crate::conntrack::Conn) | programs | the least recently used connection is forgotten |
+//! | `FRAGMENTS` | LRU hash | [`FragmentKey`](crate::conntrack::FragmentKey) → [`Fragment`](crate::conntrack::Fragment) | programs | the oldest datagram is forgotten |
+//! | `STATS` | per-CPU array | label index → [`Stats`](crate::stats::Stats) | programs; the agent zeroes a slot before use | as `LABELS` |
+//! | `REASONS` | per-CPU array | reason → [`Dropped`](crate::stats::Dropped) | programs | fixed size |
+//! | `DROPS` | LRU hash | [`DropKey`](crate::stats::DropKey) → [`Dropped`](crate::stats::Dropped) | programs | the oldest pair is forgotten; `REASONS` still counts |
+//! | `EVENTS` | ring buffer | [`DropEvent`](crate::event::DropEvent) | programs | the event is lost, the count is not |
+//! | `EVENT_BUDGET` | per-CPU array | reason → [`Budget`](crate::event::Budget) | programs | fixed size |
+//! | `LOCALS` | hash | underlay [`Address`](crate::Address) → 1 (`u32`) | agent | the object fails |
+//! | `SETTINGS` | array of 1 | 0 → [`Settings`] | agent | fixed size |
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Entries of `FLOWS`: two per circuit end.
+pub const FLOWS: u32 = 65_536;
+/// Entries of `NEXT_HOPS`: one per neighbour and underlay address pair.
+pub const NEXT_HOPS: u32 = 4_096;
+/// Entries of `RULESETS`: one per circuit end.
+pub const RULESETS: u32 = 32_768;
+/// Rows of `RULES`, shared by all circuits of a host (80 bytes each).
+pub const RULES: u32 = 262_144;
+/// Connections of a host.
+pub const CONNTRACK: u32 = 262_144;
+/// Fragmented datagrams in flight.
+pub const FRAGMENTS: u32 = 8_192;
+/// Distinct (circuit, reason, rule) triples.
+pub const DROPS: u32 = 16_384;
+/// Bytes of the ring buffer.
+pub const EVENTS: u32 = 1 << 20;
+/// Underlay addresses of a host.
+pub const LOCALS: u32 = 256;
+
+/// Value of `SETTINGS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// UDP port of the tunnels, network order; 4789 unless configured.
+    pub port: [u8; 2],
+    pub reserved: [u8; 6],
+}
+
+/// IANA's port for VXLAN (RFC 7348 §8).
+pub const VXLAN_PORT: u16 = 4789;
+
+/// Names of programs and maps in the object file; pins carry the same names, in lower case.
+pub mod name {
+    /// tcx ingress on the host side of an ENI.
+    pub const ENI_INGRESS: &str = "eni_ingress";
+    /// tcx ingress on an underlay interface: transit and delivery.
+    pub const UNDERLAY_INGRESS: &str = "underlay_ingress";
+    /// XDP on an underlay interface: transit and early drop; delivery goes on to tcx.
+    pub const UNDERLAY_XDP: &str = "underlay_xdp";
+
+    pub const MAPS: &[&str] = &[
+        "FLOWS",
+        "NEXT_HOPS",
+        "LABELS",
+        "RULESETS",
+        "RULES",
+        "CONNTRACK",
+        "FRAGMENTS",
+        "STATS",
+        "REASONS",
+        "DROPS",
+        "EVENTS",
+        "EVENT_BUDGET",
+        "LOCALS",
+        "SETTINGS",
+    ];
+}

@@ -1,0 +1,2 @@
+//! (being built)
+#![cfg_attr(target_arch = "bpf", no_std)]

@@ -1,0 +1,96 @@
+//! A dedicated path between two resources, and what becomes of it.
+use crate::intent::Bounds;
+use crate::rule::Rule;
+use crate::topology::LinkId;
+use crate::{CircuitId, CircuitName, NodeName, ResourceId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The hosts that a circuit crosses, from its source's to its destination's, and the links between them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Path {
+    /// At least one; a single host means that both resources run there.
+    pub nodes: Vec<NodeName>,
+    /// One fewer than `nodes`.
+    pub links: Vec<LinkId>,
+}
+
+impl Path {
+    pub fn hops(&self) -> usize {
+        self.links.len()
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, node) in self.nodes.iter().enumerate() {
+            let arrow = if i == 0 { "" } else { " → " };
+            write!(f, "{arrow}{node}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitSpec {
+    /// Default: `SOURCE-DESTINATION`.
+    pub name: CircuitName,
+    pub source: ResourceId,
+    pub destination: ResourceId,
+    pub bounds: Bounds,
+    /// 0 (least) to 255.
+    pub priority: u8,
+    /// The hosts to cross, when the caller does not leave the choice to the controller.
+    pub pinned_path: Option<Vec<NodeName>>,
+}
+
+/// Where a circuit is in its life. It leaves `Closing` by vanishing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CircuitState {
+    /// Path chosen, bandwidth reserved; waiting for these hosts to report. No packet can enter yet.
+    Building {
+        waiting: Vec<NodeName>,
+    },
+    /// Every hop is in place; waiting for the two ends to open the gate.
+    Opening {
+        waiting: Vec<NodeName>,
+    },
+    Active,
+    /// One end or a host is gone or a host could not build it; nothing is reserved; it is tried again when that changes.
+    Suspended {
+        why: String,
+    },
+    /// Being taken down; waiting for these hosts to report.
+    Closing {
+        waiting: Vec<NodeName>,
+    },
+}
+
+impl CircuitState {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Building { .. } => "building",
+            Self::Opening { .. } => "opening",
+            Self::Active => "active",
+            Self::Suspended { .. } => "suspended",
+            Self::Closing { .. } => "closing",
+        }
+    }
+}
+
+/// A circuit as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    pub id: CircuitId,
+    pub spec: CircuitSpec,
+    pub state: CircuitState,
+    /// None while suspended.
+    pub path: Option<Path>,
+    /// Bytes of an IP packet that fit through.
+    pub mtu: Option<u16>,
+    pub rules: Vec<Rule>,
+    pub rules_version: u32,
+    pub created: Timestamp,
+    /// When `state` was entered.
+    pub since: Timestamp,
+}

@@ -1,0 +1,147 @@
+//! What the controller wants of one node: objects by key, numbered by generation.
+//!
+//! On connect an agent is told the whole of it, then differences between two generations. A gap in the numbers makes
+//! the agent ask for the whole again. So the loss of any message is harmless.
+use crate::resource::Attachment;
+use crate::rule::RuleSet;
+use crate::{CircuitId, FabricAddress, Generation, Label, NodeName, ResourceId};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What an object is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectKey {
+    Eni(ResourceId),
+    Endpoint(CircuitId, Side),
+    Hop(Label),
+    Rules(CircuitId),
+}
+
+/// Which end of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Side {
+    Source,
+    Destination,
+}
+
+/// One thing that a node shall have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Object {
+    Eni(Eni),
+    Endpoint(Endpoint),
+    Hop(Hop),
+    Rules(RuleSet),
+}
+
+/// An ephemeral network interface: a veth pair whose inner side the workload uses. It exists as long as a circuit
+/// ends at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    pub resource: ResourceId,
+    pub attachment: Attachment,
+    /// Name of the inner side, at most 15 bytes.
+    pub interface: String,
+    pub address: FabricAddress,
+    /// The smallest MTU of its circuits.
+    pub mtu: u16,
+}
+
+/// One end of a circuit on this node. The workload gets a route to `remote` through its ENI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub circuit: CircuitId,
+    pub side: Side,
+    /// The resource here, whose [`Eni`] is among the objects too.
+    pub resource: ResourceId,
+    /// The resource at the other end.
+    pub remote: FabricAddress,
+    pub leg: Leg,
+    /// Whether the workload's packets may enter.
+    pub gate: Gate,
+}
+
+/// How an endpoint reaches the other end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leg {
+    /// Through tunnels. `receive` has two entries while a circuit moves: the old path's and the new one's.
+    Tunnel { send: NextHop, receive: Vec<Receive> },
+    /// The other end is this resource on the same node. The label gives the endpoint its counters.
+    Local { resource: ResourceId, label: Label },
+}
+
+/// Closed until every hop has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gate {
+    Closed,
+    Open,
+}
+
+/// One direction of a circuit through this node: packets that arrive under `receive.label` go on to `send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    pub circuit: CircuitId,
+    /// The end that the packets come from.
+    pub from_side: Side,
+    pub receive: Receive,
+    pub send: NextHop,
+}
+
+/// Where packets go, and under which label the node there takes them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NextHop {
+    pub node: NodeName,
+    /// Outer source; an underlay address of this node.
+    pub local: IpAddr,
+    /// Outer destination; of the same family.
+    pub remote: IpAddr,
+    pub label: Label,
+}
+
+/// Under which label packets arrive here, and from where; from elsewhere they are dropped.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Receive {
+    pub label: Label,
+    /// Outer destination: this node's address.
+    pub local: IpAddr,
+    /// Outer source: the previous node's.
+    pub from: IpAddr,
+}
+
+impl Object {
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Eni(eni) => ObjectKey::Eni(eni.resource.clone()),
+            Self::Endpoint(end) => ObjectKey::Endpoint(end.circuit, end.side),
+            Self::Hop(hop) => ObjectKey::Hop(hop.receive.label),
+            Self::Rules(set) => ObjectKey::Rules(set.circuit),
+        }
+    }
+}
+
+/// A difference between two desired states.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    Put(Object),
+    Remove(ObjectKey),
+}
+
+/// What the controller tells an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tell {
+    /// All objects, as of `generation`; what is not among them shall not be there.
+    Whole { generation: Generation, objects: Vec<Object> },
+    /// From `from` to `to`; useless to an agent that is not at `from`.
+    Changes { from: Generation, to: Generation, changes: Vec<Change> },
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Eni(resource) => write!(f, "interface of {resource}"),
+            Self::Endpoint(circuit, Side::Source) => write!(f, "source end of {circuit}"),
+            Self::Endpoint(circuit, Side::Destination) => write!(f, "destination end of {circuit}"),
+            Self::Hop(label) => write!(f, "hop under label {label}"),
+            Self::Rules(circuit) => write!(f, "rules of {circuit}"),
+        }
+    }
+}

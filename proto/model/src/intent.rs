@@ -1,0 +1,36 @@
+//! "I need to talk to whatever offers service X, with latency below Y and bandwidth above Z."
+use crate::{Bandwidth, Latency, Name, NodeName, Price, ServiceName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What a path must keep; an absent bound does not constrain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Round-trip time over the whole path, at most.
+    pub max_rtt: Option<Latency>,
+    /// Reserved in each direction; zero: best effort.
+    pub bandwidth: Bandwidth,
+    /// Only links declared as encrypted.
+    pub encrypted: bool,
+    /// Sum of the links' prices, at most.
+    pub max_price: Option<Price>,
+    /// 1 to 16 links; default 8.
+    pub max_hops: Option<u8>,
+    /// Hosts that the path must cross, in any order.
+    pub via: BTreeSet<NodeName>,
+    /// Hosts that it must not cross.
+    pub avoid: BTreeSet<NodeName>,
+    /// Words that every link must carry.
+    pub require_tags: BTreeSet<Name>,
+    /// Words that no link may carry.
+    pub avoid_tags: BTreeSet<Name>,
+}
+
+/// A resource's wish to talk to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub service: ServiceName,
+    pub bounds: Bounds,
+    /// 0 (least) to 255.
+    pub priority: u8,
+}

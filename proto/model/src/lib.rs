@@ -1,0 +1,25 @@
+//! The words that controller, agent, API and CLI share; nothing here acts.
+//!
+//! Values are well formed by construction: a `Name` is a valid DNS label, a `Bandwidth` is bits per second. Foreign
+//! data enters through `proto-wire`'s `convert`, text through [`std::str::FromStr`], stored state through serde.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod address;
+pub mod circuit;
+pub mod desired;
+pub mod intent;
+pub mod name;
+pub mod plan;
+pub mod refusal;
+pub mod report;
+pub mod request;
+pub mod resource;
+pub mod rule;
+pub mod topology;
+pub mod units;
+
+pub use address::{FabricAddress, FabricPrefix, Label};
+pub use name::{CircuitId, CircuitName, Name, NodeName, ResourceId, ServiceName};
+pub use refusal::{Kind, Refusal};
+pub use units::{Bandwidth, Generation, Latency, Loss, Price, Timestamp};

@@ -1,0 +1,281 @@
+//! What API clients ask, and what they are answered; one variant per verb.
+use crate::access::Role;
+use crate::circuit::{Circuit, CircuitSpec};
+use crate::intent::{Bounds, Intent};
+use crate::plan::{Discovery, Plan};
+use crate::report::{DropCount, Traffic};
+use crate::resource::{Liveness, Metadata, Resource, Status};
+use crate::rule::{Rule, RuleSpec};
+use crate::topology::{LinkId, LinkValues, NodeState, Underlay};
+use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A circuit by number or by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CircuitRef {
+    Id(CircuitId),
+    Name(CircuitName),
+}
+
+impl std::str::FromStr for CircuitRef {
+    type Err = crate::name::NotAName;
+    /// `c42` is a number, anything else a name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix('c').and_then(|digits| digits.parse().ok()) {
+            Some(id) => Ok(Self::Id(CircuitId(id))),
+            None => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl std::fmt::Display for CircuitRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// How to change a circuit's rules; all of it at once or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleChange {
+    pub circuit: CircuitRef,
+    /// The version that the caller saw; none: whatever is in force.
+    pub expected_version: Option<u32>,
+    pub edit: RuleEdit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleEdit {
+    /// Insert before the rule with this id; none: at the end.
+    Add {
+        rules: Vec<RuleSpec>,
+        before: Option<u32>,
+    },
+    Remove {
+        ids: Vec<u32>,
+    },
+    /// Rules that are in force already keep their ids.
+    Replace {
+        rules: Vec<RuleSpec>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitRequest {
+    /// None: `SOURCE-DESTINATION`.
+    pub name: Option<CircuitName>,
+    pub source: ResourceId,
+    pub destination: ResourceId,
+    pub bounds: Bounds,
+    pub priority: u8,
+    pub pinned_path: Option<Vec<NodeName>>,
+    pub rules: Vec<RuleSpec>,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    RegisterResource {
+        id: ResourceId,
+        metadata: Metadata,
+        intents: Vec<Intent>,
+        lease: Option<Duration>,
+    },
+    UpdateResourceStatus {
+        id: ResourceId,
+        status: Status,
+    },
+    /// Refused while circuits end at it, unless `force`, which closes them first.
+    RemoveResource {
+        id: ResourceId,
+        force: bool,
+    },
+    ListResources,
+    /// With a source: its own intents when `intents` is empty, and paths from it.
+    DiscoverResources {
+        source: Option<ResourceId>,
+        intents: Vec<Intent>,
+    },
+    /// A repeated key within 24 hours gives the first answer; with other content it is refused.
+    CreateCircuit {
+        circuit: CircuitRequest,
+        idempotency_key: Option<String>,
+    },
+    PlanCircuit {
+        circuit: CircuitRequest,
+    },
+    GetCircuit {
+        circuit: CircuitRef,
+    },
+    ListCircuits,
+    DeleteCircuit {
+        circuit: CircuitRef,
+    },
+    /// Why it runs where it runs: the plan as decided.
+    ExplainCircuit {
+        circuit: CircuitRef,
+    },
+    UpdateFirewallRule(RuleChange),
+    ListNodes,
+    RemoveNode {
+        node: NodeName,
+    },
+    /// The token's hash; the daemon made the token.
+    CreateToken {
+        node: NodeName,
+        hash: [u8; 32],
+        expires: Timestamp,
+    },
+    /// From an agent that enrols; consumes the token.
+    Enrol {
+        node: NodeName,
+        hash: [u8; 32],
+    },
+    SetLink {
+        link: LinkId,
+        values: LinkValues,
+    },
+    ListLinks,
+    ListDrops,
+    Status,
+}
+
+impl Request {
+    /// The least role that may ask. `Enrol` is not for clients: the token is its permission.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::ListResources
+            | Self::DiscoverResources { .. }
+            | Self::PlanCircuit { .. }
+            | Self::GetCircuit { .. }
+            | Self::ListCircuits
+            | Self::ExplainCircuit { .. }
+            | Self::ListNodes
+            | Self::ListLinks
+            | Self::ListDrops
+            | Self::Enrol { .. }
+            | Self::Status => Role::Viewer,
+            Self::RegisterResource { .. }
+            | Self::UpdateResourceStatus { .. }
+            | Self::RemoveResource { .. }
+            | Self::CreateCircuit { .. }
+            | Self::DeleteCircuit { .. }
+            | Self::UpdateFirewallRule(_) => Role::Operator,
+            Self::RemoveNode { .. } | Self::CreateToken { .. } | Self::SetLink { .. } => Role::Admin,
+        }
+    }
+}
+
+/// A resource with what the controller thinks of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceView {
+    pub resource: Resource,
+    pub liveness: Liveness,
+    pub circuits: Vec<CircuitId>,
+}
+
+/// A node as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    pub name: NodeName,
+    pub state: NodeState,
+    pub underlays: Vec<Underlay>,
+    pub datapath: Vec<String>,
+    pub version: String,
+    pub kernel: String,
+    /// Last contact; none: never.
+    pub seen: Option<Timestamp>,
+    /// Desired and reported generation.
+    pub desired: Generation,
+    pub reported: Generation,
+    /// What it could not bring about, and why.
+    pub failures: Vec<crate::report::Failure>,
+}
+
+/// A link as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub id: LinkId,
+    pub values: LinkValues,
+    /// In use order: configured, else the driver's.
+    pub capacity: Option<Bandwidth>,
+    pub reserved: Bandwidth,
+    /// Both ends are connected and have an address of one family.
+    pub usable: bool,
+    /// Why not; empty when usable.
+    pub why: String,
+}
+
+/// A circuit with its counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitView {
+    pub circuit: Circuit,
+    /// At the source's and the destination's host, as last told.
+    pub at_source: Traffic,
+    pub at_destination: Traffic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    pub version: String,
+    pub nodes_connected: u32,
+    pub nodes: u32,
+    pub resources: u32,
+    pub circuits_active: u32,
+    pub circuits: u32,
+    pub started: Timestamp,
+}
+
+/// What a client is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    Resource(ResourceView),
+    Resources(Vec<ResourceView>),
+    Discovered(Vec<Discovery>),
+    Circuit(CircuitView),
+    Circuits(Vec<CircuitView>),
+    Plan(Plan),
+    Rules { circuit: CircuitId, version: u32, rules: Vec<Rule> },
+    Nodes(Vec<NodeView>),
+    Link(LinkView),
+    Links(Vec<LinkView>),
+    Drops(Vec<(NodeName, DropCount)>),
+    Status(StatusView),
+    Done,
+}
+
+/// What watchers are told when something changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    Circuit(CircuitView),
+    CircuitGone(CircuitId),
+    Resource(ResourceView),
+    ResourceGone(ResourceId),
+    Node(NodeView),
+    NodeGone(NodeName),
+}
+
+/// The spec that a request asks for, with its defaults filled in.
+impl CircuitRequest {
+    pub fn spec(&self) -> Result<CircuitSpec, crate::name::NotAName> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                let mut text = format!("{}-{}", self.source, self.destination);
+                text.truncate(crate::Name::MAX);
+                text.trim_end_matches('-').parse()?
+            }
+        };
+        Ok(CircuitSpec {
+            name,
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            bounds: self.bounds.clone(),
+            priority: self.priority,
+            pinned_path: self.pinned_path.clone(),
+        })
+    }
+}

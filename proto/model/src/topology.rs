@@ -1,0 +1,89 @@
+//! Hosts, and the underlay links between them.
+use crate::{Bandwidth, Latency, Loss, Name, NodeName, Price};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+/// An interface of a host that carries tunnels, as its agent announces it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underlay {
+    /// Kernel name, e.g. `eth0`.
+    pub interface: String,
+    /// Hosts with interfaces in the same network reach each other directly; so each pair of them is a link.
+    pub network: Name,
+    /// Outer addresses; IPv4 is used where both ends have it, IPv6 otherwise.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes of an IP packet that fit.
+    pub mtu: u16,
+    /// What the driver says, if it says something.
+    pub speed: Option<Bandwidth>,
+}
+
+/// Whether the controller has contact with a node's agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// Enrolled, its agent has not connected yet.
+    Expected,
+    Connected,
+    /// Contact was lost; its circuits keep forwarding, and nothing new is placed on it.
+    Lost,
+}
+
+/// The two ends of a link, in order, and the network that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LinkId {
+    a: NodeName,
+    b: NodeName,
+    network: Name,
+}
+
+impl LinkId {
+    /// `None` when both ends are one node. The order of the ends does not matter.
+    pub fn new(one: NodeName, other: NodeName, network: Name) -> Option<Self> {
+        let (a, b) = match one.cmp(&other) {
+            std::cmp::Ordering::Less => (one, other),
+            std::cmp::Ordering::Greater => (other, one),
+            std::cmp::Ordering::Equal => return None,
+        };
+        Some(Self { a, b, network })
+    }
+    pub fn ends(&self) -> (&NodeName, &NodeName) {
+        (&self.a, &self.b)
+    }
+    pub fn network(&self) -> &Name {
+        &self.network
+    }
+    /// The end that is not `node`; `None` when neither is.
+    pub fn other(&self, node: &NodeName) -> Option<&NodeName> {
+        match node {
+            n if *n == self.a => Some(&self.b),
+            n if *n == self.b => Some(&self.a),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}–{} ({})", self.a, self.b, self.network)
+    }
+}
+
+/// What is known of a link's behaviour; configured by an operator, later measured. Both directions are alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkValues {
+    /// Round-trip time. Unknown: the link cannot serve an intent with a latency bound.
+    pub rtt: Option<Latency>,
+    /// In each direction. Unknown: the slower end's driver speed; if that is unknown too, the link cannot serve an
+    /// intent with a bandwidth.
+    pub capacity: Option<Bandwidth>,
+    pub loss: Loss,
+    pub price: Price,
+    /// The provider encrypts it (MACsec, IPsec): good enough for intents that ask for encryption.
+    pub encrypted: bool,
+    /// Free words to require or avoid: a jurisdiction, a provider.
+    pub tags: BTreeSet<Name>,
+    /// Taken out of service by an operator: no new circuit uses it.
+    pub disabled: bool,
+}
