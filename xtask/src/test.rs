@@ -1,0 +1,45 @@
+//! Runs every test, and the rules of the house.
+use crate::{build, setup, shell, tidy};
+use anyhow::{Result, bail};
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    shell::need_root("test")?;
+    setup::run()?;
+    build::all(false)?;
+    let tidied = tidy::run();
+    let doctests = shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--quiet"]));
+    // The runner's own summary is the last thing on the screen when everything passes.
+    let tests = shell::run(runner().args(arguments));
+    tidied.and(doctests).and(tests)
+}
+
+/// nextest where it is there: one process per test, root tests one after the other (.config/nextest.toml).
+fn runner() -> std::process::Command {
+    let mut cargo = shell::cargo();
+    if shell::output(shell::cargo().args(["nextest", "--version"])).is_some() {
+        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    } else {
+        // One thread, since tests that make namespaces share the machine.
+        cargo.env("RUST_TEST_THREADS", "1").args(["test", "--workspace", "--no-fail-fast"]);
+    }
+    cargo
+}
+
+/// Golden tests write what they now say; a person reads the difference in the version control.
+pub(crate) fn bless() -> Result<()> {
+    let mut cargo = runner();
+    cargo.env("INSTA_UPDATE", "always").env("INSTA_FORCE_PASS", "1").env("FOREWEAVE_BLESS", "1");
+    shell::run(cargo.args(["--package", "tests-sim"]))?;
+    shell::run(shell::command("git").args(["status", "--short", "tests"]))
+}
+
+pub(crate) fn fuzz(target: Option<&str>, arguments: &[String]) -> Result<()> {
+    if shell::output(shell::cargo().args(["fuzz", "--version"])).is_none() {
+        bail!("cargo-fuzz is missing; run: cargo install --locked cargo-fuzz");
+    }
+    let mut cargo = shell::clean(shell::command("cargo"));
+    match target {
+        None => shell::run(cargo.args(["+nightly", "fuzz", "list"])),
+        Some(target) => shell::run(cargo.args(["+nightly", "fuzz", "run", target]).args(arguments)),
+    }
+}
