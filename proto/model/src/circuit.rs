@@ -93,4 +93,7 @@ pub struct Circuit {
     pub created: Timestamp,
     /// When `state` was entered.
     pub since: Timestamp,
+    /// Why it is in that state or what troubles it, for people: an object that a host cannot build. Empty: nothing.
+    #[serde(default)]
+    pub detail: String,
 }
