@@ -1,0 +1,235 @@
+//! Hosts, links, the status of the controller, and events about them.
+use super::fields::{
+    address, all_clipped, clipped, count, each, inner, interface, list, name, name_set, needed, required,
+    sentence, sentences, strings, unknown,
+};
+use super::units::{bandwidth, latency, loss, mtu, price};
+use super::{Malformed, Result, limits};
+use crate::v1;
+use proto_model::report::DropCount;
+use proto_model::request::{Event, LinkView, NodeView, StatusView};
+use proto_model::topology::{LinkValues, NodeState, Underlay};
+use proto_model::{CircuitId, Generation, NodeName, Timestamp};
+use std::net::IpAddr;
+
+impl TryFrom<v1::Underlay> for Underlay {
+    type Error = Malformed;
+    fn try_from(underlay: v1::Underlay) -> Result<Self> {
+        Ok(Self {
+            interface: interface("interface", underlay.interface)?,
+            network: name("network", &underlay.network)?,
+            addresses: outer_addresses(&underlay.addresses)?,
+            mtu: mtu("mtu", underlay.mtu, limits::UNDERLAY_MTU)?,
+            speed: underlay.speed.map(|bits| bandwidth("speed", bits)).transpose()?,
+        })
+    }
+}
+
+/// Addresses that tunnels can start and end at.
+fn outer_addresses(texts: &[String]) -> Result<Vec<IpAddr>> {
+    count("addresses", limits::ADDRESSES, texts.len())?;
+    let outer = |(i, text): (usize, &String)| {
+        let field = format!("addresses[{i}]");
+        let address = address(&field, text)?;
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(Malformed::new(field, format!("{address} is not the address of one host")));
+        }
+        Ok(address)
+    };
+    texts.iter().enumerate().map(outer).collect()
+}
+
+impl From<Underlay> for v1::Underlay {
+    fn from(underlay: Underlay) -> Self {
+        Self {
+            interface: underlay.interface,
+            network: underlay.network.to_string(),
+            addresses: strings(underlay.addresses),
+            mtu: underlay.mtu.into(),
+            speed: underlay.speed.map(|speed| speed.bits_per_second()),
+        }
+    }
+}
+
+impl TryFrom<v1::Node> for NodeView {
+    type Error = Malformed;
+    fn try_from(node: v1::Node) -> Result<Self> {
+        Ok(Self {
+            name: name("name", &node.name)?,
+            state: state(node.state)?,
+            underlays: list("underlays", limits::UNDERLAYS, node.underlays)?,
+            datapath: sentences("datapath", node.datapath)?,
+            version: sentence("version", node.version)?,
+            kernel: sentence("kernel", node.kernel)?,
+            seen: node.seen.map(Timestamp),
+            desired: Generation(node.desired_generation),
+            reported: Generation(node.reported_generation),
+            failures: list("failures", limits::OBJECTS, node.failures)?,
+        })
+    }
+}
+
+fn state(value: i32) -> Result<NodeState> {
+    use v1::node::State as Wire;
+    match Wire::try_from(value) {
+        Ok(Wire::Expected) => Ok(NodeState::Expected),
+        Ok(Wire::Connected) => Ok(NodeState::Connected),
+        Ok(Wire::Lost) => Ok(NodeState::Lost),
+        Ok(Wire::Unspecified) | Err(_) => {
+            Err(unknown("state", value, "STATE_EXPECTED (1), STATE_CONNECTED (2), STATE_LOST (3)"))
+        }
+    }
+}
+
+impl From<NodeView> for v1::Node {
+    fn from(node: NodeView) -> Self {
+        Self {
+            name: node.name.to_string(),
+            state: match node.state {
+                NodeState::Expected => v1::node::State::Expected,
+                NodeState::Connected => v1::node::State::Connected,
+                NodeState::Lost => v1::node::State::Lost,
+            }
+            .into(),
+            underlays: each(node.underlays),
+            datapath: all_clipped(node.datapath),
+            version: clipped(node.version),
+            kernel: clipped(node.kernel),
+            seen: node.seen.map(|seen| seen.0),
+            desired_generation: node.desired.0,
+            reported_generation: node.reported.0,
+            failures: each(node.failures),
+        }
+    }
+}
+
+impl TryFrom<v1::LinkValues> for LinkValues {
+    type Error = Malformed;
+    fn try_from(values: v1::LinkValues) -> Result<Self> {
+        Ok(Self {
+            rtt: values.rtt.map(|nanos| latency("rtt", nanos)).transpose()?,
+            capacity: values.capacity.map(|bits| bandwidth("capacity", bits)).transpose()?,
+            loss: loss("loss", values.loss)?,
+            price: price("price", values.price)?,
+            encrypted: values.encrypted,
+            tags: name_set("tags", limits::TAGS, &values.tags)?,
+            disabled: values.disabled,
+        })
+    }
+}
+
+impl From<LinkValues> for v1::LinkValues {
+    fn from(values: LinkValues) -> Self {
+        Self {
+            rtt: values.rtt.map(|rtt| rtt.nanos()),
+            capacity: values.capacity.map(|capacity| capacity.bits_per_second()),
+            loss: values.loss.ppm(),
+            price: values.price.micro_dollars_per_gb(),
+            encrypted: values.encrypted,
+            tags: strings(values.tags),
+            disabled: values.disabled,
+        }
+    }
+}
+
+impl TryFrom<v1::Link> for LinkView {
+    type Error = Malformed;
+    fn try_from(link: v1::Link) -> Result<Self> {
+        Ok(Self {
+            id: needed("id", link.id)?,
+            values: needed("values", link.values)?,
+            capacity: link.capacity.map(|bits| bandwidth("capacity", bits)).transpose()?,
+            reserved: bandwidth("reserved", link.reserved)?,
+            usable: link.usable,
+            why: sentence("why", link.why)?,
+        })
+    }
+}
+
+impl From<LinkView> for v1::Link {
+    fn from(link: LinkView) -> Self {
+        Self {
+            id: Some(link.id.into()),
+            values: Some(link.values.into()),
+            capacity: link.capacity.map(|capacity| capacity.bits_per_second()),
+            reserved: link.reserved.bits_per_second(),
+            usable: link.usable,
+            why: clipped(link.why),
+        }
+    }
+}
+
+impl TryFrom<v1::Status> for StatusView {
+    type Error = Malformed;
+    fn try_from(status: v1::Status) -> Result<Self> {
+        Ok(Self {
+            version: sentence("version", status.version)?,
+            nodes_connected: status.nodes_connected,
+            nodes: status.nodes,
+            resources: status.resources,
+            circuits_active: status.circuits_active,
+            circuits: status.circuits,
+            started: Timestamp(status.started),
+        })
+    }
+}
+
+impl From<StatusView> for v1::Status {
+    fn from(status: StatusView) -> Self {
+        Self {
+            version: clipped(status.version),
+            nodes_connected: status.nodes_connected,
+            nodes: status.nodes,
+            resources: status.resources,
+            circuits_active: status.circuits_active,
+            circuits: status.circuits,
+            started: status.started.0,
+        }
+    }
+}
+
+impl From<(NodeName, DropCount)> for v1::NodeDropCount {
+    fn from((node, drop): (NodeName, DropCount)) -> Self {
+        Self { node: node.to_string(), drop: Some(drop.into()) }
+    }
+}
+
+impl TryFrom<v1::NodeDropCount> for (NodeName, DropCount) {
+    type Error = Malformed;
+    fn try_from(count: v1::NodeDropCount) -> Result<Self> {
+        Ok((name("node", &count.node)?, needed("drop", count.drop)?))
+    }
+}
+
+impl From<Event> for v1::Event {
+    fn from(event: Event) -> Self {
+        use v1::event::Event as Wire;
+        Self {
+            event: Some(match event {
+                Event::Circuit(view) => Wire::Circuit(view.into()),
+                Event::CircuitGone(id) => Wire::CircuitGone(id.0),
+                Event::Resource(view) => Wire::Resource(view.into()),
+                Event::ResourceGone(id) => Wire::ResourceGone(id.to_string()),
+                Event::Node(view) => Wire::Node(view.into()),
+                Event::NodeGone(name) => Wire::NodeGone(name.to_string()),
+            }),
+        }
+    }
+}
+
+/// `None`: everything that was there at the start of the watch has been told.
+impl TryFrom<v1::Event> for Option<Event> {
+    type Error = Malformed;
+    fn try_from(event: v1::Event) -> Result<Self> {
+        use v1::event::Event as Wire;
+        Ok(Some(match required("event", event.event)? {
+            Wire::Circuit(view) => Event::Circuit(inner("circuit", view)?),
+            Wire::CircuitGone(id) => Event::CircuitGone(CircuitId(id)),
+            Wire::Resource(view) => Event::Resource(inner("resource", view)?),
+            Wire::ResourceGone(id) => Event::ResourceGone(name("resource_gone", &id)?),
+            Wire::Node(view) => Event::Node(inner("node", view)?),
+            Wire::NodeGone(node) => Event::NodeGone(name("node_gone", &node)?),
+            Wire::CaughtUp(v1::Empty {}) => return Ok(None),
+        }))
+    }
+}

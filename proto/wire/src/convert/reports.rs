@@ -1,0 +1,193 @@
+//! What an agent says.
+use super::fields::{
+    address_if_any, all_clipped, bounded, byte, clipped, each, inner, list, needed, port, required, sentence,
+    sentences,
+};
+use super::{Malformed, Result, limits};
+use crate::v1;
+use proto_model::report::{DropCount, DropEvent, Failure, Hello, Report, Say, Telemetry, Traffic};
+use proto_model::{CircuitId, Generation, Timestamp};
+
+impl TryFrom<v1::Say> for Say {
+    type Error = Malformed;
+    fn try_from(say: v1::Say) -> Result<Self> {
+        match required("say", say.say)? {
+            v1::say::Say::Hello(hello) => inner("hello", hello).map(Self::Hello),
+            v1::say::Say::Report(report) => inner("report", report).map(Self::Report),
+            v1::say::Say::AskWhole(v1::AskWhole {}) => Ok(Self::AskWhole),
+            v1::say::Say::Telemetry(telemetry) => inner("telemetry", telemetry).map(Self::Telemetry),
+            v1::say::Say::Drops(drops) => {
+                list("drops.events", limits::DROP_EVENTS, drops.events).map(Self::Drops)
+            }
+        }
+    }
+}
+
+/// Of more drop events than one message may carry, the first are sent: they are samples.
+impl From<Say> for v1::Say {
+    fn from(say: Say) -> Self {
+        let say = match say {
+            Say::Hello(hello) => v1::say::Say::Hello(hello.into()),
+            Say::Report(report) => v1::say::Say::Report(report.into()),
+            Say::AskWhole => v1::say::Say::AskWhole(v1::AskWhole {}),
+            Say::Telemetry(telemetry) => v1::say::Say::Telemetry(telemetry.into()),
+            Say::Drops(mut events) => {
+                events.truncate(limits::DROP_EVENTS);
+                v1::say::Say::Drops(v1::DropEvents { events: each(events) })
+            }
+        };
+        Self { say: Some(say) }
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = Malformed;
+    fn try_from(hello: v1::Hello) -> Result<Self> {
+        Ok(Self {
+            version: sentence("version", hello.version)?,
+            kernel: sentence("kernel", hello.kernel)?,
+            boot: sentence("boot", hello.boot)?,
+            underlays: list("underlays", limits::UNDERLAYS, hello.underlays)?,
+            datapath: sentences("datapath", hello.datapath)?,
+        })
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> Self {
+        Self {
+            version: clipped(hello.version),
+            kernel: clipped(hello.kernel),
+            boot: clipped(hello.boot),
+            underlays: each(hello.underlays),
+            datapath: all_clipped(hello.datapath),
+        }
+    }
+}
+
+impl TryFrom<v1::Failure> for Failure {
+    type Error = Malformed;
+    fn try_from(failure: v1::Failure) -> Result<Self> {
+        Ok(Self { key: needed("key", failure.key)?, why: sentence("why", failure.why)? })
+    }
+}
+
+impl From<Failure> for v1::Failure {
+    fn from(failure: Failure) -> Self {
+        Self { key: Some(failure.key.into()), why: clipped(failure.why) }
+    }
+}
+
+impl TryFrom<v1::Report> for Report {
+    type Error = Malformed;
+    fn try_from(report: v1::Report) -> Result<Self> {
+        Ok(Self {
+            generation: Generation(report.generation),
+            whole: report.whole,
+            failed: list("failed", limits::OBJECTS, report.failed)?,
+            recovered: list("recovered", limits::OBJECTS, report.recovered)?,
+        })
+    }
+}
+
+impl From<Report> for v1::Report {
+    fn from(report: Report) -> Self {
+        Self {
+            generation: report.generation.0,
+            whole: report.whole,
+            failed: each(report.failed),
+            recovered: each(report.recovered),
+        }
+    }
+}
+
+impl TryFrom<v1::Telemetry> for Telemetry {
+    type Error = Malformed;
+    fn try_from(telemetry: v1::Telemetry) -> Result<Self> {
+        super::fields::count("traffic", limits::OBJECTS, telemetry.traffic.len())?;
+        let traffic = |entry: v1::telemetry::CircuitTraffic| {
+            (CircuitId(entry.circuit), Traffic::from(entry.traffic.unwrap_or_default()))
+        };
+        Ok(Self {
+            traffic: telemetry.traffic.into_iter().map(traffic).collect(),
+            drops: list("drops", limits::OBJECTS, telemetry.drops)?,
+        })
+    }
+}
+
+impl From<Telemetry> for v1::Telemetry {
+    fn from(telemetry: Telemetry) -> Self {
+        let traffic = |(circuit, traffic): (CircuitId, Traffic)| v1::telemetry::CircuitTraffic {
+            circuit: circuit.0,
+            traffic: Some(traffic.into()),
+        };
+        Self { traffic: telemetry.traffic.into_iter().map(traffic).collect(), drops: each(telemetry.drops) }
+    }
+}
+
+impl TryFrom<v1::DropCount> for DropCount {
+    type Error = Malformed;
+    fn try_from(count: v1::DropCount) -> Result<Self> {
+        Ok(Self {
+            circuit: count.circuit.map(CircuitId),
+            reason: bounded("reason", count.reason, 64)?,
+            rule: count.rule,
+            packets: count.packets,
+            bytes: count.bytes,
+        })
+    }
+}
+
+impl From<DropCount> for v1::DropCount {
+    fn from(count: DropCount) -> Self {
+        Self {
+            circuit: count.circuit.map(|id| id.0),
+            reason: count.reason,
+            rule: count.rule,
+            packets: count.packets,
+            bytes: count.bytes,
+        }
+    }
+}
+
+impl TryFrom<v1::DropEvent> for DropEvent {
+    type Error = Malformed;
+    fn try_from(event: v1::DropEvent) -> Result<Self> {
+        Ok(Self {
+            at: Timestamp(event.at),
+            circuit: event.circuit.map(CircuitId),
+            reason: bounded("reason", event.reason, 64)?,
+            text: sentence("text", event.text)?,
+            rule: event.rule,
+            interface: bounded("interface", event.interface, limits::INTERFACE_BYTES)?,
+            source: address_if_any("source", &event.source)?,
+            destination: address_if_any("destination", &event.destination)?,
+            protocol: byte("protocol", event.protocol)?,
+            source_port: port("source_port", event.source_port, 0)?,
+            destination_port: port("destination_port", event.destination_port, 0)?,
+            length: event.length,
+            label: event.label,
+        })
+    }
+}
+
+impl From<DropEvent> for v1::DropEvent {
+    fn from(event: DropEvent) -> Self {
+        let text = |address: Option<std::net::IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+        Self {
+            at: event.at.0,
+            circuit: event.circuit.map(|id| id.0),
+            reason: event.reason,
+            text: clipped(event.text),
+            rule: event.rule,
+            interface: event.interface,
+            source: text(event.source),
+            destination: text(event.destination),
+            protocol: event.protocol.into(),
+            source_port: event.source_port.into(),
+            destination_port: event.destination_port.into(),
+            length: event.length,
+            label: event.label,
+        }
+    }
+}

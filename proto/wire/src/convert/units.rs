@@ -1,0 +1,74 @@
+//! Quantities: refused above their largest value instead of silently cut.
+use super::fields::{inner, ranged, required};
+use super::{Malformed, Result};
+use crate::v1;
+use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+pub(super) fn bandwidth(field: &str, bits: u64) -> Result<Bandwidth> {
+    ranged(field, bits, 0, Bandwidth::MAX.bits_per_second(), " bit/s").map(Bandwidth::from_bits_per_second)
+}
+
+pub(super) fn latency(field: &str, nanos: u64) -> Result<Latency> {
+    ranged(field, nanos, 0, Latency::MAX.nanos(), " ns").map(Latency::from_nanos)
+}
+
+pub(super) fn loss(field: &str, ppm: u32) -> Result<Loss> {
+    ranged(field, ppm.into(), 0, Loss::ALL.ppm().into(), " ppm").map(Loss::from_ppm)
+}
+
+pub(super) fn price(field: &str, micros: u64) -> Result<Price> {
+    ranged(field, micros, 0, Price::MAX.micro_dollars_per_gb(), " µ$/GB")
+        .map(Price::from_micro_dollars_per_gb)
+}
+
+pub(super) fn label(field: &str, value: u32) -> Result<Label> {
+    Label::try_from(value).map_err(|why| Malformed::new(field, why))
+}
+
+pub(super) fn mtu(field: &str, value: u32, least: u16) -> Result<u16> {
+    ranged(field, value.into(), least.into(), u16::MAX.into(), " bytes")
+}
+
+pub(super) fn span(field: &str, nanos: u64, least: Duration, most: Duration) -> Result<Duration> {
+    ranged(field, nanos, nanos_of(least), nanos_of(most), " ns").map(Duration::from_nanos)
+}
+
+/// Spans that are longer than 584 years are cut.
+pub(super) fn nanos_of(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn finite(field: &str, value: f64) -> Result<f64> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(Malformed::new(field, format!("{value} is not a finite number")))
+    }
+}
+
+impl TryFrom<v1::FabricAddress> for FabricAddress {
+    type Error = Malformed;
+    fn try_from(address: v1::FabricAddress) -> Result<Self> {
+        let bad = |field, text: &str, family| {
+            Malformed::new(field, format!("\"{}\" is not an {family} address", super::fields::shown(text)))
+        };
+        let v4: Ipv4Addr = address.v4.parse().map_err(|_| bad("v4", &address.v4, "IPv4"))?;
+        let v6: Ipv6Addr = address.v6.parse().map_err(|_| bad("v6", &address.v6, "IPv6"))?;
+        if v6.octets()[12..] != v4.octets() {
+            return Err(Malformed::new("v6", format!("{v6} does not end in the bytes of {v4}")));
+        }
+        Ok(Self { v4, v6 })
+    }
+}
+
+impl From<FabricAddress> for v1::FabricAddress {
+    fn from(address: FabricAddress) -> Self {
+        Self { v4: address.v4.to_string(), v6: address.v6.to_string() }
+    }
+}
+
+pub(super) fn fabric_address(field: &str, address: Option<v1::FabricAddress>) -> Result<FabricAddress> {
+    inner(field, required(field, address)?)
+}
