@@ -1,0 +1,52 @@
+//! What a path must keep, as options.
+use clap::Args;
+use proto_model::intent::Bounds;
+use proto_model::{Bandwidth, Latency, Name, NodeName, Price};
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What the path must keep")]
+pub struct BoundsArgs {
+    /// Round-trip time, at most
+    #[arg(long, value_name = "RTT")]
+    pub latency: Option<Latency>,
+    /// Reserved in each direction; without it: best effort
+    #[arg(long, value_name = "BANDWIDTH")]
+    pub bandwidth: Option<Bandwidth>,
+    /// Only links that are declared as encrypted
+    #[arg(long)]
+    pub encrypted: bool,
+    /// Egress fees summed over the links, at most
+    #[arg(long, value_name = "PRICE")]
+    pub max_price: Option<Price>,
+    /// Links, at most: 1 to 16 [default: 8]
+    #[arg(long, value_name = "LINKS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub max_hops: Option<u8>,
+    /// A host that the path must cross
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub via: Vec<NodeName>,
+    /// A host that it must not cross
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub avoid: Vec<NodeName>,
+    /// A word that every link must carry
+    #[arg(long = "require-tag", value_name = "WORD", value_delimiter = ',')]
+    pub require_tags: Vec<Name>,
+    /// A word that no link may carry
+    #[arg(long = "avoid-tag", value_name = "WORD", value_delimiter = ',')]
+    pub avoid_tags: Vec<Name>,
+}
+
+impl BoundsArgs {
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            max_rtt: self.latency,
+            bandwidth: self.bandwidth.unwrap_or_default(),
+            encrypted: self.encrypted,
+            max_price: self.max_price,
+            max_hops: self.max_hops,
+            via: self.via.iter().cloned().collect(),
+            avoid: self.avoid.iter().cloned().collect(),
+            require_tags: self.require_tags.iter().cloned().collect(),
+            avoid_tags: self.avoid_tags.iter().cloned().collect(),
+        }
+    }
+}

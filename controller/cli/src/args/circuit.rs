@@ -1,0 +1,104 @@
+//! Circuits.
+use super::bounds::BoundsArgs;
+use super::rule::RuleArgs;
+use crate::text::Span;
+use clap::{Args, Subcommand};
+use proto_model::request::{CircuitRef, CircuitRequest};
+use proto_model::{CircuitName, NodeName, ResourceId};
+use std::time::Duration;
+
+#[derive(Debug, Subcommand)]
+pub enum Circuit {
+    /// Choose a path, reserve, and program every host on it
+    Create(Create),
+    /// The same decision without building anything: candidates, costs, what would change
+    Plan(Wish),
+    /// List the circuits
+    List,
+    /// Show one circuit with its path, rules and counters
+    Show(Named),
+    /// Show circuits and then whatever changes about them
+    Watch {
+        /// Only this circuit: its name, or its number as c42
+        circuit: Option<CircuitRef>,
+    },
+    /// Take a circuit down
+    Delete {
+        #[command(flatten)]
+        circuit: Named,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Name of the circuit, or its number as c42
+    pub circuit: CircuitRef,
+}
+
+/// What a circuit shall be.
+#[derive(Debug, Args)]
+pub struct Wish {
+    /// Resource at one end; rules speak of its connections unless they say reverse
+    #[arg(value_name = "SRC")]
+    pub source: ResourceId,
+    /// Resource at the other end
+    #[arg(value_name = "DST")]
+    pub destination: ResourceId,
+    /// Name of the circuit [default: SRC-DST]
+    #[arg(long)]
+    pub name: Option<CircuitName>,
+    #[command(flatten)]
+    pub bounds: BoundsArgs,
+    /// From 0 (least) to 255
+    #[arg(long, default_value_t = 0, help_heading = "What the path must keep")]
+    pub priority: u8,
+    /// The hosts to cross, from SRC's to DST's, instead of leaving the choice to the controller
+    #[arg(long, value_name = "NODE,NODE,…", value_delimiter = ',', help_heading = "What the path must keep")]
+    pub path: Vec<NodeName>,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+impl Wish {
+    pub fn request(&self) -> CircuitRequest {
+        CircuitRequest {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            bounds: self.bounds.bounds(),
+            priority: self.priority,
+            pinned_path: (!self.path.is_empty()).then(|| self.path.clone()),
+            rules: self.rules.rules.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    #[command(flatten)]
+    pub wish: Wish,
+    /// A repeated key within 24 hours makes no second circuit [default: a new random one]
+    #[arg(long, value_name = "KEY", help_heading = "The request")]
+    pub idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The request")]
+pub struct Wait {
+    /// Wait at most this long until every host has reported
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub wait: Span,
+    /// Do not wait
+    #[arg(long, conflicts_with = "wait")]
+    pub no_wait: bool,
+}
+
+impl Wait {
+    pub fn duration(&self) -> Duration {
+        if self.no_wait { Duration::ZERO } else { self.wait.0 }
+    }
+}

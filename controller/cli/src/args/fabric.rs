@@ -1,0 +1,103 @@
+//! Nodes, links, clients, and what happens.
+use crate::text::Span;
+use clap::{Args, Subcommand};
+use proto_model::access::Role;
+use proto_model::request::CircuitRef;
+use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price};
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// List the nodes
+    List,
+    /// Make a one-time token for a new host, and print what to run there
+    Add {
+        /// Name of the node
+        name: NodeName,
+        /// How long the token can be used
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        lifetime: Span,
+    },
+    /// Remove a node for good; its certificate is refused from then on
+    Remove {
+        /// Name of the node
+        name: NodeName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Link {
+    /// List the links
+    List,
+    /// Set what is known of a link: the whole of it, so that what is not given becomes unknown or none
+    Set(LinkSet),
+}
+
+#[derive(Debug, Args)]
+pub struct LinkSet {
+    /// One end
+    pub a: NodeName,
+    /// The other end
+    pub b: NodeName,
+    /// Underlay network that the link is in
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub network: Name,
+    /// Round-trip time
+    #[arg(long, value_name = "RTT")]
+    pub latency: Option<Latency>,
+    /// In each direction; without it the slower end's driver speed counts
+    #[arg(long, value_name = "BANDWIDTH")]
+    pub capacity: Option<Bandwidth>,
+    /// Share of packets lost
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
+    pub loss: Loss,
+    /// Egress fees
+    #[arg(long, value_name = "PRICE", default_value = "0$/GB")]
+    pub price: Price,
+    /// The provider encrypts it: good enough for circuits that ask for encryption
+    #[arg(long)]
+    pub encrypted: bool,
+    /// A word that circuits can require or avoid
+    #[arg(long = "tag", value_name = "WORD")]
+    pub tags: Vec<Name>,
+    /// Take it out of service: no new circuit uses it
+    #[arg(long)]
+    pub disable: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Client {
+    /// Make a certificate for an API client and print its configuration
+    Add {
+        /// Name of the client
+        name: Name,
+        /// viewer reads; operator also registers resources and makes circuits; admin also manages nodes, links, clients
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Drops {
+    /// Show drops as they happen (a sample: at most 100 per node, CPU, reason and second)
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only of this circuit: its name, or its number as c42
+    #[arg(long)]
+    pub circuit: Option<CircuitRef>,
+    /// Only on this node
+    #[arg(long)]
+    pub node: Option<NodeName>,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Circuits
+    #[arg(long)]
+    pub circuits: bool,
+    /// Resources
+    #[arg(long)]
+    pub resources: bool,
+    /// Nodes
+    #[arg(long)]
+    pub nodes: bool,
+}

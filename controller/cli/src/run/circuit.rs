@@ -1,0 +1,163 @@
+//! Circuits: make, plan, look, take down.
+use super::{all_understood, resource, understood};
+use crate::args::circuit::{Circuit, Create, Wish};
+use crate::fabric::{Again, Fabric};
+use crate::failure::Failure;
+use crate::out::Out;
+use crate::show::{self, circuit::Ends};
+use indicatif::{ProgressBar, ProgressStyle};
+use proto_model::circuit::CircuitState;
+use proto_model::plan::Plan;
+use proto_model::request::{CircuitRef, CircuitView};
+use proto_model::{Kind, ResourceId};
+use proto_wire::v1;
+use std::time::Duration;
+
+pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) -> Result<(), Failure> {
+    match command {
+        Circuit::Create(wish) => create(fabric, wish, out).await,
+        Circuit::Plan(wish) => plan(fabric, wish, out).await,
+        Circuit::List => {
+            let answer =
+                fabric.read(v1::Empty {}, async |mut client, ask| client.list_circuits(ask).await).await?;
+            let circuits: Vec<_> = all_understood(answer.circuits.clone())?;
+            out.answer("ListCircuitsResponse", &answer, || show::circuit::list(&circuits))
+        }
+        Circuit::Show(named) => {
+            let answer = get(fabric, &named.circuit).await?;
+            let view: CircuitView = understood(answer.clone())?;
+            let ends = ends(fabric, &view).await;
+            out.answer("Circuit", &answer, || show::circuit::one(&view, ends, show::now()))
+        }
+        Circuit::Watch { circuit } => super::watch::circuits(fabric, circuit.as_ref(), out).await,
+        Circuit::Delete { circuit, wait } => delete(fabric, &circuit.circuit, wait.duration(), out).await,
+    }
+}
+
+pub(super) async fn get(fabric: &mut Fabric, circuit: &CircuitRef) -> Result<v1::Circuit, Failure> {
+    let ask = v1::CircuitRequest { circuit: circuit.to_string() };
+    fabric.read(ask, async |mut client, ask| client.get_circuit(ask).await).await
+}
+
+async fn create(fabric: &mut Fabric, wish: &Create, out: Out) -> Result<(), Failure> {
+    let wait = wish.wait.duration();
+    let ask = v1::CreateCircuitRequest {
+        circuit: Some(wish.wish.request().into()),
+        idempotency_key: wish.idempotency_key.clone().map_or_else(new_key, Ok)?,
+        wait: wait.as_nanos() as u64,
+    };
+    let spinner = spinner(out, &format!("building {} → {}", wish.wish.source, wish.wish.destination));
+    // The key makes a repetition harmless: whatever broke, there will be one circuit.
+    let answer =
+        fabric.ask(Again::Yes, wait, ask, async |mut client, ask| client.create_circuit(ask).await).await;
+    spinner.finish_and_clear();
+    let answer = answer?;
+    let view: CircuitView = understood(answer.clone())?;
+    let ends = ends(fabric, &view).await;
+    out.answer("Circuit", &answer, || {
+        format!("{}{}", show::circuit::one(&view, ends, show::now()), show::circuit::next(&view, ends))
+    })?;
+    if wait.is_zero() { Ok(()) } else { in_force(&view, wait) }
+}
+
+/// Whoever waited for an active circuit and has none shall know.
+fn in_force(view: &CircuitView, waited: Duration) -> Result<(), Failure> {
+    let circuit = &view.circuit;
+    let name = &circuit.spec.name;
+    let what = match &circuit.state {
+        CircuitState::Active => return Ok(()),
+        CircuitState::Building { .. } | CircuitState::Opening { .. } | CircuitState::Closing { .. } => {
+            format!(
+                "{name} is still {} after {}: {}",
+                circuit.state.name(),
+                show::span(waited),
+                show::circuit::detail(circuit)
+            )
+        }
+        CircuitState::Suspended { .. } => {
+            format!("{name} is suspended: {}", show::circuit::detail(circuit))
+        }
+    };
+    Err(Failure::Pending {
+        what,
+        hint: format!(
+            "foreweave node list shows what the hosts say; foreweave circuit watch {name} follows it"
+        ),
+    })
+}
+
+/// 128 bits of chance, so that two commands never share a key.
+fn new_key() -> Result<String, Failure> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::usage(format!("no random numbers: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Turns on terminals only.
+fn spinner(out: Out, what: &str) -> ProgressBar {
+    if out.json {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(80));
+    spinner
+}
+
+async fn ends(fabric: &mut Fabric, view: &CircuitView) -> Ends {
+    let views = resource::views(fabric).await;
+    let address =
+        |id: &ResourceId| views.iter().find(|view| view.resource.id == *id).map(|view| view.resource.address);
+    let spec = &view.circuit.spec;
+    Ends { source: address(&spec.source), destination: address(&spec.destination) }
+}
+
+async fn plan(fabric: &mut Fabric, wish: &Wish, out: Out) -> Result<(), Failure> {
+    let ask = v1::PlanCircuitRequest { circuit: Some(wish.request().into()) };
+    let answer = fabric.read(ask, async |mut client, ask| client.plan_circuit(ask).await).await?;
+    decision(&answer, out)?;
+    refused(&answer)
+}
+
+/// A plan that found no way is an answer, and for a script a refusal.
+fn refused(answer: &v1::Plan) -> Result<(), Failure> {
+    if answer.chosen.is_some() {
+        return Ok(());
+    }
+    let what = if answer.refused.is_empty() { "no path satisfies the bounds" } else { &answer.refused };
+    let feasible = answer.feasible.as_ref().map(|feasible| feasible.sentences.join("; ")).unwrap_or_default();
+    let refusal = proto_model::Refusal::precondition(what).hint(feasible);
+    Err(Failure::Refused { refusal, option: None })
+}
+
+pub(super) async fn explain(fabric: &mut Fabric, circuit: &CircuitRef, out: Out) -> Result<(), Failure> {
+    let ask = v1::CircuitRequest { circuit: circuit.to_string() };
+    let answer = fabric.read(ask, async |mut client, ask| client.explain_circuit(ask).await).await?;
+    decision(&answer, out)
+}
+
+fn decision(answer: &v1::Plan, out: Out) -> Result<(), Failure> {
+    let plan: Plan = understood(answer.clone())?;
+    out.answer("Plan", answer, || show::plan::plan(&plan))
+}
+
+async fn delete(fabric: &mut Fabric, circuit: &CircuitRef, wait: Duration, out: Out) -> Result<(), Failure> {
+    let ask = v1::DeleteCircuitRequest { circuit: circuit.to_string(), wait: wait.as_nanos() as u64 };
+    let spinner = spinner(out, &format!("taking {circuit} down"));
+    let answer =
+        fabric.ask(Again::No, wait, ask, async |mut client, ask| client.delete_circuit(ask).await).await;
+    spinner.finish_and_clear();
+    let answer = answer?;
+    if wait.is_zero() {
+        return out.answer("Empty", &answer, || format!("{circuit} is being taken down"));
+    }
+    match get(fabric, circuit).await {
+        Ok(left) => in_force(&understood(left)?, wait),
+        Err(Failure::Refused { refusal, .. }) if refusal.kind == Kind::NotFound => {
+            out.answer("Empty", &answer, || format!("{circuit} is gone from every host"))
+        }
+        Err(other) => Err(other),
+    }
+}

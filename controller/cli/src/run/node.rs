@@ -1,0 +1,126 @@
+//! Status, nodes, links and clients.
+use super::{all_understood, understood};
+use crate::args::fabric::{Client, Link, LinkSet, Node};
+use crate::config::Config;
+use crate::fabric::{Again, Fabric};
+use crate::failure::Failure;
+use crate::out::Out;
+use crate::show;
+use proto_model::topology::{LinkId, LinkValues};
+use proto_model::{Name, NodeName, Timestamp};
+use proto_wire::convert::requests::ClientWish;
+use proto_wire::v1;
+use std::time::Duration;
+
+pub(super) async fn status(fabric: &mut Fabric, region: &str, out: Out) -> Result<(), Failure> {
+    let answer = fabric.read(v1::Empty {}, async |mut client, ask| client.get_status(ask).await).await?;
+    let view = understood(answer.clone())?;
+    out.answer("Status", &answer, || show::fabric::status(&view, region, show::now()))
+}
+
+pub(super) async fn node(
+    fabric: &mut Fabric,
+    config: &Config,
+    command: &Node,
+    out: Out,
+) -> Result<(), Failure> {
+    match command {
+        Node::List => {
+            let answer =
+                fabric.read(v1::Empty {}, async |mut client, ask| client.list_nodes(ask).await).await?;
+            let nodes: Vec<_> = all_understood(answer.nodes.clone())?;
+            out.answer("ListNodesResponse", &answer, || show::fabric::nodes(&nodes, show::now()))
+        }
+        Node::Add { name, lifetime } => add(fabric, config, name, lifetime.0, out).await,
+        Node::Remove { name } => {
+            let ask = v1::RemoveNodeRequest { node: name.to_string() };
+            let answer = fabric
+                .ask(Again::No, Duration::ZERO, ask, async |mut client, ask| client.remove_node(ask).await)
+                .await?;
+            out.answer("Empty", &answer, || {
+                format!("{name} is removed\nto clean the host up, run there: foreweave-agent uninstall --config FILE")
+            })
+        }
+    }
+}
+
+async fn add(
+    fabric: &mut Fabric,
+    config: &Config,
+    name: &NodeName,
+    lifetime: Duration,
+    out: Out,
+) -> Result<(), Failure> {
+    let ask = v1::CreateTokenRequest { node: name.to_string(), lifetime: lifetime.as_nanos() as u64 };
+    let answer = fabric
+        .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.create_token(ask).await)
+        .await?;
+    out.answer("CreateTokenResponse", &answer, || {
+        let left = show::age(Timestamp(answer.expires), show::now());
+        format!(
+            "token for {name}, works once, expires in {left}:\n\n{}\n\non the host {name} run\n\n  foreweave-agent enrol --token \
+             {} --state /var/lib/foreweave-agent\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk to {}",
+            answer.token,
+            answer.token,
+            show::words(&config.controllers)
+        )
+    })
+}
+
+pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Result<(), Failure> {
+    match command {
+        Link::List => {
+            let answer =
+                fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
+            let links: Vec<_> = all_understood(answer.links.clone())?;
+            out.answer("ListLinksResponse", &answer, || show::fabric::links(&links))
+        }
+        Link::Set(set) => {
+            let id = id(set)?;
+            let ask = v1::SetLinkRequest { link: Some(id.into()), values: Some(values(set).into()) };
+            let answer = fabric
+                .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.set_link(ask).await)
+                .await?;
+            let link = understood(answer.clone())?;
+            out.answer("Link", &answer, || show::fabric::links(&[link]))
+        }
+    }
+}
+
+fn id(set: &LinkSet) -> Result<LinkId, Failure> {
+    LinkId::new(set.a.clone(), set.b.clone(), set.network.clone()).ok_or_else(|| Failure::Usage {
+        what: format!("a link has two ends, and both are {}", set.a),
+        hint: "foreweave link list shows the links".into(),
+    })
+}
+
+fn values(set: &LinkSet) -> LinkValues {
+    LinkValues {
+        rtt: set.latency,
+        capacity: set.capacity,
+        loss: set.loss,
+        price: set.price,
+        encrypted: set.encrypted,
+        tags: set.tags.iter().cloned().collect(),
+        disabled: set.disable,
+    }
+}
+
+pub(super) async fn client(fabric: &mut Fabric, command: &Client, out: Out) -> Result<(), Failure> {
+    let Client::Add { name, role } = command;
+    let wish = ClientWish { name: name.clone(), role: *role };
+    let answer = fabric
+        .ask(Again::Yes, Duration::ZERO, v1::CreateClientRequest::from(wish), async |mut client, ask| {
+            client.create_client(ask).await
+        })
+        .await?;
+    out.note(&note(name));
+    out.answer("CreateClientResponse", &answer, || answer.config.clone())
+}
+
+fn note(name: &Name) -> String {
+    format!(
+        "# the configuration of {name}; it holds a private key that is kept nowhere else.\n# save it as \
+         ~/.config/foreweave/config.toml, readable by its owner only"
+    )
+}

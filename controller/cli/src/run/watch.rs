@@ -1,0 +1,128 @@
+//! What happens, as it happens.
+use super::{all_understood, circuit, understood};
+use crate::args::fabric::{Drops, Watch};
+use crate::fabric::Fabric;
+use crate::failure::Failure;
+use crate::out::Out;
+use crate::show;
+use proto_model::NodeName;
+use proto_model::report::{DropCount, DropEvent};
+use proto_model::request::{CircuitRef, Event};
+use proto_wire::v1;
+
+pub(super) async fn all(fabric: &mut Fabric, kinds: &Watch, out: Out) -> Result<(), Failure> {
+    let ask = v1::WatchRequest { circuits: kinds.circuits, resources: kinds.resources, nodes: kinds.nodes };
+    events(fabric, ask, None, out).await
+}
+
+pub(super) async fn circuits(
+    fabric: &mut Fabric,
+    only: Option<&CircuitRef>,
+    out: Out,
+) -> Result<(), Failure> {
+    let only = match only {
+        Some(circuit) => Some(circuit::get(fabric, circuit).await?.id),
+        None => None,
+    };
+    events(fabric, v1::WatchRequest { circuits: true, resources: false, nodes: false }, only, out).await
+}
+
+/// Until the controller ends the stream, or the one circuit that is watched is gone.
+async fn events(
+    fabric: &mut Fabric,
+    ask: v1::WatchRequest,
+    only: Option<u64>,
+    out: Out,
+) -> Result<(), Failure> {
+    let mut stream = fabric.read(ask, async |mut client, ask| client.watch(ask).await).await?;
+    while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
+        if only.is_some_and(|id| !concerns(&event, id)) {
+            continue;
+        }
+        let gone = only.is_some() && matches!(event.event, Some(v1::event::Event::CircuitGone(_)));
+        if let Some(text) = line(&event)? {
+            out.item("Event", &event, || text)?;
+        } else if out.json {
+            out.item("Event", &event, String::new)?;
+        } else {
+            out.note("that is all there is now; changes follow (end with Ctrl-C)");
+        }
+        if gone {
+            return Ok(());
+        }
+    }
+    Err(ended())
+}
+
+fn concerns(event: &v1::Event, id: u64) -> bool {
+    match &event.event {
+        Some(v1::event::Event::Circuit(circuit)) => circuit.id == id,
+        Some(v1::event::Event::CircuitGone(gone)) => *gone == id,
+        Some(v1::event::Event::CaughtUp(_)) => true,
+        Some(
+            v1::event::Event::Resource(_)
+            | v1::event::Event::ResourceGone(_)
+            | v1::event::Event::Node(_)
+            | v1::event::Event::NodeGone(_),
+        )
+        | None => false,
+    }
+}
+
+/// None: everything that was there at the start has been told.
+fn line(event: &v1::Event) -> Result<Option<String>, Failure> {
+    let event: Option<Event> = understood(event.clone())?;
+    Ok(event.map(|event| match event {
+        Event::Circuit(view) => show::circuit::line(&view),
+        Event::CircuitGone(id) => format!("circuit {id} is gone"),
+        Event::Resource(view) => show::resource::line(&view),
+        Event::ResourceGone(id) => format!("resource {id} is gone"),
+        Event::Node(node) => show::fabric::node_line(&node),
+        Event::NodeGone(name) => format!("node {name} is gone"),
+    }))
+}
+
+fn ended() -> Failure {
+    Failure::Unreachable {
+        tried: Vec::new(),
+        hint: "the controller ended the stream; run the command again".into(),
+    }
+}
+
+pub(super) async fn drops(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failure> {
+    if wish.follow { follow(fabric, wish, out).await } else { counts(fabric, wish, out).await }
+}
+
+async fn counts(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failure> {
+    let circuit = match &wish.circuit {
+        Some(circuit) => Some(circuit::get(fabric, circuit).await?.id),
+        None => None,
+    };
+    let mut answer = fabric.read(v1::Empty {}, async |mut client, ask| client.list_drops(ask).await).await?;
+    answer.drops.retain(|count| {
+        let of_circuit = count.drop.as_ref().and_then(|drop| drop.circuit);
+        wish.node.as_ref().is_none_or(|node| count.node == node.as_str())
+            && (circuit.is_none() || of_circuit == circuit)
+    });
+    let drops: Vec<(NodeName, DropCount)> = all_understood(answer.drops.clone())?;
+    out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops))
+}
+
+async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failure> {
+    let ask = v1::WatchDropsRequest {
+        circuit: wish.circuit.as_ref().map(ToString::to_string).unwrap_or_default(),
+        node: wish.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+    };
+    let mut stream = fabric.read(ask, async |mut client, ask| client.watch_drops(ask).await).await?;
+    out.note("dropped packets as they happen, a sample of them (end with Ctrl-C)");
+    while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
+        if event.missed > 0 {
+            out.note(&format!("{} events were missed here: this reader is too slow", event.missed));
+        }
+        let node: NodeName = event.node.parse().map_err(|why| Failure::usage(format!("node: {why}")))?;
+        let Some(drop) = event.drop.clone() else { continue };
+        let drop: DropEvent = understood(drop)?;
+        out.item("NodeDropEvent", &event, || show::drops::line(&node, &drop))?;
+    }
+    Err(ended())
+}

@@ -1,0 +1,84 @@
+//! Dropped packets as people read them.
+use super::table::{self, plain};
+use super::{bytes, or_dash};
+use proto_model::report::{DropCount, DropEvent};
+use proto_model::{NodeName, Timestamp};
+use std::net::{IpAddr, SocketAddr};
+
+pub fn counts(drops: &[(NodeName, DropCount)]) -> String {
+    let row = |(node, drop): &(NodeName, DropCount)| {
+        vec![
+            plain(node),
+            plain(or_dash(drop.circuit)),
+            plain(&drop.reason),
+            plain(rule(&drop.reason, drop.rule)),
+            plain(drop.packets),
+            plain(bytes(drop.bytes)),
+        ]
+    };
+    table::of(
+        &["NODE", "CIRCUIT", "REASON", "RULE", "PACKETS", "BYTES"],
+        drops.iter().map(row),
+        "nothing was dropped\n",
+    )
+}
+
+/// Only the firewall has rules; its rule 0 is the default deny.
+fn rule(reason: &str, rule: u32) -> String {
+    match (reason, rule) {
+        ("denied_by_rule", 0) => "0 (default deny)".into(),
+        (_, 0) => "–".into(),
+        (_, id) => id.to_string(),
+    }
+}
+
+/// `12:34:56.789 edge-a web-db denied_by_rule rule 0 (default deny)  100.64.0.1:40000 → 100.64.0.2:22 tcp  fw… 74 B`.
+pub fn line(node: &NodeName, drop: &DropEvent) -> String {
+    let circuit = drop.circuit.map_or_else(|| "no circuit".into(), |circuit| circuit.to_string());
+    let rule = match rule(&drop.reason, drop.rule) {
+        none if none == "–" => String::new(),
+        rule => format!(" rule {rule}"),
+    };
+    let label = drop.label.map(|label| format!(" label {label}")).unwrap_or_default();
+    format!(
+        "{} {node} {circuit} {}{rule}  {}  on {}{label}, {} bytes  {}",
+        clock(drop.at),
+        drop.reason,
+        packet(drop),
+        drop.interface,
+        drop.length,
+        drop.text
+    )
+}
+
+fn packet(drop: &DropEvent) -> String {
+    let (Some(source), Some(destination)) = (drop.source, drop.destination) else {
+        return "unreadable packet".into();
+    };
+    match drop.protocol {
+        6 | 17 => format!(
+            "{} → {} {}",
+            SocketAddr::new(source, drop.source_port),
+            SocketAddr::new(destination, drop.destination_port),
+            if drop.protocol == 6 { "tcp" } else { "udp" }
+        ),
+        1 | 58 => format!(
+            "{source} → {destination} icmp type {} code {}",
+            drop.destination_port >> 8,
+            drop.destination_port & 0xff
+        ),
+        0 => between(source, destination),
+        other => format!("{} protocol {other}", between(source, destination)),
+    }
+}
+
+fn between(source: IpAddr, destination: IpAddr) -> String {
+    format!("{source} → {destination}")
+}
+
+/// Time of day in UTC, to the millisecond.
+fn clock(at: Timestamp) -> String {
+    let millis = at.0 / 1_000_000 % 86_400_000;
+    let (hours, minutes, seconds) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1_000 % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", millis % 1_000)
+}

@@ -1,0 +1,100 @@
+//! Status, nodes and links as people read them.
+use super::table::{self, Tone, cell, indented, plain};
+use super::{age, or_dash, words};
+use proto_model::Timestamp;
+use proto_model::request::{LinkView, NodeView, StatusView};
+use proto_model::topology::NodeState;
+
+pub fn status(status: &StatusView, region: &str, now: Timestamp) -> String {
+    table::pairs(&[
+        ("region", region.to_owned()),
+        ("controller", format!("version {}, up for {}", status.version, age(now, status.started))),
+        ("nodes", format!("{} of {} connected", status.nodes_connected, status.nodes)),
+        ("resources", status.resources.to_string()),
+        ("circuits", format!("{} of {} active", status.circuits_active, status.circuits)),
+    ])
+}
+
+fn state(state: NodeState) -> (&'static str, Tone) {
+    match state {
+        NodeState::Expected => ("expected", Tone::Waiting),
+        NodeState::Connected => ("connected", Tone::Good),
+        NodeState::Lost => ("lost", Tone::Bad),
+    }
+}
+
+pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
+    let row = |node: &NodeView| {
+        let (word, tone) = state(node.state);
+        let underlays = node
+            .underlays
+            .iter()
+            .map(|own| format!("{} {} ({})", own.interface, own.network, words(&own.addresses)));
+        let behind = if node.seen.is_none() {
+            plain("–")
+        } else if node.reported == node.desired {
+            cell("in force", Tone::Good)
+        } else {
+            cell(format!("{} of {}", node.reported, node.desired), Tone::Waiting)
+        };
+        let seen = node.seen.map_or_else(|| "never".into(), |seen| format!("{} ago", age(now, seen)));
+        vec![
+            plain(&node.name),
+            cell(word, tone),
+            plain(seen),
+            behind,
+            plain(words(underlays)),
+            plain(&node.version),
+            plain(&node.kernel),
+        ]
+    };
+    let table = table::of(
+        &["NAME", "STATE", "SEEN", "GENERATION", "UNDERLAY", "AGENT", "KERNEL"],
+        nodes.iter().map(row),
+        "no nodes; foreweave node add NAME makes a token for one\n",
+    );
+    format!("{table}{}", nodes.iter().map(remarks).collect::<String>())
+}
+
+/// What a node could not bring about, and how it handles transit packets.
+fn remarks(node: &NodeView) -> String {
+    let failures = node.failures.iter().map(|failure| format!("failed: {}: {}", failure.key, failure.why));
+    let lines: Vec<String> = node.datapath.iter().cloned().chain(failures).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}\n{}", node.name, indented(&lines.join("\n"))) }
+}
+
+/// One line for watchers.
+pub fn node_line(node: &NodeView) -> String {
+    let (word, _) = state(node.state);
+    let text = format!("node {} is {word}, generation {} of {}", node.name, node.reported, node.desired);
+    match node.failures.first() {
+        None => text,
+        Some(first) => format!("{text}, {} failed: {}: {}", node.failures.len(), first.key, first.why),
+    }
+}
+
+pub fn links(links: &[LinkView]) -> String {
+    let row = |link: &LinkView| {
+        let (a, b) = link.id.ends();
+        let values = &link.values;
+        let usable = if link.usable { cell("usable", Tone::Good) } else { cell(&link.why, Tone::Bad) };
+        vec![
+            plain(a),
+            plain(b),
+            plain(link.id.network()),
+            plain(or_dash(values.rtt)),
+            plain(or_dash(link.capacity)),
+            plain(link.reserved),
+            plain(values.loss),
+            plain(values.price),
+            plain(if values.encrypted { "yes" } else { "no" }),
+            plain(words(&values.tags)),
+            usable,
+        ]
+    };
+    table::of(
+        &["A", "B", "NETWORK", "RTT", "CAPACITY", "RESERVED", "LOSS", "PRICE", "ENCRYPTED", "TAGS", ""],
+        links.iter().map(row),
+        "no links: two connected nodes with interfaces in one underlay network are linked\n",
+    )
+}

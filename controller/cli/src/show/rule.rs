@@ -1,0 +1,20 @@
+//! Rules as people read them.
+use super::table::{self, Tone, cell, plain};
+use proto_model::rule::{Action, Rule};
+
+pub fn list(rules: &[Rule]) -> String {
+    let row = |rule: &Rule| {
+        let tone = match rule.spec.action {
+            Action::Allow => Tone::Good,
+            Action::Deny => Tone::Bad,
+        };
+        vec![plain(rule.id), cell(&rule.spec, tone)]
+    };
+    table::of(&["ID", "RULE"], rules.iter().map(row), "no rules: nothing passes (rule 0, the default deny)\n")
+}
+
+/// With the version and what happens to the rest.
+pub fn set(circuit: &str, version: u32, rules: &[Rule]) -> String {
+    let rest = if rules.is_empty() { "" } else { "what no rule allows is denied (rule 0)\n" };
+    format!("{circuit}, rules version {version}\n{}{rest}", list(rules))
+}
