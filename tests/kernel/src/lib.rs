@@ -1,1 +1,4 @@
-//! (being built)
+//! The lab: hosts, links and real daemons on one machine; and what tests and measurements on a real kernel share.
+pub mod demo;
+pub mod emulate;
+pub mod lab;

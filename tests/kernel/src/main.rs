@@ -1,2 +1,175 @@
-//! (being built)
-fn main() {}
+//! The `lab` command: brings labs up and down, looks into them, runs the demo.
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tests_kernel::lab::{self, Lab, Options, Snapshot, file, status};
+use tests_kernel::{demo, emulate};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask lab", about = "Hosts as network namespaces, with real daemons. Needs root.")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring up a topology.
+    Up {
+        topology: PathBuf,
+        /// Name of the lab, instead of the one in the file.
+        #[arg(long)]
+        name: Option<String>,
+        /// Register every workload as a resource.
+        #[arg(long)]
+        register: bool,
+        /// Networks only: no controller and no agents.
+        #[arg(long)]
+        bare: bool,
+    },
+    /// Processes, hosts and workloads of the labs that are up.
+    Status {
+        lab: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in the namespace of a host, a workload or `controller` (where `foreweave` finds its way).
+    Exec {
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        node: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Take a lab down, to the last trace.
+    Down {
+        lab: Option<String>,
+        /// Every lab of this machine, and what broken ones left.
+        #[arg(long)]
+        all: bool,
+    },
+    /// What is in the kernel and on disk now.
+    Snapshot,
+    /// Show the whole thing: register, discover, plan, create, filter, crash, tear down.
+    Demo,
+    /// One emulated link; started by `up`.
+    #[command(hide = true)]
+    Emulate { lab: String, link: usize },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Up { topology, name, register, bare } => {
+            up(file::read(&topology, name.as_deref())?, Options { register, bare })?;
+        }
+        Task::Status { lab, json } => show_status(lab.as_deref(), json)?,
+        Task::Exec { lab, node, command } => exec(lab.as_deref(), &node, &command)?,
+        Task::Down { lab, all } => down(lab.as_deref(), all)?,
+        Task::Snapshot => {
+            for (kind, count) in Snapshot::of_machine()?.counts() {
+                println!("{kind:<16} {count}");
+            }
+        }
+        Task::Demo => return Ok(if demo::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Task::Emulate { lab, link } => carry(&lab, link)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(plan: lab::Plan, options: Options) -> Result<()> {
+    let begun = Instant::now();
+    let bar = progress();
+    let lab = Lab::up(plan, options, &bar)?.keep();
+    bar.finish_and_clear();
+    let (name, took) = (&lab.plan().name, begun.elapsed().as_secs_f64());
+    eprintln!(
+        "lab {name} is up after {took:.1} s: {} hosts, {} links",
+        lab.plan().hosts.len(),
+        lab.plan().links.len()
+    );
+    if !options.bare {
+        eprintln!("  the CLI:   cargo xtask lab exec controller foreweave status");
+    }
+    if let Some(workload) = lab.plan().workloads.first() {
+        eprintln!("  a shell:   cargo xtask lab exec {} bash", workload.name);
+    }
+    eprintln!("  the end:   cargo xtask lab down {name}");
+    Ok(())
+}
+
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(6);
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {bar:24} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn show_status(name: Option<&str>, json: bool) -> Result<()> {
+    let labs: Vec<Lab> = match name {
+        Some(name) => vec![Lab::attach(name)?],
+        None => lab::names().iter().map(|name| Lab::attach(name)).collect::<Result<_>>()?,
+    };
+    let all = labs.iter().map(status::of).collect::<Result<Vec<_>>>()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else if all.is_empty() {
+        println!("no lab is up; run: cargo xtask lab up TOPOLOGY.toml");
+    } else {
+        all.iter().for_each(status::print);
+    }
+    Ok(())
+}
+
+/// Becomes the command, inside the namespace.
+fn exec(name: Option<&str>, node: &str, command: &[String]) -> Result<()> {
+    let lab = Lab::find(name)?;
+    let failure = lab.exec(node, &command[0])?.args(&command[1..]).exec();
+    Err(failure).with_context(|| command[0].clone())
+}
+
+fn down(name: Option<&str>, all: bool) -> Result<()> {
+    if all {
+        return lab::down_all();
+    }
+    if name.is_none() && lab::names().is_empty() {
+        eprintln!("no lab is up");
+        return Ok(());
+    }
+    if name.is_some_and(|name| !lab::names().iter().any(|up| up == name)) {
+        eprintln!("lab {} is not up", name.unwrap_or_default());
+        return Ok(());
+    }
+    let lab = Lab::find(name)?;
+    let (name, begun) = (lab.plan().name.clone(), Instant::now());
+    lab.down()?;
+    eprintln!("lab {name} is gone after {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn carry(name: &str, index: usize) -> Result<()> {
+    let lab = Lab::attach(name)?;
+    let plan = lab.plan();
+    let link = plan.links.get(index).with_context(|| format!("lab {name} has no link {index}"))?;
+    let namespaces = [plan.namespace(&link.ends[0].host)?, plan.namespace(&link.ends[1].host)?];
+    emulate::run(link, [&namespaces[0], &namespaces[1]], index as u64)
+}
