@@ -1,5 +1,16 @@
 //! Decides what a host's kernel needs: desired state in, kernel steps out. No I/O, no clock.
 #![forbid(unsafe_code)]
 
+pub mod abi;
+pub mod bounds;
+mod diff;
 pub mod io;
 pub mod kernel_state;
+mod ledger;
+pub mod lower;
+pub mod node;
+mod rows;
+mod sample;
+mod slots;
+mod status;
+mod uplink;

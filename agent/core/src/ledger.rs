@@ -1,0 +1,200 @@
+//! For every kernel entry: what is wanted, and what the kernel was last known to have.
+use crate::bounds::{ENIS, FLOWS, RULESETS, Refused};
+use crate::kernel_state::{Entry, EntryKey, HostSide};
+use crate::lower::needs;
+use crate::rows::Rows;
+use proto_model::Timestamp;
+use proto_model::desired::ObjectKey;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All cells. An entry that is wanted and there is stored once: both sides share it.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    cells: BTreeMap<EntryKey, Cell>,
+    pub(crate) rows: Rows,
+    wanted: Wanted,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Cell {
+    pub(crate) want: Option<Arc<Entry>>,
+    /// The object that wants it, or wanted it last. Next hops have many.
+    pub(crate) owner: Option<ObjectKey>,
+    pub(crate) have: Have,
+    /// How many entries that may be in the kernel need this one.
+    pub(crate) leaning: u32,
+}
+
+/// What the kernel has under a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Have {
+    #[default]
+    Absent,
+    Is(Arc<Entry>),
+    /// A step failed, or an interface vanished under it: perhaps still this, perhaps nothing.
+    Unsure(Option<Arc<Entry>>),
+}
+
+/// How many of the bounded kinds are wanted.
+#[derive(Debug, Default)]
+struct Wanted {
+    enis: usize,
+    flows: usize,
+    rulesets: usize,
+}
+
+impl Have {
+    fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Absent | Self::Unsure(None) => None,
+            Self::Is(entry) | Self::Unsure(Some(entry)) => Some(entry),
+        }
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { cells: BTreeMap::new(), rows: Rows::new(), wanted: Wanted::default() }
+    }
+
+    pub(crate) fn get(&self, key: &EntryKey) -> Option<&Cell> {
+        self.cells.get(key)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &EntryKey> {
+        self.cells.keys()
+    }
+
+    /// Routes and flows of one interface.
+    pub(crate) fn on(&self, host: &HostSide) -> Vec<EntryKey> {
+        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        let least = proto_model::FabricAddress { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED };
+        let routes = self.cells.range(EntryKey::Route(host.clone(), least)..);
+        let flows = self.cells.range(EntryKey::Flow(host.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED))..);
+        let own_route = |key: &&EntryKey| matches!(key, EntryKey::Route(on, _) if on == host);
+        let own_flow = |key: &&EntryKey| matches!(key, EntryKey::Flow(on, _) if on == host);
+        let routes = routes.map(|(key, _)| key).take_while(own_route);
+        routes.chain(flows.map(|(key, _)| key).take_while(own_flow)).cloned().collect()
+    }
+
+    /// Whether these entries could be wanted by this object, beside all that is wanted already.
+    pub(crate) fn check(&self, owner: &ObjectKey, entries: &[Entry]) -> Result<(), Refused> {
+        for entry in entries {
+            let key = entry.key();
+            let taken =
+                self.cells.get(&key).filter(|cell| cell.want.is_some()).and_then(|cell| cell.owner.as_ref());
+            if let Some(by) = taken.filter(|by| *by != owner) {
+                return Err(Refused::Taken { entry: describe(&key), by: by.clone() });
+            }
+        }
+        let flows = entries.iter().filter(|entry| matches!(entry, Entry::Flow(_))).count();
+        let one = |found: bool| usize::from(found);
+        let enis = one(entries.iter().any(|entry| matches!(entry, Entry::Eni(_))));
+        let rulesets = one(entries.iter().any(|entry| matches!(entry, Entry::Rules(_))));
+        match () {
+            () if self.wanted.enis + enis > ENIS => Err(Refused::Enis),
+            () if self.wanted.flows + flows > FLOWS => {
+                Err(Refused::Flows { have: self.wanted.flows, need: flows })
+            }
+            () if self.wanted.rulesets + rulesets > RULESETS => Err(Refused::RuleSets),
+            () => Ok(()),
+        }
+    }
+
+    pub(crate) fn want(&mut self, entry: Entry, owner: Option<ObjectKey>, now: Timestamp) {
+        let key = entry.key();
+        self.hold(&entry);
+        self.unwant(&key, now);
+        self.count(&key, 1);
+        let cell = self.cells.entry(key).or_default();
+        let there = cell.have.entry().filter(|have| ***have == entry).cloned();
+        cell.want = Some(there.unwrap_or_else(|| Arc::new(entry)));
+        cell.owner = owner.or(cell.owner.take());
+    }
+
+    pub(crate) fn unwant(&mut self, key: &EntryKey, now: Timestamp) {
+        let Some(want) = self.cells.get_mut(key).and_then(|cell| cell.want.take()) else { return };
+        self.count(key, -1);
+        self.let_go(&want, now);
+        self.prune(key);
+    }
+
+    /// What the kernel has now; keys that nothing leans on any more are returned.
+    pub(crate) fn set_have(&mut self, key: &EntryKey, have: Have, now: Timestamp) -> Vec<EntryKey> {
+        let new = have.entry().cloned();
+        if let Some(entry) = &new {
+            self.hold(entry);
+            for need in needs(entry) {
+                self.cells.entry(need).or_default().leaning += 1;
+            }
+        }
+        let cell = self.cells.entry(key.clone()).or_default();
+        let old = std::mem::replace(&mut cell.have, have).entry().cloned();
+        let freed = old.map(|entry| self.forget(&entry, now)).unwrap_or_default();
+        self.prune(key);
+        freed
+    }
+
+    fn forget(&mut self, entry: &Entry, now: Timestamp) -> Vec<EntryKey> {
+        self.let_go(entry, now);
+        let mut freed = Vec::new();
+        for need in needs(entry) {
+            let Some(cell) = self.cells.get_mut(&need) else { continue };
+            cell.leaning -= 1;
+            if cell.leaning == 0 {
+                self.prune(&need);
+                freed.push(need);
+            }
+        }
+        freed
+    }
+
+    fn prune(&mut self, key: &EntryKey) {
+        let idle = |cell: &Cell| cell.want.is_none() && cell.have == Have::Absent && cell.leaning == 0;
+        if self.cells.get(key).is_some_and(idle) {
+            self.cells.remove(key);
+        }
+    }
+
+    pub(crate) fn hold(&mut self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Rules(rules) => self.rows.hold(rules.start, length(rules.rows.len())),
+            Entry::NextHop(_) | Entry::Eni(_) | Entry::Label(_) | Entry::Route(_) | Entry::Flow(_) => true,
+        }
+    }
+
+    pub(crate) fn let_go(&mut self, entry: &Entry, now: Timestamp) {
+        match entry {
+            Entry::Rules(rules) => self.rows.release(rules.start, length(rules.rows.len()), now),
+            Entry::NextHop(_) | Entry::Eni(_) | Entry::Label(_) | Entry::Route(_) | Entry::Flow(_) => {}
+        }
+    }
+
+    fn count(&mut self, key: &EntryKey, by: isize) {
+        let counter = match key {
+            EntryKey::Eni(_) => &mut self.wanted.enis,
+            EntryKey::Flow(..) => &mut self.wanted.flows,
+            EntryKey::Rules(_) => &mut self.wanted.rulesets,
+            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) => return,
+        };
+        *counter = counter.saturating_add_signed(by);
+    }
+}
+
+/// Rule sets have at most 256 rows.
+fn length(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}
+
+/// An entry by its key, for people.
+pub(crate) fn describe(key: &EntryKey) -> String {
+    match key {
+        EntryKey::NextHop(slot) => format!("next hop {slot}"),
+        EntryKey::Eni(host) => format!("interface {}", host.0),
+        EntryKey::Rules(circuit) => format!("the rule set of c{circuit}"),
+        EntryKey::Label(index) => format!("label index {index}"),
+        EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.0),
+        EntryKey::Flow(host, to) => format!("the flow to {to} at {}", host.0),
+    }
+}

@@ -1,0 +1,161 @@
+//! One end of a circuit: labels that deliver to the workload, its route, and, once the gate is open, its flows.
+use super::direction;
+use crate::kernel_state::{Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Target};
+use ebpf_abi::label::index;
+use proto_model::FabricAddress;
+use proto_model::desired::{Endpoint, Gate, Leg, Receive, Side};
+use std::net::IpAddr;
+
+/// `own`: address of the resource here. `slot`: of the next hop; unused when the other end is on this host.
+pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, slot: u32) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = match &end.leg {
+        Leg::Tunnel { receive, .. } => receive.iter().map(|r| delivery(end, own, r)).collect(),
+        Leg::Local { .. } => Vec::new(),
+    };
+    entries.push(Entry::Route(Route { host: HostSide::of(own), to: end.remote }));
+    match end.gate {
+        Gate::Closed => {}
+        Gate::Open => {
+            entries.push(flow(end, own, slot, own.v4.into(), end.remote.v4.into()));
+            entries.push(flow(end, own, slot, own.v6.into(), end.remote.v6.into()));
+        }
+    }
+    entries
+}
+
+/// Keys of [`entries`].
+pub(crate) fn keys(end: &Endpoint, own: &FabricAddress) -> Vec<EntryKey> {
+    let host = HostSide::of(own);
+    let mut keys: Vec<EntryKey> = match &end.leg {
+        Leg::Tunnel { receive, .. } => {
+            receive.iter().map(|r| EntryKey::Label(index(r.label.value()))).collect()
+        }
+        Leg::Local { .. } => Vec::new(),
+    };
+    keys.push(EntryKey::Route(host.clone(), end.remote));
+    match end.gate {
+        Gate::Closed => {}
+        Gate::Open => {
+            keys.push(EntryKey::Flow(host.clone(), end.remote.v4.into()));
+            keys.push(EntryKey::Flow(host, end.remote.v6.into()));
+        }
+    }
+    keys
+}
+
+fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive) -> Entry {
+    let from = match end.side {
+        Side::Source => Side::Destination,
+        Side::Destination => Side::Source,
+    };
+    Entry::Label(Label {
+        label: receive.label.value(),
+        circuit: end.circuit.0,
+        direction: direction(from),
+        from: receive.from,
+        to: receive.local,
+        action: LabelAction::Deliver { eni: HostSide::of(own), local: *own, remote: end.remote },
+    })
+}
+
+fn flow(end: &Endpoint, own: &FabricAddress, slot: u32, local: IpAddr, remote: IpAddr) -> Entry {
+    let (counters, target) = match &end.leg {
+        Leg::Tunnel { send, receive } => (
+            receive.first().map_or(0, |r| index(r.label.value())),
+            Target::NextHop { slot, label: send.label.value() },
+        ),
+        Leg::Local { label, .. } => (index(label.value()), Target::Eni(HostSide::of(&end.remote))),
+    };
+    Entry::Flow(Flow {
+        host: HostSide::of(own),
+        circuit: end.circuit.0,
+        local,
+        remote,
+        mac: end.remote.mac(),
+        gateway: end.remote.gateway_mac(),
+        slot: counters,
+        direction: direction(end.side),
+        target,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebpf_abi::Direction;
+    use proto_model::desired::NextHop;
+    use proto_model::{CircuitId, FabricPrefix};
+
+    fn label(value: u32) -> proto_model::Label {
+        proto_model::Label::new(value).expect("a label")
+    }
+
+    fn address(host: u32) -> FabricAddress {
+        FabricPrefix::default().address(host).expect("an address")
+    }
+
+    fn end(side: Side, gate: Gate) -> Endpoint {
+        let here: IpAddr = [192, 0, 2, 1].into();
+        let there: IpAddr = [192, 0, 2, 2].into();
+        Endpoint {
+            circuit: CircuitId(7),
+            side,
+            resource: "web".parse().expect("a name"),
+            remote: address(2),
+            leg: Leg::Tunnel {
+                send: NextHop {
+                    node: "b".parse().expect("a name"),
+                    local: here,
+                    remote: there,
+                    label: label(500),
+                },
+                receive: vec![Receive { label: label((3 << 17) | 9), local: here, from: there }],
+            },
+            gate,
+        }
+    }
+
+    #[test]
+    fn a_closed_gate_has_no_flow() {
+        let closed = entries(&end(Side::Source, Gate::Closed), &address(1), 4);
+        assert!(closed.iter().all(|entry| !matches!(entry, Entry::Flow(_))));
+        let open = entries(&end(Side::Source, Gate::Open), &address(1), 4);
+        assert_eq!(open.iter().filter(|entry| matches!(entry, Entry::Flow(_))).count(), 2);
+        let keys_of: Vec<_> = open.iter().map(Entry::key).collect();
+        assert_eq!(keys_of, keys(&end(Side::Source, Gate::Open), &address(1)));
+    }
+
+    #[test]
+    fn the_source_sends_forward_and_receives_reverse() {
+        for (side, sends, receives) in [
+            (Side::Source, Direction::Forward, Direction::Reverse),
+            (Side::Destination, Direction::Reverse, Direction::Forward),
+        ] {
+            for entry in entries(&end(side, Gate::Open), &address(1), 4) {
+                match entry {
+                    Entry::Flow(flow) => {
+                        assert_eq!(flow.direction, sends);
+                        assert_eq!((flow.slot, flow.mac), (9, address(2).mac()));
+                        assert_eq!(flow.target, Target::NextHop { slot: 4, label: 500 });
+                    }
+                    Entry::Label(label) => assert_eq!(label.direction, receives),
+                    Entry::Route(route) => assert_eq!(route.to, address(2)),
+                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) => panic!("an end has none of these"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_on_the_same_host_needs_no_label_entry() {
+        let mut local = end(Side::Source, Gate::Open);
+        local.leg = Leg::Local { resource: "db".parse().expect("a name"), label: label(12) };
+        let entries = entries(&local, &address(1), 0);
+        assert_eq!(entries.len(), 3);
+        for entry in &entries {
+            if let Entry::Flow(flow) = entry {
+                assert_eq!((flow.slot, &flow.target), (12, &Target::Eni(HostSide::of(&address(2)))));
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! One direction of a circuit through this host: a label that is swapped.
+use super::direction;
+use crate::kernel_state::{Entry, Label, LabelAction};
+use proto_model::desired::Hop;
+
+/// `slot`: of the next hop.
+pub(crate) fn entry(hop: &Hop, slot: u32) -> Entry {
+    Entry::Label(Label {
+        label: hop.receive.label.value(),
+        circuit: hop.circuit.0,
+        direction: direction(hop.from_side),
+        from: hop.receive.from,
+        to: hop.receive.local,
+        action: LabelAction::Transit { next_hop: slot, out_label: hop.send.label.value() },
+    })
+}

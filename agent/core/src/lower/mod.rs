@@ -1,0 +1,138 @@
+//! Desired objects as kernel entries. Pure: numbers that must be allocated (slots, rows) are arguments.
+mod endpoint;
+mod hop;
+mod rules;
+
+pub use rules::row;
+
+use crate::bounds::Refused;
+use crate::kernel_state::{Eni, Entry, EntryKey, HostSide, NextHop};
+use ebpf_abi::Direction;
+use proto_model::desired::{self, Endpoint, Hop, Leg, Object, Side};
+use proto_model::{CircuitId, FabricAddress, Label};
+use std::net::IpAddr;
+
+pub(crate) use endpoint::{entries as endpoint, keys as endpoint_keys};
+pub(crate) use hop::entry as hop;
+pub(crate) use rules::rows;
+
+/// The direction of packets that come from this end.
+pub fn direction(from: Side) -> Direction {
+    match from {
+        Side::Source => Direction::Forward,
+        Side::Destination => Direction::Reverse,
+    }
+}
+
+pub(crate) fn eni(eni: &desired::Eni) -> Entry {
+    Entry::Eni(Eni {
+        host: HostSide::of(&eni.address),
+        resource: eni.resource.to_string(),
+        attachment: eni.attachment.clone(),
+        interface: eni.interface.clone(),
+        address: eni.address,
+        mtu: eni.mtu,
+    })
+}
+
+/// The next hop that an object sends to: outer source and destination.
+pub(crate) fn sends_to(object: &Object) -> Option<(IpAddr, IpAddr)> {
+    match object {
+        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, .. }, .. }) | Object::Hop(Hop { send, .. }) => {
+            Some((send.local, send.remote))
+        }
+        Object::Endpoint(Endpoint { leg: Leg::Local { .. }, .. }) | Object::Eni(_) | Object::Rules(_) => None,
+    }
+}
+
+/// Slots of `STATS` in which an object's packets are counted, and the circuit that they belong to.
+pub(crate) fn counted_in(object: &Object) -> (Option<CircuitId>, Vec<u32>) {
+    let index = |label: Label| ebpf_abi::label::index(label.value());
+    match object {
+        Object::Endpoint(end) => {
+            let slots = match &end.leg {
+                Leg::Tunnel { receive, .. } => receive.iter().map(|r| index(r.label)).collect(),
+                Leg::Local { label, .. } => vec![index(*label)],
+            };
+            (Some(end.circuit), slots)
+        }
+        Object::Hop(hop) => (Some(hop.circuit), vec![index(hop.receive.label)]),
+        Object::Eni(_) | Object::Rules(_) => (None, Vec::new()),
+    }
+}
+
+/// Keys of the entries that an object becomes; an endpoint's need the address of its own resource.
+pub(crate) fn keys(object: &Object, address: Option<&FabricAddress>) -> Vec<EntryKey> {
+    match object {
+        Object::Eni(eni) => vec![EntryKey::Eni(HostSide::of(&eni.address))],
+        Object::Endpoint(end) => address.map(|own| endpoint_keys(end, own)).unwrap_or_default(),
+        Object::Hop(hop) => vec![EntryKey::Label(ebpf_abi::label::index(hop.receive.label.value()))],
+        Object::Rules(set) => vec![EntryKey::Rules(set.circuit.0)],
+    }
+}
+
+/// A label's index, which must not be 0; and both addresses of a tunnel must be of one family.
+fn check(label: Label, local: IpAddr, remote: IpAddr) -> Result<u32, Refused> {
+    let index = ebpf_abi::label::index(label.value());
+    if index == 0 {
+        return Err(Refused::LabelIndex { label: label.value() });
+    }
+    if local.is_ipv4() != remote.is_ipv4() {
+        return Err(Refused::Families { local, remote });
+    }
+    Ok(index)
+}
+
+/// What must be there before an entry can be made, and as long as it is.
+pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
+    use crate::kernel_state::{LabelAction, Target};
+    match entry {
+        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) => Vec::new(),
+        Entry::Label(label) => match &label.action {
+            LabelAction::Transit { next_hop, .. } => vec![EntryKey::NextHop(*next_hop)],
+            LabelAction::Deliver { eni, .. } => vec![EntryKey::Eni(eni.clone())],
+        },
+        Entry::Route(route) => vec![EntryKey::Eni(route.host.clone())],
+        Entry::Flow(flow) => {
+            let target = match &flow.target {
+                Target::NextHop { slot, .. } => EntryKey::NextHop(*slot),
+                Target::Eni(far) => EntryKey::Eni(far.clone()),
+            };
+            vec![EntryKey::Eni(flow.host.clone()), target, EntryKey::Rules(flow.circuit)]
+        }
+    }
+}
+
+/// Whether an object's tunnel can be made at all, before anything is allocated for it.
+pub(crate) fn check_tunnel(object: &Object) -> Result<(), Refused> {
+    match object {
+        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, receive }, .. }) => {
+            if receive.is_empty() {
+                return Err(Refused::NoLabel);
+            }
+            families(send)?;
+            receive.iter().try_for_each(|r| check(r.label, r.local, r.from).map(drop))
+        }
+        Object::Endpoint(Endpoint { leg: Leg::Local { label, .. }, .. }) => {
+            let any = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+            check(*label, any, any).map(drop)
+        }
+        Object::Hop(hop) => {
+            families(&hop.send)?;
+            check(hop.receive.label, hop.receive.local, hop.receive.from).map(drop)
+        }
+        Object::Eni(_) | Object::Rules(_) => Ok(()),
+    }
+}
+
+fn families(send: &desired::NextHop) -> Result<(), Refused> {
+    match send.local.is_ipv4() == send.remote.is_ipv4() {
+        true => Ok(()),
+        false => Err(Refused::Families { local: send.local, remote: send.remote }),
+    }
+}
+
+/// A slot's number, for entries that send to it.
+pub(crate) fn slot(hop: Option<&NextHop>) -> u32 {
+    hop.map_or(0, |hop| hop.slot)
+}

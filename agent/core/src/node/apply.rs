@@ -1,0 +1,347 @@
+//! What the controller told, into what is wanted of the kernel. Only what changed is looked at.
+use super::{Node, Phase};
+use crate::bounds::Refused;
+use crate::diff::made_anew;
+use crate::io::Output;
+use crate::kernel_state::{Entry, EntryKey, HostSide, Rules};
+use crate::ledger::{Cell, Have};
+use crate::lower;
+use crate::slots::{Pair, Use};
+use crate::status::Again;
+use proto_model::desired::{Change, Endpoint, Object, ObjectKey, Side};
+use proto_model::rule::RuleSet;
+use proto_model::{CircuitId, FabricAddress, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Node {
+    pub(super) fn apply_whole(&mut self, objects: Vec<Object>, now: Timestamp) {
+        let mut news: BTreeMap<ObjectKey, Option<Object>> =
+            objects.into_iter().map(|object| (object.key(), Some(object))).collect();
+        let gone: Vec<ObjectKey> =
+            self.objects.keys().filter(|key| !news.contains_key(*key)).cloned().collect();
+        news.extend(gone.into_iter().map(|key| (key, None)));
+        if self.phase == Phase::Seen {
+            self.phase = Phase::Led;
+            self.ledger.keys().cloned().for_each(|key| self.work.mark(key));
+        }
+        self.apply(news, now);
+        self.sampler.begin(now);
+    }
+
+    pub(super) fn apply_changes(&mut self, changes: Vec<Change>, now: Timestamp) {
+        let news = changes.into_iter().map(|change| match change {
+            Change::Put(object) => (object.key(), Some(object)),
+            Change::Remove(key) => (key, None),
+        });
+        self.apply(news.collect(), now);
+    }
+
+    /// Tries once more to lower what could not be.
+    pub(super) fn lower_again(&mut self, objects: BTreeSet<ObjectKey>, now: Timestamp) {
+        let mut affected = objects;
+        for key in affected.clone() {
+            if let ObjectKey::Eni(resource) = &key {
+                affected.extend(self.ends(resource));
+            }
+        }
+        self.exchange(affected, BTreeMap::new(), now);
+    }
+
+    fn apply(&mut self, news: BTreeMap<ObjectKey, Option<Object>>, now: Timestamp) {
+        let news: BTreeMap<_, _> =
+            news.into_iter().filter(|(key, new)| self.objects.get(key) != new.as_ref()).collect();
+        let mut affected: BTreeSet<ObjectKey> = news.keys().cloned().collect();
+        for (key, new) in &news {
+            let ObjectKey::Eni(resource) = key else { continue };
+            if address(self.objects.get(key)) != address(new.as_ref()) {
+                affected.extend(self.ends(resource));
+                let ends_to_be = news.values().flatten().filter(|object| ends_at(object, resource));
+                affected.extend(ends_to_be.map(Object::key));
+            }
+        }
+        self.exchange(affected, news, now);
+    }
+
+    /// Takes back what the affected objects wanted, learns the news, and lowers them anew: so the order in which
+    /// objects were told does not matter.
+    fn exchange(
+        &mut self,
+        affected: BTreeSet<ObjectKey>,
+        news: BTreeMap<ObjectKey, Option<Object>>,
+        now: Timestamp,
+    ) {
+        let before: Vec<EntryKey> = affected.iter().flat_map(|key| self.ground_of(key)).collect();
+        let released: Vec<Pair> = affected.iter().filter_map(|key| self.take_back(key, now)).collect();
+        for (key, new) in news {
+            self.store(key, new);
+        }
+        for key in affected.iter().filter(|key| !matches!(key, ObjectKey::Endpoint(..))) {
+            self.lower(key, now);
+        }
+        for key in affected.iter().filter(|key| matches!(key, ObjectKey::Endpoint(..))) {
+            self.lower(key, now);
+        }
+        for pair in released {
+            self.stop_using(pair, now);
+        }
+        before.iter().for_each(|key| self.mark_dependents(key));
+    }
+
+    /// The interface or rule set that others may need.
+    fn ground_of(&self, key: &ObjectKey) -> Vec<EntryKey> {
+        match self.objects.get(key) {
+            Some(object @ (Object::Eni(_) | Object::Rules(_))) => self.entries_of(object),
+            Some(Object::Endpoint(_) | Object::Hop(_)) | None => Vec::new(),
+        }
+    }
+
+    /// Returns the next hop that the object used.
+    fn take_back(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Pair> {
+        let object = self.objects.get(key)?;
+        let (circuit, slots) = lower::counted_in(object);
+        if self.status.is_refused(key) {
+            return None;
+        }
+        let pair = lower::sends_to(object);
+        for entry in self.entries_of(object) {
+            let owner = self
+                .ledger
+                .get(&entry)
+                .filter(|cell| cell.want.is_some())
+                .and_then(|cell| cell.owner.as_ref());
+            if owner == Some(key) {
+                self.ledger.unwant(&entry, now);
+                self.status.disown(&entry, key);
+                self.mark(entry);
+            }
+        }
+        slots.into_iter().for_each(|slot| self.sampler.unassign(slot, circuit));
+        pair
+    }
+
+    fn store(&mut self, key: ObjectKey, new: Option<Object>) {
+        if let Some(Object::Endpoint(end)) = self.objects.get(&key)
+            && let Some(ends) = self.ends_of.get_mut(&end.resource)
+        {
+            ends.remove(&(end.circuit, end.side));
+            if ends.is_empty() {
+                self.ends_of.remove(&end.resource);
+            }
+        }
+        if let Some(Object::Endpoint(end)) = &new {
+            self.ends_of.entry(end.resource.clone()).or_default().insert((end.circuit, end.side));
+        }
+        match new {
+            Some(object) => {
+                self.objects.insert(key, object);
+            }
+            None => {
+                self.status.accept(&key);
+                self.objects.remove(&key);
+            }
+        }
+    }
+
+    fn lower(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(object) = self.objects.get(key).cloned() else { return };
+        match self.try_lower(key, &object, now) {
+            Ok(()) => {
+                self.status.accept(key);
+            }
+            Err(refused) => {
+                let again = match refused {
+                    Refused::Missing(_)
+                    | Refused::TooManyRules { .. }
+                    | Refused::LabelIndex { .. }
+                    | Refused::Families { .. }
+                    | Refused::NoLabel => Again::OnChange,
+                    Refused::Taken { .. }
+                    | Refused::Enis
+                    | Refused::Flows { .. }
+                    | Refused::RuleSets
+                    | Refused::Rows { .. }
+                    | Refused::NextHops => Again::Later,
+                };
+                self.status.refuse(key, &refused.to_string(), again, now);
+            }
+        }
+    }
+
+    /// All or nothing.
+    fn try_lower(&mut self, key: &ObjectKey, object: &Object, now: Timestamp) -> Result<(), Refused> {
+        lower::check_tunnel(object)?;
+        let entries = match object {
+            Object::Eni(eni) => vec![lower::eni(eni)],
+            Object::Rules(set) => vec![Entry::Rules(Rules {
+                circuit: set.circuit.0,
+                version: set.version,
+                start: 0,
+                rows: lower::rows(set)?,
+            })],
+            Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, 0),
+            Object::Hop(hop) => vec![lower::hop(hop, 0)],
+        };
+        self.ledger.check(key, &entries)?;
+        let slot = match lower::sends_to(object) {
+            Some(pair) => self.start_using(pair, now)?,
+            None => 0,
+        };
+        match object {
+            Object::Eni(_) => self.want_all(entries, key, now),
+            Object::Endpoint(end) => {
+                let own = self.address_of(&end.resource)?;
+                self.want_all(lower::endpoint(end, &own, slot), key, now);
+            }
+            Object::Hop(hop) => self.want_all(vec![lower::hop(hop, slot)], key, now),
+            Object::Rules(set) => self.want_rules(set, key, now)?,
+        }
+        let (circuit, slots) = lower::counted_in(object);
+        if let Some(circuit) = circuit {
+            slots.into_iter().for_each(|slot| self.sampler.assign(slot, circuit));
+        }
+        Ok(())
+    }
+
+    fn want_all(&mut self, entries: Vec<Entry>, key: &ObjectKey, now: Timestamp) {
+        for entry in entries {
+            self.desire(entry, Some(key.clone()), now);
+        }
+    }
+
+    pub(super) fn desire(&mut self, entry: Entry, owner: Option<ObjectKey>, now: Timestamp) {
+        let key = entry.key();
+        self.ledger.want(entry, owner, now);
+        self.mark(key);
+    }
+
+    /// Rows that the kernel has already are kept; others come where no packet looks.
+    fn want_rules(&mut self, set: &RuleSet, key: &ObjectKey, now: Timestamp) -> Result<(), Refused> {
+        let mut rules =
+            Rules { circuit: set.circuit.0, version: set.version, start: 0, rows: lower::rows(set)? };
+        let count = u32::try_from(rules.rows.len()).unwrap_or(u32::MAX);
+        if let Some(Have::Is(have)) = self.ledger.get(&EntryKey::Rules(rules.circuit)).map(|cell| &cell.have)
+            && let Entry::Rules(there) = &**have
+            && (there.version, &there.rows) == (rules.version, &rules.rows)
+        {
+            rules.start = there.start;
+            self.desire(Entry::Rules(rules), Some(key.clone()), now);
+            return Ok(());
+        }
+        rules.start = self.ledger.rows.allocate(count, now)?;
+        let start = rules.start;
+        self.desire(Entry::Rules(rules), Some(key.clone()), now);
+        self.ledger.rows.release(start, count, now);
+        Ok(())
+    }
+
+    fn start_using(&mut self, pair: Pair, now: Timestamp) -> Result<u32, Refused> {
+        let (hop, turned) = self.slots.acquire(pair, now)?;
+        let slot = lower::slot(Some(&hop));
+        if turned == Use::Turned {
+            self.desire(Entry::NextHop(hop), None, now);
+            self.outputs.push_back(Output::Watch { local: pair.0, remote: pair.1 });
+        }
+        Ok(slot)
+    }
+
+    fn stop_using(&mut self, pair: Pair, now: Timestamp) {
+        if let Some((slot, Use::Turned)) = self.slots.release(pair) {
+            self.ledger.unwant(&EntryKey::NextHop(slot), now);
+            self.mark(EntryKey::NextHop(slot));
+            self.outputs.push_back(Output::Unwatch { local: pair.0, remote: pair.1 });
+        }
+    }
+
+    /// The address of a resource here, once its interface has been told and accepted.
+    fn address_of(&self, resource: &ResourceId) -> Result<FabricAddress, Refused> {
+        let key = ObjectKey::Eni(resource.clone());
+        let told = address(self.objects.get(&key)).filter(|_| !self.status.is_refused(&key));
+        told.ok_or(Refused::Missing(key))
+    }
+
+    fn ends(&self, resource: &ResourceId) -> BTreeSet<ObjectKey> {
+        let ends = self.ends_of.get(resource).into_iter().flatten();
+        ends.map(|(circuit, side)| ObjectKey::Endpoint(*circuit, *side)).collect()
+    }
+
+    pub(super) fn entries_of(&self, object: &Object) -> Vec<EntryKey> {
+        let own = match object {
+            Object::Endpoint(end) => address(self.objects.get(&ObjectKey::Eni(end.resource.clone()))),
+            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) => None,
+        };
+        lower::keys(object, own.as_ref())
+    }
+
+    /// What may have to be done otherwise because of what happened to this key.
+    pub(super) fn mark(&mut self, key: EntryKey) {
+        self.status.give_new_chance(&key);
+        for waiter in self.status.take_waiters(&key) {
+            self.work.mark(waiter);
+        }
+        self.work.mark(key);
+    }
+
+    /// Marks what needs this entry, if it goes or has to be made anew.
+    fn mark_dependents(&mut self, key: &EntryKey) {
+        if !goes(self.ledger.get(key)) {
+            return;
+        }
+        let dependents = match key {
+            EntryKey::Eni(host) => self.bound_to(host),
+            EntryKey::Rules(circuit) => self.flows_of(CircuitId(*circuit)),
+            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) | EntryKey::Flow(..) => return,
+        };
+        dependents.into_iter().for_each(|key| self.work.mark(key));
+    }
+
+    /// Everything that refers to an interface: its routes and flows, labels that deliver to it, flows from the other
+    /// end of a circuit that stays on this host.
+    pub(super) fn bound_to(&self, host: &HostSide) -> BTreeSet<EntryKey> {
+        let mut bound: BTreeSet<EntryKey> = self.ledger.on(host).into_iter().collect();
+        let Some(resource) = self.resource_at(host) else { return bound };
+        for (circuit, _) in self.ends_of.get(&resource).into_iter().flatten() {
+            for side in [Side::Source, Side::Destination] {
+                let end = self.objects.get(&ObjectKey::Endpoint(*circuit, side));
+                bound.extend(end.into_iter().flat_map(|end| self.entries_of(end)));
+            }
+        }
+        bound
+    }
+
+    fn resource_at(&self, host: &HostSide) -> Option<ResourceId> {
+        let cell = self.ledger.get(&EntryKey::Eni(host.clone()))?;
+        match cell.owner.as_ref()? {
+            ObjectKey::Eni(resource) => Some(resource.clone()),
+            ObjectKey::Endpoint(..) | ObjectKey::Hop(_) | ObjectKey::Rules(_) => None,
+        }
+    }
+
+    fn flows_of(&self, circuit: CircuitId) -> BTreeSet<EntryKey> {
+        let ends = [Side::Source, Side::Destination].map(|side| ObjectKey::Endpoint(circuit, side));
+        let objects = ends.iter().filter_map(|key| self.objects.get(key));
+        objects.flat_map(|end| self.entries_of(end)).filter(|key| matches!(key, EntryKey::Flow(..))).collect()
+    }
+}
+
+fn goes(cell: Option<&Cell>) -> bool {
+    let Some(cell) = cell else { return true };
+    match (&cell.want, &cell.have) {
+        (None, _) => true,
+        (Some(want), Have::Is(have)) => made_anew(have, want),
+        (Some(_), Have::Absent | Have::Unsure(_)) => false,
+    }
+}
+
+fn address(eni: Option<&Object>) -> Option<FabricAddress> {
+    match eni? {
+        Object::Eni(eni) => Some(eni.address),
+        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) => None,
+    }
+}
+
+fn ends_at(object: &Object, at: &ResourceId) -> bool {
+    match object {
+        Object::Endpoint(Endpoint { resource, .. }) => resource == at,
+        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) => false,
+    }
+}

@@ -1,0 +1,233 @@
+//! One host of the fabric: everything it was told, everything its kernel has, and what it says and does next.
+mod apply;
+mod perform;
+
+use crate::diff::Work;
+use crate::io::{Input, Output};
+use crate::kernel_state::{Entry, KernelState, Step};
+use crate::ledger::{Have, Ledger};
+use crate::sample::Sampler;
+use crate::slots::Slots;
+use crate::status::{Due, Status};
+use crate::uplink::{Heard, Uplink};
+use proto_model::desired::{Object, ObjectKey, Side, Tell};
+use proto_model::report::Say;
+use proto_model::{CircuitId, Generation, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// All state of an agent. Feed it with [`Node::handle`], then take outputs until there is none; call again with
+/// [`Input::Tick`] when [`Node::next_deadline`] has come.
+#[derive(Debug)]
+pub struct Node {
+    phase: Phase,
+    uplink: Uplink,
+    objects: BTreeMap<ObjectKey, Object>,
+    /// Circuit ends at each resource here, whether its interface has been told yet or not.
+    ends_of: BTreeMap<ResourceId, BTreeSet<(CircuitId, Side)>>,
+    ledger: Ledger,
+    slots: Slots,
+    work: Work,
+    status: Status,
+    sampler: Sampler,
+    outputs: VecDeque<Output>,
+    /// Session and generation that the round under way brings about.
+    round: Option<(u64, Generation)>,
+    /// Session and generation that has been brought about, except for what failed.
+    reached: Option<(u64, Generation)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known of the kernel.
+    Blind,
+    /// The kernel forwards as it did before; no controller has told anything since the start, so nothing is touched.
+    Seen,
+    /// A whole has been told: what is not in it is not wanted.
+    Led,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Blind,
+            uplink: Uplink::default(),
+            objects: BTreeMap::new(),
+            ends_of: BTreeMap::new(),
+            ledger: Ledger::new(),
+            slots: Slots::new(),
+            work: Work::default(),
+            status: Status::default(),
+            sampler: Sampler::default(),
+            outputs: VecDeque::new(),
+            round: None,
+            reached: None,
+        }
+    }
+
+    /// Takes note of what happened at `now`. Before [`Input::Observed`] nothing is noted.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match (self.phase, input) {
+            (Phase::Blind, Input::Observed(state)) => self.observed(state, now),
+            (Phase::Blind, _) | (Phase::Seen | Phase::Led, Input::Observed(_)) => return,
+            (_, Input::Connected { session, hello }) => {
+                if self.uplink.connect(session) {
+                    self.sampler.end();
+                    self.outputs.push_back(Output::Say { session, say: Say::Hello(hello) });
+                }
+            }
+            (_, Input::Disconnected { session }) => {
+                self.uplink.disconnect(session);
+                if self.uplink.session().is_none() {
+                    self.sampler.end();
+                }
+            }
+            (_, Input::Told { session, tell }) => self.told(session, tell, now),
+            (_, Input::Performed(results)) => self.performed(results, now),
+            (_, Input::Neighbour { local, remote, link }) => {
+                if let Some(hop) = self.slots.resolve((local, remote), link) {
+                    self.desire(Entry::NextHop(hop), None, now);
+                }
+            }
+            (_, Input::Vanished(host)) => self.vanished(&host, now),
+            (_, Input::Counted { traffic, drops }) => {
+                if let Some((session, _)) = self.uplink.synced()
+                    && let Some(telemetry) = self.sampler.digest(&traffic, drops)
+                {
+                    self.outputs.push_back(Output::Say { session, say: Say::Telemetry(telemetry) });
+                }
+            }
+            (_, Input::Dropped(events)) => {
+                if let Some(session) = self.uplink.session() {
+                    self.outputs.push_back(Output::Say { session, say: Say::Drops(events) });
+                }
+            }
+            (_, Input::Tick) => {}
+        }
+        self.fall_due(now);
+        self.advance(now);
+    }
+
+    /// The next wish; none: nothing more until something happens.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When a [`Input::Tick`] is needed at the latest.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let retry = self.status.next_due().filter(|_| self.phase == Phase::Led);
+        [retry, self.sampler.next_due()].into_iter().flatten().min()
+    }
+
+    /// What is wanted of the kernel, by key.
+    pub fn want(&self) -> KernelState {
+        let cells =
+            self.ledger.keys().filter_map(|key| self.ledger.get(key)?.want.as_deref().map(|w| (key, w)));
+        cells.map(|(key, want)| (key.clone(), want.clone())).collect()
+    }
+
+    /// What the kernel is known to have.
+    pub fn have(&self) -> KernelState {
+        let cells = self.ledger.keys().filter_map(|key| Some((key, self.ledger.get(key)?)));
+        let sure = cells.filter_map(|(key, cell)| match &cell.have {
+            Have::Is(entry) => Some((key.clone(), Entry::clone(entry))),
+            Have::Absent | Have::Unsure(_) => None,
+        });
+        sure.collect()
+    }
+
+    fn observed(&mut self, state: KernelState, now: Timestamp) {
+        self.phase = Phase::Seen;
+        for (key, entry) in state {
+            if let Entry::NextHop(hop) = &entry {
+                self.slots.adopt(hop);
+            }
+            self.ledger.set_have(&key, Have::Is(Arc::new(entry)), now);
+        }
+    }
+
+    fn told(&mut self, session: u64, tell: Tell, now: Timestamp) {
+        match self.uplink.hear(session, tell) {
+            Heard::Whole(objects) => self.apply_whole(objects, now),
+            Heard::Changes(changes) => self.apply_changes(changes, now),
+            Heard::Gap => self.outputs.push_back(Output::Say { session, say: Say::AskWhole }),
+            Heard::Nothing => {}
+        }
+    }
+
+    fn fall_due(&mut self, now: Timestamp) {
+        if self.sampler.is_due(now) {
+            self.outputs.push_back(Output::Count);
+        }
+        if self.phase != Phase::Led {
+            return;
+        }
+        let mut again = BTreeSet::new();
+        for due in self.status.take_due(now) {
+            match due {
+                Due::Step(key) => self.work.mark(key),
+                Due::Lower(object) => {
+                    again.insert(object);
+                }
+            }
+        }
+        self.lower_again(again, now);
+    }
+
+    /// Asks for the next batch, unless one is under way; says what has been reached.
+    fn advance(&mut self, now: Timestamp) {
+        while self.phase == Phase::Led && self.work.flight.is_none() {
+            let (steps, left) = self.work.batch(&mut self.ledger);
+            self.leave(left, now);
+            if !steps.is_empty() {
+                self.outputs.push_back(Output::Perform(steps));
+                break;
+            }
+            if self.work.was_complete() {
+                self.reached = self.round.take().or(self.reached);
+            }
+            if self.work.is_idle() {
+                self.reached = self.uplink.synced();
+                break;
+            }
+            self.round = self.uplink.synced();
+            let left = self.work.begin_round(&self.ledger);
+            self.leave(left, now);
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let current = self.uplink.session();
+        let Some((session, generation)) = self.reached.filter(|(session, _)| Some(*session) == current)
+        else {
+            return;
+        };
+        let reported = self.uplink.reported();
+        let news = self.status.has_news() && self.work.is_idle();
+        let report = match reported {
+            None => self.status.report_whole(generation),
+            Some(last) if last != generation || news => self.status.report_news(generation),
+            Some(_) => return,
+        };
+        self.uplink.set_reported(generation);
+        let empty = report.failed.is_empty() && report.recovered.is_empty();
+        if !(empty && reported == Some(generation)) {
+            self.outputs.push_back(Output::Say { session, say: Say::Report(report) });
+        }
+    }
+}
+
+/// Steps as the simulator and the tests count them.
+pub fn steps(output: &Output) -> &[Step] {
+    match output {
+        Output::Perform(steps) => steps,
+        Output::Say { .. } | Output::Watch { .. } | Output::Unwatch { .. } | Output::Count => &[],
+    }
+}
