@@ -1,5 +1,20 @@
 //! Decides: which resources there are, which path a circuit takes, what each node shall have. No I/O, no clock.
 #![forbid(unsafe_code)]
 
+pub mod circuit;
+pub mod compile;
+pub mod deadlines;
+pub mod desire;
+pub mod discover;
+pub mod fabric;
+pub mod intent;
 pub mod io;
+pub mod labels;
+pub mod pool;
 pub mod record;
+pub mod registry;
+pub mod roles;
+pub mod route;
+pub mod rules;
+pub mod settings;
+pub mod topology;

@@ -1,0 +1,253 @@
+//! A circuit's life: placed, opened, suspended, closed; and the index of all of them.
+use crate::record::{CircuitRecord, Life, Placed};
+use proto_model::circuit::{Circuit as Shown, CircuitSpec, CircuitState};
+use proto_model::desired::ObjectKey;
+use proto_model::plan::Plan;
+use proto_model::report::Traffic;
+use proto_model::request::{CircuitRef, CircuitView};
+use proto_model::rule::Rule;
+use proto_model::{CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Nodes that have not reported, with the generation that they shall report.
+pub type Waiting = BTreeMap<NodeName, Generation>;
+
+#[derive(Clone, Debug)]
+pub enum Phase {
+    /// The gates are closed until every node has reported.
+    Building {
+        route: Placed,
+        waiting: Waiting,
+    },
+    /// The ends have been told to open.
+    Opening {
+        route: Placed,
+        waiting: Waiting,
+    },
+    Active {
+        route: Placed,
+    },
+    Suspended {
+        why: String,
+    },
+    /// Its objects are desired no longer.
+    Closing {
+        route: Option<Placed>,
+        waiting: Waiting,
+    },
+}
+
+impl Phase {
+    /// While objects of it are desired.
+    pub fn route(&self) -> Option<&Placed> {
+        match self {
+            Self::Building { route, .. } | Self::Opening { route, .. } | Self::Active { route } => {
+                Some(route)
+            }
+            Self::Suspended { .. } | Self::Closing { .. } => None,
+        }
+    }
+
+    pub fn opened(&self) -> bool {
+        match self {
+            Self::Opening { .. } | Self::Active { .. } => true,
+            Self::Building { .. } | Self::Suspended { .. } | Self::Closing { .. } => false,
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        matches!(self, Self::Closing { .. })
+    }
+
+    pub fn waiting_mut(&mut self) -> Option<&mut Waiting> {
+        match self {
+            Self::Building { waiting, .. }
+            | Self::Opening { waiting, .. }
+            | Self::Closing { waiting, .. } => Some(waiting),
+            Self::Active { .. } | Self::Suspended { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Circuit {
+    pub id: CircuitId,
+    pub spec: CircuitSpec,
+    pub phase: Phase,
+    pub rules: Vec<Rule>,
+    pub rules_version: u32,
+    pub next_rule: u32,
+    pub created: Timestamp,
+    pub since: Timestamp,
+    pub decision: Option<Box<Plan>>,
+    /// Objects of it that hosts cannot build.
+    pub trouble: BTreeMap<(NodeName, ObjectKey), String>,
+    pub at_source: Traffic,
+    pub at_destination: Traffic,
+}
+
+impl Circuit {
+    pub fn record(&self) -> CircuitRecord {
+        let life = match &self.phase {
+            Phase::Building { route, .. } => Life::Placed { route: route.clone(), opened: false },
+            Phase::Opening { route, .. } | Phase::Active { route } => {
+                Life::Placed { route: route.clone(), opened: true }
+            }
+            Phase::Suspended { why } => Life::Suspended { why: why.clone() },
+            Phase::Closing { route, .. } => Life::Closing { route: route.clone() },
+        };
+        CircuitRecord {
+            id: self.id,
+            spec: self.spec.clone(),
+            life,
+            rules: self.rules.clone(),
+            rules_version: self.rules_version,
+            next_rule: self.next_rule,
+            created: self.created,
+            since: self.since,
+        }
+    }
+
+    pub fn view(&self) -> CircuitView {
+        let names = |waiting: &Waiting| waiting.keys().cloned().collect();
+        let state = match &self.phase {
+            Phase::Building { waiting, .. } => CircuitState::Building { waiting: names(waiting) },
+            Phase::Opening { waiting, .. } => CircuitState::Opening { waiting: names(waiting) },
+            Phase::Active { .. } => CircuitState::Active,
+            Phase::Suspended { why } => CircuitState::Suspended { why: why.clone() },
+            Phase::Closing { waiting, .. } => CircuitState::Closing { waiting: names(waiting) },
+        };
+        let route = self.phase.route();
+        let circuit = Shown {
+            id: self.id,
+            spec: self.spec.clone(),
+            state,
+            path: route.map(|route| route.path.clone()),
+            mtu: route.map(|route| route.mtu),
+            rules: self.rules.clone(),
+            rules_version: self.rules_version,
+            created: self.created,
+            since: self.since,
+            detail: self.detail(),
+        };
+        CircuitView { circuit, at_source: self.at_source, at_destination: self.at_destination }
+    }
+
+    fn detail(&self) -> String {
+        if let Phase::Suspended { why } = &self.phase {
+            return why.clone();
+        }
+        self.trouble_text().unwrap_or_default()
+    }
+
+    /// The first object that a host cannot build, and how many more there are.
+    pub fn trouble_text(&self) -> Option<String> {
+        let ((node, key), why) = self.trouble.first_key_value()?;
+        Some(match self.trouble.len() - 1 {
+            0 => format!("{node} cannot build the {key}: {why}"),
+            more => format!("{node} cannot build the {key}: {why}; and {more} more"),
+        })
+    }
+}
+
+/// All circuits with their indexes.
+#[derive(Clone, Debug, Default)]
+pub struct Circuits {
+    all: BTreeMap<CircuitId, Circuit>,
+    by_name: BTreeMap<CircuitName, CircuitId>,
+    /// The ends in order: two circuits between the same two would give one workload two ways to the same address.
+    by_pair: BTreeMap<(ResourceId, ResourceId), CircuitId>,
+    pub suspended: BTreeSet<CircuitId>,
+    active: usize,
+}
+
+impl Circuits {
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+    pub fn active(&self) -> usize {
+        self.active
+    }
+    pub fn get(&self, id: CircuitId) -> Option<&Circuit> {
+        self.all.get(&id)
+    }
+    /// For everything but the phase; see [`Self::enter`].
+    pub fn get_mut(&mut self, id: CircuitId) -> Option<&mut Circuit> {
+        self.all.get_mut(&id)
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &Circuit> {
+        self.all.values()
+    }
+
+    pub fn find(&self, circuit: &CircuitRef) -> Option<CircuitId> {
+        match circuit {
+            CircuitRef::Id(id) => self.all.contains_key(id).then_some(*id),
+            CircuitRef::Name(name) => self.by_name.get(name).copied(),
+        }
+    }
+
+    /// The circuit that keeps this name from another; one that is being closed does not.
+    pub fn holder_of_name(&self, name: &CircuitName) -> Option<&Circuit> {
+        self.by_name.get(name).and_then(|id| self.all.get(id)).filter(|circuit| !circuit.phase.is_closing())
+    }
+
+    pub fn holder_of_pair(&self, one: &ResourceId, other: &ResourceId) -> Option<&Circuit> {
+        let id = self.by_pair.get(&pair(one, other))?;
+        self.all.get(id).filter(|circuit| !circuit.phase.is_closing())
+    }
+
+    pub fn insert(&mut self, circuit: Circuit) {
+        let id = circuit.id;
+        if !circuit.phase.is_closing() || self.holder_of_name(&circuit.spec.name).is_none() {
+            self.by_name.insert(circuit.spec.name.clone(), id);
+        }
+        if !circuit.phase.is_closing() {
+            self.by_pair.insert(pair(&circuit.spec.source, &circuit.spec.destination), id);
+        }
+        self.count(&circuit.phase, id, true);
+        self.all.insert(id, circuit);
+    }
+
+    /// Changes the phase, and what is counted by it.
+    pub fn enter(&mut self, id: CircuitId, phase: Phase, now: Timestamp) {
+        let Some(circuit) = self.all.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut circuit.phase, phase.clone());
+        circuit.since = now;
+        self.count(&old, id, false);
+        self.count(&phase, id, true);
+    }
+
+    fn count(&mut self, phase: &Phase, id: CircuitId, enters: bool) {
+        match (phase, enters) {
+            (Phase::Active { .. }, true) => self.active += 1,
+            (Phase::Active { .. }, false) => self.active -= 1,
+            (Phase::Suspended { .. }, true) => {
+                self.suspended.insert(id);
+            }
+            (Phase::Suspended { .. }, false) => {
+                self.suspended.remove(&id);
+            }
+            (Phase::Building { .. } | Phase::Opening { .. } | Phase::Closing { .. }, _) => {}
+        }
+    }
+
+    pub fn remove(&mut self, id: CircuitId) -> Option<Circuit> {
+        let circuit = self.all.remove(&id)?;
+        self.count(&circuit.phase, id, false);
+        if self.by_name.get(&circuit.spec.name) == Some(&id) {
+            self.by_name.remove(&circuit.spec.name);
+        }
+        let pair = pair(&circuit.spec.source, &circuit.spec.destination);
+        if self.by_pair.get(&pair) == Some(&id) {
+            self.by_pair.remove(&pair);
+        }
+        Some(circuit)
+    }
+}
+
+fn pair(one: &ResourceId, other: &ResourceId) -> (ResourceId, ResourceId) {
+    if one <= other { (one.clone(), other.clone()) } else { (other.clone(), one.clone()) }
+}

@@ -1,0 +1,86 @@
+//! What shall happen by itself, and when.
+use proto_model::{CircuitId, NodeName, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deadline {
+    /// The resource's registration expires.
+    Lease(ResourceId),
+    /// The node has been without contact for the grace period.
+    NodeGrace(NodeName),
+    /// A host has failed to build an object of the circuit for too long.
+    Trouble(CircuitId),
+    /// The suspended circuit is tried again.
+    Retry(CircuitId),
+    /// All suspended circuits are tried again: something got better.
+    RetryAll,
+    /// The queue of circuits to place anew is worked off, a few per step.
+    Work,
+    /// The key is forgotten.
+    Idempotency(String),
+    /// The token is worthless.
+    Token([u8; 32]),
+}
+
+/// Each deadline at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Deadlines {
+    by_time: BTreeSet<(Timestamp, Deadline)>,
+    times: BTreeMap<Deadline, Timestamp>,
+}
+
+impl Deadlines {
+    /// Replaces an earlier time for the same deadline.
+    pub fn set(&mut self, deadline: Deadline, at: Timestamp) {
+        self.clear(&deadline);
+        self.by_time.insert((at, deadline.clone()));
+        self.times.insert(deadline, at);
+    }
+
+    /// Keeps an earlier time for the same deadline.
+    pub fn set_if_none(&mut self, deadline: Deadline, at: Timestamp) {
+        if !self.times.contains_key(&deadline) {
+            self.set(deadline, at);
+        }
+    }
+
+    pub fn clear(&mut self, deadline: &Deadline) {
+        if let Some(at) = self.times.remove(deadline) {
+            self.by_time.remove(&(at, deadline.clone()));
+        }
+    }
+
+    pub fn next(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest one that has come.
+    pub fn pop(&mut self, now: Timestamp) -> Option<Deadline> {
+        if self.next()? > now {
+            return None;
+        }
+        let (_, deadline) = self.by_time.pop_first()?;
+        self.times.remove(&deadline);
+        Some(deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_order_once_and_not_before_their_time() {
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::RetryAll, Timestamp(5));
+        deadlines.set(Deadline::Work, Timestamp(3));
+        deadlines.set(Deadline::RetryAll, Timestamp(2));
+        deadlines.set_if_none(Deadline::Work, Timestamp(1));
+        assert_eq!(deadlines.next(), Some(Timestamp(2)));
+        assert_eq!(deadlines.pop(Timestamp(1)), None);
+        assert_eq!(deadlines.pop(Timestamp(9)), Some(Deadline::RetryAll));
+        assert_eq!(deadlines.pop(Timestamp(9)), Some(Deadline::Work));
+        assert_eq!(deadlines.pop(Timestamp(9)), None);
+        assert_eq!(deadlines.next(), None);
+    }
+}

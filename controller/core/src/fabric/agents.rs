@@ -1,0 +1,282 @@
+//! What agents say: sessions come and go, generations are reported, objects fail and recover.
+use super::Fabric;
+use crate::circuit::{Circuit, Phase};
+use crate::compile;
+use crate::deadlines::Deadline;
+use crate::io::Session;
+use crate::record::Record;
+use crate::registry::nodes::Contact;
+use proto_model::desired::{Object, ObjectKey};
+use proto_model::report::{Hello, Report, Say, Telemetry};
+use proto_model::{CircuitId, Generation, NodeName, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Fabric {
+    pub(super) fn agent_said(&mut self, name: &NodeName, session: Session, say: Say, now: Timestamp) {
+        let hello = match say {
+            Say::Hello(hello) => return self.agent_hello(name, session, hello, now),
+            other => other,
+        };
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.session() == Some(session)) else {
+            return;
+        };
+        node.seen = Some(now);
+        match hello {
+            Say::Hello(_) => {}
+            Say::Report(report) => self.agent_reported(name, report, now),
+            Say::AskWhole => self.step.tell(name, true),
+            Say::Telemetry(telemetry) => self.count(name, telemetry),
+            Say::Drops(events) => self.step.drops(name.clone(), events),
+        }
+    }
+
+    fn agent_hello(&mut self, name: &NodeName, session: Session, hello: Hello, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            let why = format!("{name} is not a node of region {}; enrol it", self.settings.region);
+            return self.step.hang_up(name.clone(), session, why);
+        };
+        if node.record.enrolled.is_none() {
+            let why = format!("{name} has not enrolled; make a token: foreweave node token {name}");
+            return self.step.hang_up(name.clone(), session, why);
+        }
+        match node.contact {
+            Contact::Connected(old) if old > session => return,
+            Contact::Lost { session: old, .. } if old >= session => return,
+            Contact::Connected(old) if old < session => {
+                self.step.hang_up(name.clone(), old, format!("a newer session of {name} has begun"));
+            }
+            Contact::Connected(_) | Contact::Lost { .. } | Contact::Never => {}
+        }
+        let was_given_up = node.is_given_up();
+        node.contact = Contact::Connected(session);
+        node.seen = Some(now);
+        node.version = hello.version;
+        node.kernel = hello.kernel;
+        node.datapath = hello.datapath;
+        node.reported = Generation(0);
+        node.session_start = node.desire.carrying();
+        self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.topology.set_connected(name, true);
+        self.announced(name, hello.underlays, now);
+        self.step.tell(name, true);
+        self.step.announce_node(name);
+        if was_given_up {
+            self.announce_resources_of(name);
+        }
+        self.retry_suspended(now);
+    }
+
+    /// Underlays that differ change the links, and the circuits over them.
+    fn announced(
+        &mut self,
+        name: &NodeName,
+        underlays: Vec<proto_model::topology::Underlay>,
+        now: Timestamp,
+    ) {
+        if !self.topology.set_underlays(name, underlays.clone()) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.record.underlays = underlays;
+        self.step.put(Record::Node(node.record.clone()));
+        let circuits: Vec<_> = node.circuits.iter().copied().collect();
+        for id in circuits {
+            self.follow_topology(id, now);
+        }
+    }
+
+    /// A placed circuit whose links have changed: other outer addresses, another MTU, or another path.
+    fn follow_topology(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
+        let (Phase::Building { route, .. } | Phase::Opening { route, .. } | Phase::Active { route }) =
+            &mut circuit.phase
+        else {
+            return;
+        };
+        match compile::mtu(&route.path, &self.topology) {
+            Ok(mtu) if mtu >= crate::route::admission::MIN_MTU => {
+                let old = std::mem::replace(&mut route.mtu, mtu);
+                if old != mtu {
+                    for end in &ends {
+                        if let Some(member) = self.resources.get_mut(end) {
+                            member.remove_mtu(old);
+                            member.add_mtu(mtu);
+                        }
+                        self.refresh_interface(end);
+                    }
+                    self.step.persist(id);
+                    self.step.announce_circuit(id);
+                }
+                if self.want_objects(id).is_err() {
+                    self.queue(id, now);
+                }
+            }
+            Ok(_) | Err(_) => {
+                self.suspend(id, "a link of its path has changed; another is sought".into(), now);
+                self.queue(id, now);
+            }
+        }
+    }
+
+    pub(super) fn announce_resources_of(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get(name) {
+            for id in &node.resources {
+                self.step.announce_resource(id);
+            }
+        }
+    }
+
+    pub(super) fn agent_gone(&mut self, name: &NodeName, session: Session, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.session() == Some(session)) else {
+            return;
+        };
+        node.contact = Contact::Lost { session, past_grace: false };
+        let waited = node.awaiting.values().flatten().copied().collect();
+        self.topology.set_connected(name, false);
+        self.deadlines.set(Deadline::NodeGrace(name.clone()), now.plus(self.settings.timing.node_grace));
+        self.step.announce_node(name);
+        self.stop_waiting_for(name, waited, now);
+    }
+
+    /// What is being taken down does not wait for a host without contact: it cleans up when it comes back.
+    pub(super) fn stop_waiting_for(
+        &mut self,
+        name: &NodeName,
+        circuits: BTreeSet<CircuitId>,
+        now: Timestamp,
+    ) {
+        for id in circuits {
+            let Some(circuit) = self.circuits.get_mut(id) else { continue };
+            if let Phase::Closing { waiting, .. } = &mut circuit.phase {
+                waiting.remove(name);
+                self.advance(id, now);
+            }
+        }
+    }
+
+    pub(super) fn node_given_up(&mut self, name: &NodeName, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Contact::Lost { past_grace, .. } = &mut node.contact else { return };
+        *past_grace = true;
+        let circuits: Vec<_> = node.circuits.iter().copied().collect();
+        for id in circuits {
+            self.queue(id, now);
+        }
+        self.step.announce_node(name);
+        self.announce_resources_of(name);
+    }
+
+    fn agent_reported(&mut self, name: &NodeName, report: Report, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        // Of an earlier session, or of a controller that we do not know: says nothing about what we told.
+        if report.generation < node.session_start || report.generation > node.desire.generation() {
+            return;
+        }
+        node.reported = node.reported.max(report.generation);
+        node.free_labels(report.generation, now);
+        let mut affected = node.arrived(report.generation);
+        affected.extend(self.note_failures(name, report, now));
+        for id in affected {
+            self.advance(id, now);
+        }
+    }
+
+    /// Returns the circuits that an object failed or recovered for.
+    fn note_failures(&mut self, name: &NodeName, report: Report, now: Timestamp) -> BTreeSet<CircuitId> {
+        let Some(node) = self.nodes.get_mut(name) else { return BTreeSet::new() };
+        let failed: BTreeMap<_, _> = report
+            .failed
+            .into_iter()
+            .filter(|failure| node.desire.get(&failure.key).is_some())
+            .map(|failure| (failure.key, failure.why))
+            .collect();
+        let mut healed: Vec<_> =
+            report.recovered.into_iter().filter(|key| node.failures.remove(key).is_some()).collect();
+        if report.whole {
+            let kept = node.failures.extract_if(.., |key, _| !failed.contains_key(key)).map(|(key, _)| key);
+            healed.extend(kept);
+        }
+        if failed.is_empty() && healed.is_empty() {
+            return BTreeSet::new();
+        }
+        node.failures.extend(failed.clone());
+        self.step.announce_node(name);
+        let mut affected = BTreeSet::new();
+        for (key, why) in failed
+            .into_iter()
+            .map(|(key, why)| (key, Some(why)))
+            .chain(healed.into_iter().map(|key| (key, None)))
+        {
+            for id in self.circuits_of(name, &key) {
+                self.note_trouble(id, name, &key, why.as_ref(), now);
+                affected.insert(id);
+            }
+        }
+        affected
+    }
+
+    fn note_trouble(
+        &mut self,
+        id: CircuitId,
+        node: &NodeName,
+        key: &ObjectKey,
+        why: Option<&String>,
+        now: Timestamp,
+    ) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let place = (node.clone(), key.clone());
+        match why {
+            Some(why) => circuit.trouble.insert(place, why.clone()),
+            None => circuit.trouble.remove(&place),
+        };
+        if circuit.trouble.is_empty() {
+            self.deadlines.clear(&Deadline::Trouble(id));
+        } else {
+            let at = now.plus(self.settings.timing.build_patience);
+            self.deadlines.set_if_none(Deadline::Trouble(id), at);
+        }
+        self.step.announce_circuit(id);
+    }
+
+    /// Placed circuits that an object of a node is part of.
+    fn circuits_of(&self, node: &NodeName, key: &ObjectKey) -> Vec<CircuitId> {
+        let placed =
+            |id: &CircuitId| self.circuits.get(*id).is_some_and(|circuit| circuit.phase.route().is_some());
+        let ids: Vec<CircuitId> = match key {
+            ObjectKey::Endpoint(id, _) | ObjectKey::Rules(id) => vec![*id],
+            ObjectKey::Eni(resource) => {
+                self.resources.get(resource).map(|m| m.circuits.iter().copied().collect()).unwrap_or_default()
+            }
+            ObjectKey::Hop(_) => match self.nodes.get(node).and_then(|at| at.desire.get(key)) {
+                Some(Object::Hop(hop)) => vec![hop.circuit],
+                Some(Object::Eni(_) | Object::Endpoint(_) | Object::Rules(_)) | None => Vec::new(),
+            },
+        };
+        ids.into_iter().filter(placed).collect()
+    }
+
+    fn count(&mut self, name: &NodeName, telemetry: Telemetry) {
+        for (id, traffic) in telemetry.traffic {
+            if let Some(circuit) = self.circuits.get_mut(id) {
+                let (at_source, at_destination) = ends_at(circuit, name);
+                if at_source {
+                    circuit.at_source = traffic;
+                }
+                if at_destination {
+                    circuit.at_destination = traffic;
+                }
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.count_drops(telemetry.drops, self.settings.limits.drop_counts);
+        }
+    }
+}
+
+fn ends_at(circuit: &Circuit, name: &NodeName) -> (bool, bool) {
+    let nodes = circuit.phase.route().map(|route| &route.path.nodes);
+    let first = nodes.and_then(|nodes| nodes.first());
+    let last = nodes.and_then(|nodes| nodes.last());
+    (first == Some(name), last == Some(name))
+}

@@ -1,0 +1,115 @@
+//! Answers clients: who may ask, what is asked, what is listed.
+use super::Fabric;
+use crate::discover::{self, Offering, Seeker};
+use crate::registry::nodes::Contact;
+use crate::roles;
+use proto_model::access::Actor;
+use proto_model::intent::Intent;
+use proto_model::request::{Request, Response, StatusView};
+use proto_model::{Refusal, ResourceId, Timestamp};
+
+impl Fabric {
+    pub(super) fn answer(
+        &mut self,
+        actor: &Actor,
+        request: Request,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        roles::check(actor, &request)?;
+        match request {
+            Request::RegisterResource { id, metadata, intents, lease } => {
+                self.register_resource(id, metadata, intents, lease, now)
+            }
+            Request::UpdateResourceStatus { id, status } => self.update_status(&id, status, now),
+            Request::RemoveResource { id, force } => self.remove_resource(&id, force, now),
+            Request::ListResources => {
+                Ok(Response::Resources(self.resources.iter().map(|member| self.view_of(member)).collect()))
+            }
+            Request::DiscoverResources { source, intents } => self.discover(source.as_ref(), intents, now),
+            Request::CreateCircuit { circuit, idempotency_key } => {
+                self.create_circuit(circuit, idempotency_key, now)
+            }
+            Request::PlanCircuit { circuit } => self.plan_circuit(&circuit),
+            Request::GetCircuit { circuit } => self.get_circuit(&circuit),
+            Request::ListCircuits => Ok(Response::Circuits(self.circuits.iter().map(|c| c.view()).collect())),
+            Request::DeleteCircuit { circuit } => self.delete_circuit(&circuit, now),
+            Request::ExplainCircuit { circuit } => self.explain_circuit(&circuit),
+            Request::UpdateFirewallRule(change) => self.update_rules(&change),
+            Request::ListNodes => {
+                Ok(Response::Nodes(self.nodes.keys().filter_map(|name| self.node_view(name)).collect()))
+            }
+            Request::RemoveNode { node } => self.remove_node(&node, now),
+            Request::CreateToken { node, hash, expires } => self.create_token(node, hash, expires, now),
+            Request::Enrol { node, hash } => self.enrol(&node, hash, now),
+            Request::SetLink { link, values } => self.set_link(link, values, now),
+            Request::ListLinks => Ok(Response::Links(self.topology.views())),
+            Request::ListDrops => Ok(self.drops()),
+            Request::Status => Ok(Response::Status(self.status())),
+        }
+    }
+
+    fn drops(&self) -> Response {
+        let counts = self
+            .nodes
+            .values()
+            .flat_map(|node| node.drop_counts().map(|count| (node.record.name.clone(), count)));
+        Response::Drops(counts.collect())
+    }
+
+    fn status(&self) -> StatusView {
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            nodes_connected: self.nodes.values().filter(|node| node.is_connected()).count() as u32,
+            nodes: self.nodes.len() as u32,
+            resources: self.resources.len() as u32,
+            circuits_active: self.circuits.active() as u32,
+            circuits: self.circuits.len() as u32,
+            started: self.started,
+        }
+    }
+
+    fn discover(
+        &self,
+        source: Option<&ResourceId>,
+        intents: Vec<Intent>,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        crate::intent::check_all(&intents)?;
+        let asking = source
+            .map(|id| self.resources.get(id).ok_or_else(|| self.unknown_resource(id, "source")))
+            .transpose()?
+            .map(|member| &member.resource);
+        let own = asking.map(|resource| resource.intents.clone()).unwrap_or_default();
+        let intents = if intents.is_empty() { own } else { intents };
+        if intents.is_empty() {
+            return Err(Refusal::invalid(
+                "intents",
+                "there is no intent: neither here nor registered with a source",
+            )
+            .hint("name a service, or a source that has intents"));
+        }
+        let seeker = Seeker {
+            topology: &self.topology,
+            weights: &self.settings.weights,
+            source: asking.map(|resource| (&resource.id, &resource.metadata.node)),
+            limit: self.settings.limits.candidates,
+        };
+        let found = intents.iter().map(|intent| {
+            let offering = self.resources.offering(&intent.service).map(|member| Offering {
+                member,
+                liveness: self.liveness(member),
+                lost_for: self.lost_for(&member.resource.metadata.node, now),
+            });
+            discover::find(&seeker, intent, offering)
+        });
+        Ok(Response::Discovered(found.collect()))
+    }
+
+    fn lost_for(&self, node: &proto_model::NodeName, now: Timestamp) -> Option<u64> {
+        let node = self.nodes.get(node)?;
+        match node.contact {
+            Contact::Lost { .. } => node.seen.map(|seen| now.since(seen).as_secs()),
+            Contact::Never | Contact::Connected(_) => None,
+        }
+    }
+}

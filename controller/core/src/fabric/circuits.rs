@@ -1,0 +1,355 @@
+//! Circuits as clients ask for them: plan, create, delete, rules.
+use super::Fabric;
+use crate::circuit::{Circuit, Phase, Waiting};
+use crate::deadlines::Deadline;
+use crate::record::{IdempotencyRecord, Record, RecordKey};
+use crate::registry::resources::takes_circuits;
+use crate::{compile, intent, rules};
+use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::plan::{HostChange, Plan};
+use proto_model::report::Traffic;
+use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange};
+use proto_model::resource::Status;
+use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+const MAX_KEY: usize = 128;
+
+impl Fabric {
+    pub(super) fn create_circuit(
+        &mut self,
+        request: CircuitRequest,
+        key: Option<String>,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        if let Some(key) = &key
+            && let Some(answer) = self.answered_before(key, &request)?
+        {
+            return Ok(answer);
+        }
+        let (spec, rules) = self.checked(&request)?;
+        let limit = self.settings.limits.circuits;
+        if self.circuits.len() >= limit {
+            let what = format!("there are {limit} circuits, which is the bound");
+            return Err(Refusal::new(Kind::Exhausted, what).hint("delete some, or raise limits.circuits"));
+        }
+        let keep = self.settings.limits.kept_candidates;
+        let weights = self.settings.weights;
+        let (chosen, plan) =
+            self.decide(&spec, &BTreeSet::new(), |decision, ask| match decision.chosen() {
+                Some(chosen) => Ok((chosen.clone(), decision.plan(ask, &weights, keep))),
+                None => Err(decision.refusal(ask)),
+            })??;
+        let placed = self.allocate(chosen.path, chosen.offer.mtu, now)?;
+        let id = self.next_id();
+        self.add(id, spec, rules, plan, now);
+        self.build(id, placed, now);
+        if let Some(key) = key {
+            self.remember(key, request, id, now);
+        }
+        self.show(id)
+    }
+
+    fn next_id(&mut self) -> CircuitId {
+        self.counters.next_circuit += 1;
+        self.step.put(Record::Counters(self.counters.clone()));
+        CircuitId(self.counters.next_circuit)
+    }
+
+    fn add(&mut self, id: CircuitId, spec: CircuitSpec, rules: rules::Edited, plan: Plan, now: Timestamp) {
+        for end in [&spec.source, &spec.destination] {
+            if let Some(member) = self.resources.get_mut(end) {
+                member.circuits.insert(id);
+            }
+        }
+        self.step.put(Record::Decision(id, plan.clone()));
+        self.circuits.insert(Circuit {
+            id,
+            spec,
+            phase: Phase::Suspended { why: String::new() },
+            rules: rules.rules,
+            rules_version: 1,
+            next_rule: rules.next,
+            created: now,
+            since: now,
+            decision: Some(Box::new(plan)),
+            trouble: BTreeMap::new(),
+            at_source: Traffic::default(),
+            at_destination: Traffic::default(),
+        });
+    }
+
+    fn show(&self, id: CircuitId) -> Result<Response, Refusal> {
+        let circuit =
+            self.circuit(id).ok_or_else(|| Refusal::not_found(format!("there is no circuit {id}")))?;
+        Ok(Response::Circuit(circuit.view()))
+    }
+
+    /// The answer to an earlier request with the same key.
+    fn answered_before(&self, key: &str, request: &CircuitRequest) -> Result<Option<Response>, Refusal> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            let what = format!("the key has {} bytes, 1 to {MAX_KEY} are allowed", key.len());
+            return Err(Refusal::invalid("idempotency_key", what));
+        }
+        let Some(record) = self.keys.get(key) else { return Ok(None) };
+        if record.request != *request {
+            let what = format!("the key was used for {} with another content", record.circuit);
+            return Err(Refusal::invalid("idempotency_key", what).hint("use a new key for a new request"));
+        }
+        let Some(circuit) = self.circuit(record.circuit) else {
+            let what = format!("{}, which was made with this key, has been deleted since", record.circuit);
+            return Err(Refusal::precondition(what).hint("use a new key for a new circuit"));
+        };
+        Ok(Some(Response::Circuit(circuit.view())))
+    }
+
+    fn remember(&mut self, key: String, request: CircuitRequest, circuit: CircuitId, now: Timestamp) {
+        while self.keys.len() >= self.settings.limits.idempotency_keys.max(1) {
+            let Some((_, oldest)) = self.keys_by_age.first().cloned() else { break };
+            self.forget_key(&oldest);
+        }
+        let record = IdempotencyRecord { key: key.clone(), request, circuit, at: now };
+        self.step.put(Record::Idempotency(record.clone()));
+        self.deadlines.set(Deadline::Idempotency(key.clone()), now.plus(self.settings.timing.idempotency));
+        self.keys_by_age.insert((now, key.clone()));
+        self.keys.insert(key, record);
+    }
+
+    pub(super) fn forget_key(&mut self, key: &str) {
+        if let Some(record) = self.keys.remove(key) {
+            self.keys_by_age.remove(&(record.at, key.to_owned()));
+            self.deadlines.clear(&Deadline::Idempotency(key.to_owned()));
+            self.step.delete(RecordKey::Idempotency(key.to_owned()));
+        }
+    }
+
+    pub(super) fn plan_circuit(&self, request: &CircuitRequest) -> Result<Response, Refusal> {
+        let (spec, rules) = self.checked(request)?;
+        let weights = self.settings.weights;
+        let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
+            (decision.plan(ask, &weights, ask.limit), decision.chosen().cloned())
+        })?;
+        if let Some(chosen) = chosen {
+            plan.hosts = self.host_changes(&spec, &chosen.path, chosen.offer.mtu, rules.rules.len());
+        }
+        Ok(Response::Plan(plan))
+    }
+
+    fn host_changes(&self, spec: &CircuitSpec, path: &Path, mtu: u16, rules: usize) -> Vec<HostChange> {
+        let end = |id| {
+            let member = self.resources.get(id)?;
+            Some((&member.resource, self.resources.interface(&member.resource), member.has_interface()))
+        };
+        let Some((source, destination)) = end(&spec.source).zip(end(&spec.destination)) else {
+            return Vec::new();
+        };
+        compile::sentences(path, mtu, [source, destination], rules, &self.topology)
+    }
+
+    /// Everything that can be said against a request before a path is sought.
+    fn checked(&self, request: &CircuitRequest) -> Result<(CircuitSpec, rules::Edited), Refusal> {
+        if request.source == request.destination {
+            let what = format!("{} is source and destination", request.source);
+            return Err(Refusal::invalid("destination", what).hint("a circuit joins two resources"));
+        }
+        let spec = request.spec().map_err(|not| Refusal::invalid("name", not.to_string()))?;
+        intent::check(&spec.bounds, "bounds")?;
+        self.check_ends(&spec)?;
+        self.check_hosts(&spec)?;
+        let rules = rules::first(&request.rules)?;
+        self.check_free(&spec)?;
+        Ok((spec, rules))
+    }
+
+    fn check_free(&self, spec: &CircuitSpec) -> Result<(), Refusal> {
+        let taken = |field: &str, what: String, circuit: &Circuit| {
+            let hint = format!("see `foreweave circuit show {}`", circuit.id);
+            Err(Refusal { field: field.into(), ..Refusal::new(Kind::AlreadyExists, what).hint(hint) })
+        };
+        if let Some(holder) = self.circuits.holder_of_name(&spec.name) {
+            return taken("name", format!("{} is called {} already", holder.id, spec.name), holder);
+        }
+        if let Some(holder) = self.circuits.holder_of_pair(&spec.source, &spec.destination) {
+            let what = format!(
+                "{} and {} have the circuit {} ({})",
+                spec.source, spec.destination, holder.spec.name, holder.id
+            );
+            return taken("destination", what, holder);
+        }
+        Ok(())
+    }
+
+    /// Both ends are there and may have circuits.
+    pub(super) fn check_ends(&self, spec: &CircuitSpec) -> Result<(), Refusal> {
+        for (id, field) in [(&spec.source, "source"), (&spec.destination, "destination")] {
+            let Some(member) = self.resources.get(id) else { return Err(self.unknown_resource(id, field)) };
+            let refuse = |what: String, hint: &str| {
+                Err(Refusal { field: field.into(), ..Refusal::precondition(what).hint(hint) })
+            };
+            if member.expired {
+                return refuse(
+                    format!("the lease of {id} has run out"),
+                    "it must renew it by a status update",
+                );
+            }
+            let status = member.resource.status;
+            let placed = self.circuits.holder_of_pair(&spec.source, &spec.destination).is_some();
+            match status {
+                Status::Draining if placed => {}
+                _ if takes_circuits(status) => {}
+                _ => return refuse(format!("{id} is {}", status_name(status)), "set its status to up first"),
+            }
+            let node = &member.resource.metadata.node;
+            if !self.topology.is_connected(node) {
+                return refuse(
+                    format!("{node}, the host of {id}, is not connected"),
+                    "see `foreweave node list`",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts that the request names.
+    fn check_hosts(&self, spec: &CircuitSpec) -> Result<(), Refusal> {
+        for (field, names) in [("bounds.via", &spec.bounds.via), ("bounds.avoid", &spec.bounds.avoid)] {
+            if let Some(name) = names.iter().find(|name| !self.nodes.contains_key(*name)) {
+                return Err(self.unknown_node(name, field));
+            }
+        }
+        let host =
+            |id: &ResourceId| self.resources.get(id).map(|member| member.resource.metadata.node.clone());
+        let (Some(from), Some(to)) = (host(&spec.source), host(&spec.destination)) else { return Ok(()) };
+        if let Some(end) = [&from, &to].into_iter().find(|end| spec.bounds.avoid.contains(*end)) {
+            return Err(Refusal::invalid(
+                "bounds.avoid",
+                format!("{end} is the host of an end of the circuit"),
+            ));
+        }
+        let Some(path) = &spec.pinned_path else { return Ok(()) };
+        let refuse = |what: String| Err(Refusal::invalid("path", what));
+        if path.len() > usize::from(crate::route::MAX_HOPS) + 1 {
+            return refuse(format!(
+                "{} hosts, at most {} are allowed",
+                path.len(),
+                crate::route::MAX_HOPS + 1
+            ));
+        }
+        if path.first() != Some(&from) || path.last() != Some(&to) {
+            return refuse(format!("it must start at {from} and end at {to}, where the resources are"));
+        }
+        for (at, name) in path.iter().enumerate() {
+            if !self.nodes.contains_key(name) {
+                return Err(self.unknown_node(name, "path"));
+            }
+            if path[..at].contains(name) {
+                return refuse(format!("it crosses {name} twice"));
+            }
+            if !self.topology.is_connected(name) {
+                let what = format!("{name} is not connected");
+                return Err(Refusal { field: "path".into(), ..Refusal::precondition(what) });
+            }
+        }
+        if let Some(hop) = spec.bounds.via.iter().find(|via| !path.contains(via)) {
+            return Err(Refusal::invalid("bounds.via", format!("the path does not cross {hop}")));
+        }
+        if let Some(hop) = spec.bounds.avoid.iter().find(|avoid| path.contains(avoid)) {
+            return Err(Refusal::invalid("bounds.avoid", format!("the path crosses {hop}")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn find(&self, circuit: &CircuitRef) -> Result<&Circuit, Refusal> {
+        let found = self.circuits.find(circuit).and_then(|id| self.circuits.get(id));
+        found.ok_or_else(|| {
+            let what = format!("there is no circuit {circuit}");
+            Refusal {
+                field: "circuit".into(),
+                ..Refusal::not_found(what).hint("see `foreweave circuit list`")
+            }
+        })
+    }
+
+    pub(super) fn get_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
+        Ok(Response::Circuit(self.find(circuit)?.view()))
+    }
+
+    pub(super) fn explain_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
+        let circuit = self.find(circuit)?;
+        match &circuit.decision {
+            Some(plan) => Ok(Response::Plan(Plan::clone(plan))),
+            None => Err(Refusal::not_found(format!("no decision about {} is kept", circuit.id))),
+        }
+    }
+
+    pub(super) fn delete_circuit(
+        &mut self,
+        circuit: &CircuitRef,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        let id = self.find(circuit)?.id;
+        self.close(id, now);
+        Ok(Response::Done)
+    }
+
+    /// Lets go of it everywhere; it vanishes when all hosts in contact have reported.
+    pub(super) fn close(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id).filter(|circuit| !circuit.phase.is_closing()) else {
+            return;
+        };
+        let route = circuit.phase.route().cloned();
+        let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
+        let nodes = self.clear(id, now);
+        for end in &ends {
+            if let Some(member) = self.resources.get_mut(end) {
+                member.circuits.remove(&id);
+            }
+        }
+        let connected: Vec<_> = nodes.into_iter().filter(|node| self.topology.is_connected(node)).collect();
+        self.circuits.enter(id, Phase::Closing { route, waiting: Waiting::new() }, now);
+        self.wait_for(id, connected);
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+        self.advance(id, now);
+    }
+
+    pub(super) fn update_rules(&mut self, change: &RuleChange) -> Result<Response, Refusal> {
+        let circuit = self.find(&change.circuit)?;
+        let (id, version) = (circuit.id, circuit.rules_version);
+        if circuit.phase.is_closing() {
+            return Err(Refusal::precondition(format!("{id} is being closed")));
+        }
+        if let Some(expected) = change.expected_version.filter(|expected| *expected != version) {
+            let what = format!("the rules of {id} are at version {version}, not {expected}");
+            return Err(Refusal { field: "expected_version".into(), ..Refusal::precondition(what) }
+                .hint("somebody changed them; look at them again"));
+        }
+        let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit)?;
+        if edited.rules != circuit.rules {
+            self.replace_rules(id, edited);
+        }
+        let circuit = self.find(&CircuitRef::Id(id))?;
+        Ok(Response::Rules { circuit: id, version: circuit.rules_version, rules: circuit.rules.clone() })
+    }
+
+    fn replace_rules(&mut self, id: CircuitId, edited: rules::Edited) {
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.rules = edited.rules;
+            circuit.next_rule = edited.next;
+            circuit.rules_version += 1;
+        }
+        // A path that does not compile at the moment is placed anew soon, with these rules.
+        let _ = self.want_objects(id);
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+    }
+}
+
+fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Up => "up",
+        Status::Degraded => "degraded",
+        Status::Draining => "draining",
+        Status::Down => "down",
+    }
+}

@@ -1,0 +1,72 @@
+//! Owns all state of a region; everything that happens comes in here, everything that shall happen goes out.
+mod agents;
+mod ask;
+mod circuits;
+mod nodes;
+mod place;
+mod resources;
+mod restore;
+mod step;
+mod ticks;
+
+pub use crate::settings::Settings;
+pub use restore::RestoreError;
+
+use crate::circuit::Circuits;
+use crate::deadlines::Deadlines;
+use crate::io::{Input, Output};
+use crate::record::{Counters, IdempotencyRecord, TokenRecord};
+use crate::registry::nodes::Node;
+use crate::registry::resources::Resources;
+use crate::topology::Topology;
+use proto_model::{CircuitId, NodeName, Timestamp};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use step::Step;
+
+#[derive(Clone, Debug)]
+pub struct Fabric {
+    settings: Settings,
+    topology: Topology,
+    nodes: BTreeMap<NodeName, Node>,
+    resources: Resources,
+    circuits: Circuits,
+    tokens: BTreeMap<[u8; 32], TokenRecord>,
+    keys: BTreeMap<String, IdempotencyRecord>,
+    /// The same keys, oldest first.
+    keys_by_age: BTreeSet<(Timestamp, String)>,
+    counters: Counters,
+    deadlines: Deadlines,
+    /// Circuits to place anew, those with the highest priority first.
+    work: BTreeSet<(Reverse<u8>, CircuitId)>,
+    started: Timestamp,
+    step: Step,
+    outputs: VecDeque<Output>,
+}
+
+impl Fabric {
+    /// Takes in what happened. `now` never goes back.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::Ask { ticket, actor, request } => {
+                let answer = self.answer(&actor, request, now);
+                self.step.reply(ticket, answer);
+            }
+            Input::AgentSaid { node, session, say } => self.agent_said(&node, session, say, now),
+            Input::AgentGone { node, session } => self.agent_gone(&node, session, now),
+            Input::Tick => self.tick(now),
+        }
+        self.finish_step();
+    }
+
+    /// What shall happen next; ask until there is nothing more. The outputs of one `handle` come in this order:
+    /// writes, hang-ups and tells, replies, announcements.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due; none: not before something else happens. May be in the past: at once.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.next()
+    }
+}

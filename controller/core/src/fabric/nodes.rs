@@ -1,0 +1,150 @@
+//! Nodes and links as clients ask for them: tokens, enrolment, removal, link values.
+use super::Fabric;
+use crate::deadlines::Deadline;
+use crate::record::{NodeRecord, Record, RecordKey, TokenRecord};
+use crate::registry::nodes::{Contact, Node};
+use proto_model::request::{Event, NodeView, Response};
+use proto_model::topology::{LinkId, LinkValues};
+use proto_model::{Kind, NodeName, Refusal, Timestamp};
+
+impl Fabric {
+    pub(super) fn create_token(
+        &mut self,
+        name: NodeName,
+        hash: [u8; 32],
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        if expires <= now {
+            return Err(Refusal::invalid("lifetime", "the token would have expired already"));
+        }
+        if self.tokens.contains_key(&hash) {
+            return Err(Refusal::new(Kind::AlreadyExists, "this token exists already").hint("make another"));
+        }
+        let limit = self.settings.limits.tokens;
+        if self.tokens.len() >= limit {
+            let what = format!("there are {limit} unused tokens, which is the bound");
+            return Err(Refusal::new(Kind::Exhausted, what).hint("wait until some expire"));
+        }
+        if !self.nodes.contains_key(&name) {
+            let limit = self.settings.limits.nodes;
+            if self.nodes.len() >= limit {
+                let what = format!("there are {limit} nodes, which is the bound");
+                return Err(Refusal::new(Kind::Exhausted, what).hint("remove some, or raise limits.nodes"));
+            }
+            let record = NodeRecord { name: name.clone(), enrolled: None, underlays: Vec::new() };
+            self.step.put(Record::Node(record.clone()));
+            self.add_node(record, now);
+            self.step.announce_node(&name);
+        }
+        let token = TokenRecord { hash, node: name, expires };
+        self.step.put(Record::Token(token.clone()));
+        self.deadlines.set(Deadline::Token(hash), expires);
+        self.tokens.insert(hash, token);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn add_node(&mut self, record: NodeRecord, now: Timestamp) {
+        self.topology.add_node(record.name.clone());
+        self.topology.set_underlays(&record.name, record.underlays.clone());
+        let node = Node::new(record, self.settings.timing.rest, now);
+        self.nodes.insert(node.record.name.clone(), node);
+    }
+
+    pub(super) fn enrol(
+        &mut self,
+        name: &NodeName,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        let again = format!("make a new one: foreweave node token {name}");
+        let Some(token) = self.tokens.get(&hash) else {
+            return Err(Refusal::not_found("the token is not known, or was used already").hint(again));
+        };
+        if token.expires <= now {
+            let ago = now.since(token.expires).as_secs();
+            return Err(Refusal::new(Kind::Forbidden, format!("the token expired {ago} s ago")).hint(again));
+        }
+        if token.node != *name {
+            let what = format!("the token is for another host than {name}");
+            return Err(Refusal::new(Kind::Forbidden, what).hint(again));
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return Err(self.unknown_node(name, "node")) };
+        node.record.enrolled = Some(now);
+        self.step.put(Record::Node(node.record.clone()));
+        self.drop_token(&hash);
+        self.step.announce_node(name);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn drop_token(&mut self, hash: &[u8; 32]) {
+        if self.tokens.remove(hash).is_some() {
+            self.deadlines.clear(&Deadline::Token(*hash));
+            self.step.delete(RecordKey::Token(*hash));
+        }
+    }
+
+    pub(super) fn remove_node(&mut self, name: &NodeName, now: Timestamp) -> Result<Response, Refusal> {
+        let Some(node) = self.nodes.get(name) else { return Err(self.unknown_node(name, "node")) };
+        if !node.resources.is_empty() {
+            let names: Vec<_> = node.resources.iter().take(5).map(ToString::to_string).collect();
+            let what = format!("{} resources are on {name}: {}", node.resources.len(), names.join(", "));
+            return Err(Refusal::precondition(what).hint("remove them first"));
+        }
+        if let Contact::Connected(session) = node.contact {
+            self.step.hang_up(name.clone(), session, format!("{name} was removed from the region"));
+        }
+        let circuits: Vec<_> = node.circuits.iter().copied().collect();
+        let waited = node.awaiting.values().flatten().copied().collect();
+        for id in circuits {
+            self.suspend(id, format!("its host {name} was removed"), now);
+            self.queue(id, now);
+        }
+        let tokens: Vec<_> =
+            self.tokens.values().filter(|token| token.node == *name).map(|t| t.hash).collect();
+        for hash in tokens {
+            self.drop_token(&hash);
+        }
+        self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.nodes.remove(name);
+        for link in self.topology.remove_node(name) {
+            self.step.delete(RecordKey::Link(link));
+        }
+        self.step.delete(RecordKey::Node(name.clone()));
+        self.step.announce_gone(Event::NodeGone(name.clone()));
+        self.stop_waiting_for(name, waited, now);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn set_link(
+        &mut self,
+        link: LinkId,
+        values: LinkValues,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        for end in [link.ends().0, link.ends().1] {
+            if !self.nodes.contains_key(end) {
+                return Err(self.unknown_node(end, "link"));
+            }
+        }
+        if values.tags.len() > crate::intent::MAX_NAMES {
+            let what =
+                format!("{} tags, at most {} are allowed", values.tags.len(), crate::intent::MAX_NAMES);
+            return Err(Refusal::invalid("values.tags", what));
+        }
+        let limit = self.settings.limits.links;
+        if self.topology.configured() >= limit && !self.topology.is_configured(&link) {
+            let what = format!("{limit} links are configured, which is the bound");
+            return Err(Refusal::new(Kind::Exhausted, what).hint("raise limits.links"));
+        }
+        self.step.put(Record::Link(link.clone(), values.clone()));
+        self.topology.configure(link.clone(), values);
+        self.retry_suspended(now);
+        Ok(Response::Link(self.topology.view(&link)))
+    }
+
+    pub(super) fn node_view(&self, name: &NodeName) -> Option<NodeView> {
+        let view = |node: &Node| node.view(self.topology.left_out(name), self.settings.limits.links);
+        self.nodes.get(name).map(view)
+    }
+}

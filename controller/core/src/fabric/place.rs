@@ -1,0 +1,390 @@
+//! Puts circuits on their paths and takes them off, and moves each on when its nodes have reported.
+use super::Fabric;
+use crate::circuit::{Circuit, Phase, Waiting};
+use crate::compile::{self, Tip};
+use crate::deadlines::Deadline;
+use crate::record::{Placed, Record};
+use crate::route::{self, Ask, Decision};
+use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::desired::{Gate, Object, ObjectKey};
+use proto_model::{CircuitId, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+impl Fabric {
+    /// Seeks a path for a circuit and calls `with` with the outcome.
+    pub(super) fn decide<T>(
+        &self,
+        spec: &CircuitSpec,
+        shun: &BTreeSet<NodeName>,
+        with: impl FnOnce(&Decision, &Ask<'_>) -> T,
+    ) -> Result<T, Refusal> {
+        let node = |id: &ResourceId, field: &str| {
+            let member = self.resources.get(id);
+            member
+                .map(|member| &member.resource.metadata.node)
+                .ok_or_else(|| self.unknown_resource(id, field))
+        };
+        let ask = Ask {
+            from: node(&spec.source, "source")?,
+            to: node(&spec.destination, "destination")?,
+            bounds: &spec.bounds,
+            pinned: spec.pinned_path.as_deref(),
+            shun,
+            limit: self.settings.limits.candidates,
+        };
+        Ok(with(&route::decide(&self.topology, &self.settings.weights, &ask), &ask))
+    }
+
+    /// Allocates labels for a path; all of them or none.
+    pub(super) fn allocate(&mut self, path: Path, mtu: u16, now: Timestamp) -> Result<Placed, Refusal> {
+        let mut placed = Placed { path, mtu, forward: Vec::new(), reverse: Vec::new(), local: None };
+        match self.allocate_into(&mut placed, now) {
+            Ok(()) => Ok(placed),
+            Err(node) => {
+                for (node, label) in compile::labels(&placed) {
+                    if let Some(at) = self.nodes.get_mut(&node) {
+                        at.labels.give_back(label, now);
+                    }
+                }
+                let held = self.nodes.get(&node).map_or(0, |at| at.labels.given());
+                let what =
+                    format!("{node} has no free label: {held} are in use, others rest after their use");
+                Err(Refusal::new(Kind::Exhausted, what).hint("avoid this host, or try again in a minute"))
+            }
+        }
+    }
+
+    fn allocate_into(&mut self, placed: &mut Placed, now: Timestamp) -> Result<(), NodeName> {
+        let nodes = placed.path.nodes.clone();
+        if let [node] = nodes.as_slice() {
+            let first = self.take_label(node, now)?;
+            let second = self.take_label(node, now);
+            if second.is_err() {
+                // Not in `placed` yet, so nobody else gives it back.
+                if let Some(at) = self.nodes.get_mut(node) {
+                    at.labels.give_back(first, now);
+                }
+            }
+            placed.local = Some((first, second?));
+            return Ok(());
+        }
+        for pair in nodes.windows(2) {
+            placed.forward.push(self.take_label(&pair[1], now)?);
+            placed.reverse.push(self.take_label(&pair[0], now)?);
+        }
+        Ok(())
+    }
+
+    fn take_label(&mut self, node: &NodeName, now: Timestamp) -> Result<Label, NodeName> {
+        self.nodes.get_mut(node).and_then(|at| at.labels.take(now)).ok_or_else(|| node.clone())
+    }
+
+    /// Everything that a placed circuit holds beside its labels.
+    pub(super) fn occupy(&mut self, id: CircuitId, spec: &CircuitSpec, route: &Placed) {
+        self.topology.reserve(&route.path, spec.bounds.bandwidth);
+        for node in &route.path.nodes {
+            if let Some(at) = self.nodes.get_mut(node) {
+                at.circuits.insert(id);
+            }
+        }
+        for resource in [&spec.source, &spec.destination] {
+            if let Some(member) = self.resources.get_mut(resource) {
+                member.add_mtu(route.mtu);
+            }
+            self.refresh_interface(resource);
+        }
+    }
+
+    /// Makes the ENI of a resource as its circuits need it.
+    pub(super) fn refresh_interface(&mut self, id: &ResourceId) {
+        let Some(member) = self.resources.get(id) else { return };
+        let node = member.resource.metadata.node.clone();
+        match member.eni(self.resources.interface(&member.resource)) {
+            Some(eni) => self.desire(&node, Object::Eni(eni)),
+            None => self.undesire(&node, &ObjectKey::Eni(id.clone())),
+        }
+    }
+
+    pub(super) fn undesire(&mut self, node: &NodeName, key: &ObjectKey) {
+        if let Some(at) = self.nodes.get_mut(node) {
+            at.desire.remove(key);
+            at.failures.remove(key);
+            self.step.tell(node, false);
+        }
+    }
+
+    /// Takes an allocated path into use: reserves, and wants its objects with closed gates.
+    pub(super) fn build(&mut self, id: CircuitId, route: Placed, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        let spec = circuit.spec.clone();
+        self.occupy(id, &spec, &route);
+        let nodes = route.path.nodes.clone();
+        self.circuits.enter(id, Phase::Building { route, waiting: Waiting::new() }, now);
+        if let Err(broken) = self.want_objects(id) {
+            // Decided on this topology in this very step, so this is a bug; the circuit is not lost by it.
+            self.suspend(id, format!("its path does not compile: {broken}"), now);
+            return;
+        }
+        self.inherit_trouble(id, &spec, now);
+        self.wait_for(id, nodes);
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+    }
+
+    /// Interfaces that a host could not make for an earlier circuit.
+    fn inherit_trouble(&mut self, id: CircuitId, spec: &CircuitSpec, now: Timestamp) {
+        for resource in [&spec.source, &spec.destination] {
+            let Some(member) = self.resources.get(resource) else { continue };
+            let node = member.resource.metadata.node.clone();
+            let key = ObjectKey::Eni(resource.clone());
+            let why = self.nodes.get(&node).and_then(|at| at.failures.get(&key)).cloned();
+            if let Some((why, circuit)) = why.zip(self.circuits.get_mut(id)) {
+                circuit.trouble.insert((node, key), why);
+                let at = now.plus(self.settings.timing.build_patience);
+                self.deadlines.set_if_none(Deadline::Trouble(id), at);
+            }
+        }
+    }
+
+    /// Wants the objects of a placed circuit as its phase and the topology are now.
+    pub(super) fn want_objects(&mut self, id: CircuitId) -> Result<(), compile::Broken> {
+        let Some(circuit) = self.circuits.get(id) else { return Ok(()) };
+        let Some(route) = circuit.phase.route() else { return Ok(()) };
+        let tip = |resource| self.resources.get(resource).map(|member| member.resource.address);
+        let Some((source, destination)) = tip(&circuit.spec.source).zip(tip(&circuit.spec.destination))
+        else {
+            return Ok(());
+        };
+        let compiled = compile::Circuit {
+            id,
+            source: Tip { resource: &circuit.spec.source, address: source },
+            destination: Tip { resource: &circuit.spec.destination, address: destination },
+            route,
+            gate: if circuit.phase.opened() { Gate::Open } else { Gate::Closed },
+            rules_version: circuit.rules_version,
+            rules: &circuit.rules,
+        };
+        for (node, object) in compile::objects(&compiled, &self.topology)? {
+            self.desire(&node, object);
+        }
+        Ok(())
+    }
+
+    /// Notes which nodes have to report what they were told in this step before the circuit moves on.
+    pub(super) fn wait_for(&mut self, id: CircuitId, nodes: impl IntoIterator<Item = NodeName>) {
+        let mut waits = Waiting::new();
+        for name in nodes {
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            let generation = node.desire.carrying();
+            node.awaiting.entry(generation).or_default().insert(id);
+            waits.insert(name, generation);
+        }
+        if let Some(waiting) = self.circuits.get_mut(id).and_then(|circuit| circuit.phase.waiting_mut()) {
+            *waiting = waits;
+        }
+    }
+
+    /// Takes a circuit off its path: objects, reservation, labels. Returns the hosts that it was on.
+    pub(super) fn clear(&mut self, id: CircuitId, now: Timestamp) -> BTreeSet<NodeName> {
+        let Some(circuit) = self.circuits.get_mut(id) else { return BTreeSet::new() };
+        circuit.trouble.clear();
+        let Some(route) = circuit.phase.route().cloned() else { return BTreeSet::new() };
+        let spec = circuit.spec.clone();
+        self.deadlines.clear(&Deadline::Trouble(id));
+        for (node, key) in compile::keys(id, &route) {
+            self.undesire(&node, &key);
+        }
+        for resource in [&spec.source, &spec.destination] {
+            if let Some(member) = self.resources.get_mut(resource) {
+                member.remove_mtu(route.mtu);
+            }
+            self.refresh_interface(resource);
+        }
+        self.topology.release(&route.path, spec.bounds.bandwidth);
+        if !spec.bounds.bandwidth.is_zero() {
+            self.retry_suspended(now);
+        }
+        self.hold_labels(&route);
+        let nodes: BTreeSet<_> = route.path.nodes.into_iter().collect();
+        for node in &nodes {
+            if let Some(at) = self.nodes.get_mut(node) {
+                at.circuits.remove(&id);
+            }
+        }
+        nodes
+    }
+
+    /// Keeps labels until each node has reported that nothing listens under them.
+    pub(super) fn hold_labels(&mut self, route: &Placed) {
+        for (node, label) in compile::labels(route) {
+            if let Some(at) = self.nodes.get_mut(&node) {
+                at.held.entry(at.desire.carrying()).or_default().push(label);
+            }
+        }
+    }
+
+    pub(super) fn suspend(&mut self, id: CircuitId, why: String, now: Timestamp) {
+        self.clear(id, now);
+        self.circuits.enter(id, Phase::Suspended { why }, now);
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+    }
+
+    /// A node has reported, or an object failed or recovered: moves the circuit on if nothing is in its way.
+    pub(super) fn advance(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let mut phase = circuit.phase.clone();
+        if let Some(waiting) = phase.waiting_mut() {
+            waiting.retain(|node, need| self.nodes.get(node).is_some_and(|at| at.reported < *need));
+            let clear = waiting.is_empty();
+            if let Some(current) = circuit.phase.waiting_mut() {
+                current.clone_from(waiting);
+            }
+            if !clear {
+                return;
+            }
+        }
+        let troubled = !circuit.trouble.is_empty();
+        match phase {
+            Phase::Building { route, .. } if !troubled => self.open(id, route, now),
+            Phase::Opening { route, .. } if !troubled => {
+                self.circuits.enter(id, Phase::Active { route }, now);
+                self.step.announce_circuit(id);
+            }
+            Phase::Closing { .. } => self.vanish(id),
+            Phase::Building { .. }
+            | Phase::Opening { .. }
+            | Phase::Active { .. }
+            | Phase::Suspended { .. } => {}
+        }
+    }
+
+    /// Every hop is in place: tells the two ends to let packets in.
+    fn open(&mut self, id: CircuitId, route: Placed, now: Timestamp) {
+        let ends: Vec<_> =
+            [route.path.nodes.first(), route.path.nodes.last()].into_iter().flatten().cloned().collect();
+        self.circuits.enter(id, Phase::Opening { route, waiting: Waiting::new() }, now);
+        if let Err(broken) = self.want_objects(id) {
+            self.suspend(id, format!("its path does not compile: {broken}"), now);
+            self.queue(id, now);
+            return;
+        }
+        self.wait_for(id, ends);
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+    }
+
+    /// Every host has let go of it.
+    pub(super) fn vanish(&mut self, id: CircuitId) {
+        if self.circuits.remove(id).is_some() {
+            self.deadlines.clear(&Deadline::Retry(id));
+            self.step.delete(crate::record::RecordKey::Circuit(id));
+            self.step.delete(crate::record::RecordKey::Decision(id));
+            self.step.announce_gone(proto_model::request::Event::CircuitGone(id));
+        }
+    }
+
+    /// Puts a circuit on the list of those that are placed anew, a few per step.
+    pub(super) fn queue(&mut self, id: CircuitId, now: Timestamp) {
+        if let Some(circuit) = self.circuits.get(id) {
+            self.work.insert((Reverse(circuit.spec.priority), id));
+            self.deadlines.set_if_none(Deadline::Work, now);
+        }
+    }
+
+    /// Something got better: suspended circuits may fit now. Waits a little, because good news comes in groups.
+    pub(super) fn retry_suspended(&mut self, now: Timestamp) {
+        const GATHER: Duration = Duration::from_millis(500);
+        if !self.circuits.suspended.is_empty() {
+            self.deadlines.set_if_none(Deadline::RetryAll, now.plus(GATHER));
+        }
+    }
+
+    /// Places a suspended circuit, or one whose path does not serve any longer; hosts in `shun` are kept out.
+    pub(super) fn place_anew(&mut self, id: CircuitId, shun: &BTreeSet<NodeName>, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        if circuit.phase.is_closing() {
+            return;
+        }
+        let spec = circuit.spec.clone();
+        let (old, opened) = (circuit.phase.route().cloned(), circuit.phase.opened());
+        if let Err(refusal) = self.check_ends(&spec) {
+            if old.is_none() {
+                self.set_why(id, refusal.to_string());
+            }
+            return;
+        }
+        // Its own reservation is not in its way.
+        if let Some(old) = &old {
+            self.topology.release(&old.path, spec.bounds.bandwidth);
+        }
+        let keep = self.settings.limits.kept_candidates;
+        let weights = self.settings.weights;
+        let outcome = self.decide(&spec, shun, |decision, ask| match decision.chosen() {
+            Some(chosen) => Ok((chosen.clone(), decision.plan(ask, &weights, keep))),
+            None => Err(decision.refusal(ask)),
+        });
+        if let Some(old) = &old {
+            self.topology.reserve(&old.path, spec.bounds.bandwidth);
+        }
+        match outcome.flatten() {
+            Ok((chosen, _)) if old.as_ref().is_some_and(|old| old.path == chosen.path) => {}
+            Ok((chosen, plan)) => match self.allocate(chosen.path, chosen.offer.mtu, now) {
+                Ok(placed) => self.rebuild(id, placed, plan, now),
+                Err(refusal) => self.could_not_place(id, old.as_ref(), opened, refusal.to_string(), now),
+            },
+            Err(refusal) => self.could_not_place(id, old.as_ref(), opened, refusal.to_string(), now),
+        }
+    }
+
+    fn rebuild(&mut self, id: CircuitId, placed: Placed, plan: proto_model::plan::Plan, now: Timestamp) {
+        self.clear(id, now);
+        self.deadlines.clear(&Deadline::Retry(id));
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.decision = Some(Box::new(plan.clone()));
+        }
+        self.step.put(Record::Decision(id, plan));
+        self.build(id, placed, now);
+    }
+
+    /// An open circuit stays where it is: its hosts may still forward.
+    fn could_not_place(
+        &mut self,
+        id: CircuitId,
+        old: Option<&Placed>,
+        opened: bool,
+        why: String,
+        now: Timestamp,
+    ) {
+        match (old, opened) {
+            (None, _) => self.set_why(id, why),
+            (Some(_), true) => {}
+            (Some(_), false) => self.suspend(id, why, now),
+        }
+    }
+
+    fn set_why(&mut self, id: CircuitId, new: String) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        if let Phase::Suspended { why } = &mut circuit.phase
+            && *why != new
+        {
+            *why = new;
+            self.step.persist(id);
+            self.step.announce_circuit(id);
+        }
+    }
+
+    /// Whether a path can carry its circuit any longer.
+    pub(super) fn is_broken(&self, route: &Placed) -> bool {
+        let nodes = &route.path.nodes;
+        let transit = nodes.get(1..nodes.len().saturating_sub(1)).unwrap_or_default();
+        transit.iter().any(|node| self.nodes.get(node).is_none_or(|at| at.is_given_up()))
+            || compile::mtu(&route.path, &self.topology).is_err()
+    }
+
+    pub(super) fn circuit(&self, id: CircuitId) -> Option<&Circuit> {
+        self.circuits.get(id)
+    }
+}

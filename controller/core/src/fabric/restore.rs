@@ -1,0 +1,254 @@
+//! Builds the fabric from what was kept; agents that forward go on as if nothing had happened.
+use super::Fabric;
+use crate::circuit::{Circuit, Circuits, Phase, Waiting};
+use crate::compile;
+use crate::deadlines::{Deadline, Deadlines};
+use crate::io::Session;
+use crate::record::{CircuitRecord, Counters, Life, Placed, Record, RecordKey};
+use crate::registry::nodes::Contact;
+use crate::registry::resources::Resources;
+use crate::settings::{BadSetting, Settings};
+use crate::topology::Topology;
+use proto_model::report::Traffic;
+use proto_model::resource::Status;
+use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Why stored state cannot be used. Each write was one transaction, so none of these happens by a crash.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    #[error("stored state has two records under {0:?}")]
+    Twice(RecordKey),
+    #[error("stored resource {resource} is on host {node}, which is not stored")]
+    NoNode { resource: ResourceId, node: NodeName },
+    #[error("stored resource {0} has the fabric address of another one")]
+    AddressTwice(ResourceId),
+    #[error("stored circuit {circuit} ends at {resource}, which is not stored")]
+    NoResource { circuit: CircuitId, resource: ResourceId },
+    #[error("stored circuit {circuit} crosses {node}, which is not stored")]
+    NoHop { circuit: CircuitId, node: NodeName },
+    #[error("stored circuit {circuit}: its path has {nodes} hosts, {links} links and {labels} labels")]
+    Malformed { circuit: CircuitId, nodes: usize, links: usize, labels: usize },
+    #[error("stored circuit {circuit}: label {label} of {node} is another circuit's")]
+    LabelTwice { circuit: CircuitId, node: NodeName, label: Label },
+    #[error("stored circuit {circuit} has the number of one that is still to come (next is {next})")]
+    Number { circuit: CircuitId, next: u64 },
+}
+
+impl Fabric {
+    /// Takes the records in any order. Gates that were open stay open; what was suspended is tried again.
+    pub fn restore(
+        settings: Settings,
+        records: impl IntoIterator<Item = Record>,
+        now: Timestamp,
+    ) -> Result<Self, RestoreError> {
+        settings.check()?;
+        let mut by_key = BTreeMap::new();
+        for record in records {
+            let key = record.key();
+            if by_key.insert(key.clone(), record).is_some() {
+                return Err(RestoreError::Twice(key));
+            }
+        }
+        let mut fabric = Self::empty(settings, now);
+        // The order of the keys: counters, nodes, tokens, links, resources, circuits, decisions, idempotency keys; so
+        // each record finds what it refers to.
+        for record in by_key.into_values() {
+            fabric.take(record, now)?;
+        }
+        fabric.settle(now);
+        Ok(fabric)
+    }
+
+    fn empty(settings: Settings, now: Timestamp) -> Self {
+        Self {
+            topology: Topology::new(settings.limits.links),
+            nodes: BTreeMap::new(),
+            resources: Resources::new(settings.prefix, settings.timing.rest),
+            circuits: Circuits::default(),
+            tokens: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            keys_by_age: BTreeSet::new(),
+            counters: Counters::default(),
+            deadlines: Deadlines::default(),
+            work: BTreeSet::new(),
+            started: now,
+            step: super::Step::default(),
+            outputs: VecDeque::new(),
+            settings,
+        }
+    }
+
+    fn take(&mut self, record: Record, now: Timestamp) -> Result<(), RestoreError> {
+        match record {
+            Record::Counters(counters) => self.counters = counters,
+            Record::Node(node) => {
+                let (name, enrolled) = (node.name.clone(), node.enrolled.is_some());
+                self.add_node(node, now);
+                if let Some(node) = self.nodes.get_mut(&name).filter(|_| enrolled) {
+                    node.contact = Contact::Lost { session: Session(0), past_grace: false };
+                    self.deadlines.set(Deadline::NodeGrace(name), now.plus(self.settings.timing.node_grace));
+                }
+            }
+            Record::Token(token) => {
+                self.deadlines.set(Deadline::Token(token.hash), token.expires);
+                self.tokens.insert(token.hash, token);
+            }
+            Record::Link(id, values) => self.topology.configure(id, values),
+            Record::Resource(resource) => self.take_resource(resource, now)?,
+            Record::Circuit(circuit) => self.take_circuit(circuit, now)?,
+            Record::Decision(id, plan) => {
+                if let Some(circuit) = self.circuits.get_mut(id) {
+                    circuit.decision = Some(Box::new(plan));
+                }
+            }
+            Record::Idempotency(record) => {
+                let until = record.at.plus(self.settings.timing.idempotency);
+                self.deadlines.set(Deadline::Idempotency(record.key.clone()), until);
+                self.keys_by_age.insert((record.at, record.key.clone()));
+                self.keys.insert(record.key.clone(), record);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_resource(
+        &mut self,
+        mut resource: proto_model::resource::Resource,
+        now: Timestamp,
+    ) -> Result<(), RestoreError> {
+        let (id, node) = (resource.id.clone(), resource.metadata.node.clone());
+        let Some(at) = self.nodes.get_mut(&node) else {
+            return Err(RestoreError::NoNode { resource: id, node });
+        };
+        at.resources.insert(id.clone());
+        resource.renewed = now;
+        if let Some(lease) = resource.lease {
+            self.deadlines.set(Deadline::Lease(id.clone()), now.plus(lease));
+        }
+        if !self.resources.restore(resource, now) {
+            return Err(RestoreError::AddressTwice(id));
+        }
+        Ok(())
+    }
+
+    fn take_circuit(&mut self, record: CircuitRecord, now: Timestamp) -> Result<(), RestoreError> {
+        let id = record.id;
+        let next = self.counters.next_circuit;
+        if id.0 > next {
+            return Err(RestoreError::Number { circuit: id, next });
+        }
+        let closing = matches!(record.life, Life::Closing { .. });
+        for resource in [&record.spec.source, &record.spec.destination] {
+            match self.resources.get_mut(resource) {
+                Some(member) if !closing => {
+                    member.circuits.insert(id);
+                }
+                Some(_) => {}
+                None if closing => {}
+                None => return Err(RestoreError::NoResource { circuit: id, resource: resource.clone() }),
+            }
+        }
+        let (Life::Placed { route, .. } | Life::Closing { route: Some(route) }) = &record.life else {
+            self.insert_restored(record);
+            return Ok(());
+        };
+        let route = route.clone();
+        self.claim(id, &route, now)?;
+        if closing {
+            self.insert_restored(record);
+            self.hold_labels(&route);
+        } else {
+            self.occupy(id, &record.spec, &route);
+            self.insert_restored(record);
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, id: CircuitId, route: &Placed, now: Timestamp) -> Result<(), RestoreError> {
+        let (nodes, links) = (route.path.nodes.len(), route.path.links.len());
+        let labels = route.forward.len() + route.reverse.len();
+        let whole = nodes == links + 1
+            && route.forward.len() == links
+            && route.reverse.len() == links
+            && route.local.is_some() == (nodes == 1);
+        if !whole {
+            return Err(RestoreError::Malformed { circuit: id, nodes, links, labels });
+        }
+        for node in &route.path.nodes {
+            if !self.nodes.contains_key(node) {
+                return Err(RestoreError::NoHop { circuit: id, node: node.clone() });
+            }
+        }
+        for (node, label) in compile::labels(route) {
+            let free = self.nodes.get_mut(&node).is_some_and(|at| at.labels.claim(label, now));
+            if !free {
+                return Err(RestoreError::LabelTwice { circuit: id, node, label });
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_restored(&mut self, record: CircuitRecord) {
+        let phase = match record.life {
+            Life::Placed { route, opened: true } => Phase::Active { route },
+            Life::Placed { route, opened: false } => Phase::Building { route, waiting: Waiting::new() },
+            Life::Suspended { why } => Phase::Suspended { why },
+            Life::Closing { route } => Phase::Closing { route, waiting: Waiting::new() },
+        };
+        self.circuits.insert(Circuit {
+            id: record.id,
+            spec: record.spec,
+            phase,
+            rules: record.rules,
+            rules_version: record.rules_version,
+            next_rule: record.next_rule,
+            created: record.created,
+            since: record.since,
+            decision: None,
+            trouble: BTreeMap::new(),
+            at_source: Traffic::default(),
+            at_destination: Traffic::default(),
+        });
+    }
+
+    /// Everything is there: what each node shall have follows from it.
+    fn settle(&mut self, now: Timestamp) {
+        self.resources.settle();
+        self.nodes.values_mut().for_each(|node| node.labels.settle());
+        let ids: Vec<_> = self.circuits.iter().map(|circuit| circuit.id).collect();
+        for id in ids {
+            self.settle_circuit(id, now);
+        }
+        self.retry_suspended(now);
+        self.finish_step();
+    }
+
+    fn settle_circuit(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        match circuit.phase.clone() {
+            Phase::Building { route, .. } => {
+                let _ = self.want_objects(id);
+                self.wait_for(id, route.path.nodes);
+            }
+            Phase::Active { .. } | Phase::Opening { .. } => {
+                let _ = self.want_objects(id);
+            }
+            Phase::Suspended { .. } => {}
+            // No agent is in contact, so there is nobody to wait for.
+            Phase::Closing { .. } => self.advance(id, now),
+        }
+        if self.down_end(id) && self.circuits.get(id).is_some_and(|circuit| circuit.phase.route().is_some()) {
+            self.suspend(id, "one of its ends is down".into(), now);
+        }
+    }
+
+    fn down_end(&self, id: CircuitId) -> bool {
+        let Some(circuit) = self.circuits.get(id) else { return false };
+        [&circuit.spec.source, &circuit.spec.destination]
+            .into_iter()
+            .any(|end| self.resources.get(end).is_some_and(|member| member.resource.status == Status::Down))
+    }
+}

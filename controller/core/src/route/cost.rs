@@ -1,0 +1,116 @@
+//! What a path offers and what it costs, term by term.
+use crate::topology::{self, Link};
+use proto_model::plan::{Offer, Term, Weights};
+use proto_model::{Bandwidth, Latency, Loss, Price};
+
+/// MTU of a circuit whose ends share a host: as on Ethernet. A larger one would shrink under running connections
+/// when the resource gets a circuit through tunnels.
+pub const LOCAL_MTU: u16 = 1500;
+
+/// The links of a path so far, summed; each further link makes its cost larger or leaves it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    hops: u32,
+    rtt: Latency,
+    /// Links whose round-trip time is not known.
+    unknown: u32,
+    price: Price,
+    loss: Loss,
+    /// Of the tightest link's capacity, after placement.
+    share: f64,
+}
+
+impl Sum {
+    /// With one more link, on which `demand` would be placed.
+    #[must_use]
+    pub fn and(self, link: &Link, demand: Bandwidth) -> Self {
+        Self {
+            hops: self.hops + 1,
+            rtt: self.rtt.saturating_add(link.values.rtt.unwrap_or_default()),
+            unknown: self.unknown + u32::from(link.values.rtt.is_none()),
+            price: self.price.saturating_add(link.values.price),
+            loss: self.loss.then(link.values.loss),
+            share: self.share.max(share(link, demand)),
+        }
+    }
+
+    pub fn cost(&self, weights: &Weights) -> f64 {
+        self.parts(weights).iter().map(|(_, _, cost)| cost).sum()
+    }
+
+    pub fn terms(&self, weights: &Weights) -> Vec<Term> {
+        let parts = self.parts(weights);
+        parts
+            .into_iter()
+            .filter(|(name, _, _)| *name != "unknown" || self.unknown > 0)
+            .map(|(name, quantity, cost)| Term { name: name.into(), quantity: quantity.show(self), cost })
+            .collect()
+    }
+
+    fn parts(&self, weights: &Weights) -> [(&'static str, Quantity, f64); 6] {
+        [
+            ("rtt", Quantity::Rtt, weights.rtt * self.rtt.as_millis_f64()),
+            ("hop", Quantity::Hops, weights.hop * f64::from(self.hops)),
+            ("load", Quantity::Share, weights.load * self.share * self.share),
+            ("loss", Quantity::Loss, weights.loss * f64::from(self.loss.ppm()) / 1e4),
+            ("price", Quantity::Price, weights.price * self.price.micro_dollars_per_gb() as f64 / 1e6),
+            ("unknown", Quantity::Unknown, weights.unknown * f64::from(self.unknown)),
+        ]
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Quantity {
+    Rtt,
+    Hops,
+    Share,
+    Loss,
+    Price,
+    Unknown,
+}
+
+impl Quantity {
+    fn show(self, sum: &Sum) -> String {
+        match self {
+            Self::Rtt => sum.rtt.to_string(),
+            Self::Hops => format!("{} hops", sum.hops),
+            Self::Share => format!("{:.1} % of the tightest link", sum.share * 100.0),
+            Self::Loss => sum.loss.to_string(),
+            Self::Price => sum.price.to_string(),
+            Self::Unknown => format!("{} links without a known round-trip time", sum.unknown),
+        }
+    }
+}
+
+/// Share of the capacity in use after placement; 0 where the capacity is not known, 1 at most.
+fn share(link: &Link, demand: Bandwidth) -> f64 {
+    match link.capacity() {
+        Some(capacity) if !capacity.is_zero() => {
+            let used = link.reserved.saturating_add(demand).bits_per_second() as f64;
+            (used / capacity.bits_per_second() as f64).min(1.0)
+        }
+        Some(_) => 1.0,
+        None => 0.0,
+    }
+}
+
+/// The part of a link's cost that simply adds up: a lower bound of what it adds to a path.
+pub fn additive(link: &Link, weights: &Weights) -> f64 {
+    let rtt = link.values.rtt.map_or(weights.unknown, |rtt| weights.rtt * rtt.as_millis_f64());
+    rtt + weights.hop + weights.price * link.values.price.micro_dollars_per_gb() as f64 / 1e6
+}
+
+pub fn offer(links: &[&Link]) -> Offer {
+    let family = topology::family(links.iter().copied());
+    Offer {
+        rtt: links.iter().try_fold(Latency::ZERO, |sum, link| Some(sum.saturating_add(link.values.rtt?))),
+        free: links.iter().try_fold(Bandwidth::MAX, |least, link| Some(least.min(link.free()?))),
+        loss: links.iter().fold(Loss::NONE, |loss, link| loss.then(link.values.loss)),
+        price: links.iter().fold(Price::FREE, |price, link| price.saturating_add(link.values.price)),
+        encrypted: links.iter().all(|link| link.values.encrypted),
+        mtu: match family {
+            Ok(family) => links.iter().map(|link| link.mtu(family)).min().unwrap_or(LOCAL_MTU),
+            Err(_) => 0,
+        },
+    }
+}

@@ -1,0 +1,309 @@
+//! Enumerates the loop-free paths between two hosts, lowest cost first.
+//!
+//! Best first over partial paths. The cost so far never shrinks when a link is added, and what is still to come is
+//! bounded from below by a shortest-path tree towards the goal (A*, with the bound of Hart, Nilsson, Raphael 1968); so
+//! complete paths leave the queue in the order of their cost, and only partial paths that could be among the first
+//! ones are ever looked at.
+use super::cost::{self, Sum};
+use super::{Ask, DEFAULT_HOPS, hops_searched};
+use crate::topology::{Family, Link, Topology};
+use petgraph::stable_graph::{EdgeIndex, NodeIndex};
+use petgraph::visit::{EdgeRef, NodeIndexable};
+use proto_model::plan::Weights;
+use proto_model::{Latency, Price};
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// Partial paths of one search at most; a search that ends here is not complete.
+pub const MAX_PARTIAL: usize = 200_000;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    pub topology: &'a Topology,
+    pub weights: &'a Weights,
+    pub ask: &'a Ask<'a>,
+    pub from: NodeIndex,
+    pub to: NodeIndex,
+    pub pinned: Option<&'a [NodeIndex]>,
+    /// Keep to the bounds; else any usable link.
+    pub strict: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trail {
+    pub nodes: Vec<NodeIndex>,
+    pub edges: Vec<EdgeIndex>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub trails: Vec<Trail>,
+    /// Nothing was cut off.
+    pub complete: bool,
+}
+
+/// A partial path, and the step by which it came about.
+struct Partial {
+    before: Option<(usize, EdgeIndex)>,
+    at: NodeIndex,
+    hops: u8,
+    sum: Sum,
+    rtt: Option<Latency>,
+    price: Price,
+    v4: bool,
+    v6: bool,
+    /// Bit i: the i-th host of `via` has been crossed.
+    via: u32,
+}
+
+/// Entry of the queue; greater comes first.
+struct Open {
+    estimate: f64,
+    hops: u8,
+    partial: usize,
+}
+
+impl Ord for Open {
+    /// Lowest estimate; then the longer one, which is nearer to the goal; then the older one.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let estimate = other.estimate.total_cmp(&self.estimate);
+        estimate.then(self.hops.cmp(&other.hops)).then(other.partial.cmp(&self.partial))
+    }
+}
+impl PartialOrd for Open {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl PartialEq for Open {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Open {}
+
+/// Up to `ask.limit` paths in the order of their cost.
+pub fn lowest(query: &Query<'_>) -> Found {
+    Search::new(query).run()
+}
+
+struct Search<'a> {
+    query: &'a Query<'a>,
+    max_hops: u8,
+    /// Lower bounds from each host to the goal.
+    cost_left: Vec<f64>,
+    hops_left: Vec<u8>,
+    via: Vec<Via>,
+    partials: Vec<Partial>,
+    queue: BinaryHeap<Open>,
+}
+
+/// A host to cross: lower bounds from each host to it, and from it to the goal.
+struct Via {
+    node: NodeIndex,
+    cost: Vec<f64>,
+    hops: Vec<u8>,
+}
+
+impl<'a> Search<'a> {
+    fn new(query: &'a Query<'a>) -> Self {
+        let bounds = query.ask.bounds;
+        let max_hops =
+            if query.strict { bounds.max_hops.unwrap_or(DEFAULT_HOPS) } else { hops_searched(bounds) };
+        let via = match query.strict {
+            true => bounds.via.iter().filter_map(|name| query.topology.place(name)).take(32).collect(),
+            false => Vec::new(),
+        };
+        let tree = |node| Via { node, cost: costs(query, node), hops: hops(query, node) };
+        Self {
+            query,
+            max_hops,
+            cost_left: costs(query, query.to),
+            hops_left: hops(query, query.to),
+            via: via.into_iter().map(tree).collect(),
+            partials: Vec::new(),
+            queue: BinaryHeap::new(),
+        }
+    }
+
+    fn run(mut self) -> Found {
+        let start = Partial {
+            before: None,
+            at: self.query.from,
+            hops: 0,
+            sum: Sum::default(),
+            rtt: Some(Latency::ZERO),
+            price: Price::FREE,
+            v4: true,
+            v6: true,
+            via: self.crossed(self.query.from),
+        };
+        self.offer(start);
+        let mut trails = Vec::new();
+        while let Some(open) = self.queue.pop() {
+            if self.partials[open.partial].at == self.query.to {
+                trails.push(self.trail(open.partial));
+                if trails.len() == self.query.ask.limit {
+                    return Found { trails, complete: self.queue.is_empty() };
+                }
+                continue;
+            }
+            self.extend(open.partial);
+            if self.partials.len() >= MAX_PARTIAL {
+                return Found { trails, complete: false };
+            }
+        }
+        Found { trails, complete: true }
+    }
+
+    fn extend(&mut self, from: usize) {
+        let (at, hops) = (self.partials[from].at, self.partials[from].hops);
+        let graph = self.query.topology.graph();
+        for edge in graph.edges(at) {
+            let next = if edge.source() == at { edge.target() } else { edge.source() };
+            if !self.may_step(hops, next, edge.id(), edge.weight()) || self.crosses(from, next) {
+                continue;
+            }
+            let (partial, link) = (&self.partials[from], edge.weight());
+            let grown = Partial {
+                before: Some((from, edge.id())),
+                at: next,
+                hops: hops + 1,
+                sum: partial.sum.and(link, self.query.ask.bounds.bandwidth),
+                rtt: partial.rtt.zip(link.values.rtt).map(|(sum, rtt)| sum.saturating_add(rtt)),
+                price: partial.price.saturating_add(link.values.price),
+                v4: partial.v4 && link.has(Family::V4),
+                v6: partial.v6 && link.has(Family::V6),
+                via: partial.via | self.crossed(next),
+            };
+            if !self.query.strict || self.within_bounds(&grown) {
+                self.offer(grown);
+            }
+        }
+    }
+
+    fn may_step(&self, hops: u8, next: NodeIndex, edge: EdgeIndex, link: &Link) -> bool {
+        let index = next.index();
+        if hops.saturating_add(1).saturating_add(self.hops_left[index]) > self.max_hops {
+            return false;
+        }
+        if self.query.pinned.is_some_and(|pinned| pinned.get(usize::from(hops) + 1) != Some(&next)) {
+            return false;
+        }
+        allowed(self.query, edge, link) && (!self.query.strict || self.welcome(next))
+    }
+
+    /// Not among the hosts to avoid.
+    fn welcome(&self, node: NodeIndex) -> bool {
+        let name = &self.query.topology.graph()[node].name;
+        !self.query.ask.bounds.avoid.contains(name) && !self.query.ask.shun.contains(name)
+    }
+
+    fn within_bounds(&self, partial: &Partial) -> bool {
+        let bounds = self.query.ask.bounds;
+        let arrived = partial.at == self.query.to;
+        (partial.v4 || partial.v6)
+            && bounds.max_rtt.is_none_or(|max| partial.rtt.is_some_and(|rtt| rtt <= max))
+            && bounds.max_price.is_none_or(|max| partial.price <= max)
+            && (!arrived || partial.via.count_ones() as usize == self.via.len())
+    }
+
+    fn crosses(&self, mut partial: usize, node: NodeIndex) -> bool {
+        loop {
+            if self.partials[partial].at == node {
+                return true;
+            }
+            match self.partials[partial].before {
+                Some((before, _)) => partial = before,
+                None => return false,
+            }
+        }
+    }
+
+    fn crossed(&self, node: NodeIndex) -> u32 {
+        self.via.iter().enumerate().filter(|(_, via)| via.node == node).fold(0, |bits, (i, _)| bits | 1 << i)
+    }
+
+    fn offer(&mut self, partial: Partial) {
+        let at = partial.at.index();
+        let (mut left, mut hops_left) = (self.cost_left[at], self.hops_left[at]);
+        for (i, via) in self.via.iter().enumerate() {
+            if partial.via & 1 << i == 0 {
+                left = left.max(via.cost[at] + self.cost_left[via.node.index()]);
+                hops_left = hops_left.max(via.hops[at].saturating_add(self.hops_left[via.node.index()]));
+            }
+        }
+        if !left.is_finite() || partial.hops.saturating_add(hops_left) > self.max_hops {
+            return;
+        }
+        let estimate = partial.sum.cost(self.query.weights) + left;
+        self.queue.push(Open { estimate, hops: partial.hops, partial: self.partials.len() });
+        self.partials.push(partial);
+    }
+
+    fn trail(&self, mut partial: usize) -> Trail {
+        let mut trail = Trail { nodes: vec![self.partials[partial].at], edges: Vec::new() };
+        while let Some((before, edge)) = self.partials[partial].before {
+            trail.edges.push(edge);
+            trail.nodes.push(self.partials[before].at);
+            partial = before;
+        }
+        trail.nodes.reverse();
+        trail.edges.reverse();
+        trail
+    }
+}
+
+/// Whether a path may use the link, looked at alone.
+fn allowed(query: &Query<'_>, edge: EdgeIndex, link: &Link) -> bool {
+    if !query.topology.usable(edge) {
+        return false;
+    }
+    let bounds = query.ask.bounds;
+    !query.strict
+        || ((bounds.bandwidth.is_zero() || link.free().is_some_and(|free| free >= bounds.bandwidth))
+            && (!bounds.encrypted || link.values.encrypted)
+            && bounds.require_tags.is_subset(&link.values.tags)
+            && bounds.avoid_tags.is_disjoint(&link.values.tags))
+}
+
+/// Least additive cost from each host to `goal` (Dijkstra); infinite where there is no way.
+fn costs(query: &Query<'_>, goal: NodeIndex) -> Vec<f64> {
+    let graph = query.topology.graph();
+    let mut costs = vec![f64::INFINITY; graph.node_bound()];
+    let mut queue = BinaryHeap::from([Open { estimate: 0.0, hops: 0, partial: goal.index() }]);
+    costs[goal.index()] = 0.0;
+    while let Some(Open { estimate, partial, .. }) = queue.pop() {
+        if estimate > costs[partial] {
+            continue;
+        }
+        let at = NodeIndex::new(partial);
+        for edge in graph.edges(at) {
+            let next = if edge.source() == at { edge.target() } else { edge.source() };
+            let cost = estimate + cost::additive(edge.weight(), query.weights);
+            if cost < costs[next.index()] && allowed(query, edge.id(), edge.weight()) {
+                costs[next.index()] = cost;
+                queue.push(Open { estimate: cost, hops: 0, partial: next.index() });
+            }
+        }
+    }
+    costs
+}
+
+/// Fewest links from each host to `goal`; 255 where there is no way.
+fn hops(query: &Query<'_>, goal: NodeIndex) -> Vec<u8> {
+    let graph = query.topology.graph();
+    let mut hops = vec![u8::MAX; graph.node_bound()];
+    let mut queue = VecDeque::from([goal]);
+    hops[goal.index()] = 0;
+    while let Some(at) = queue.pop_front() {
+        for edge in graph.edges(at) {
+            let next = if edge.source() == at { edge.target() } else { edge.source() };
+            if hops[next.index()] == u8::MAX && allowed(query, edge.id(), edge.weight()) {
+                hops[next.index()] = hops[at.index()].saturating_add(1).min(u8::MAX - 1);
+                queue.push_back(next);
+            }
+        }
+    }
+    hops
+}

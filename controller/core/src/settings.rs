@@ -1,0 +1,197 @@
+//! What an operator can configure of the decisions, with its defaults and bounds.
+use proto_model::plan::Weights;
+use proto_model::{FabricPrefix, Name};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Name of the region.
+    pub region: Name,
+    /// Where fabric addresses come from.
+    pub prefix: FabricPrefix,
+    pub weights: Weights,
+    pub timing: Timing,
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            region: "local".parse().expect("a constant that is a name"),
+            prefix: FabricPrefix::default(),
+            weights: Weights::default(),
+            timing: Timing::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How long the controller waits; text like `30s`, `500ms`, `24h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// A node without contact keeps its resources found, and its transit circuits where they are, for so long.
+    #[serde(with = "duration")]
+    pub node_grace: Duration,
+    /// A host may fail to build an object of a circuit for so long before another path is tried.
+    #[serde(with = "duration")]
+    pub build_patience: Duration,
+    /// A suspended circuit is tried again after so long, even when nothing changed.
+    #[serde(with = "duration")]
+    pub retry: Duration,
+    /// A released label or address is not given again for so long.
+    #[serde(with = "duration")]
+    pub rest: Duration,
+    /// Idempotency keys are remembered for so long.
+    #[serde(with = "duration")]
+    pub idempotency: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            node_grace: Duration::from_secs(30),
+            build_patience: Duration::from_secs(10),
+            retry: Duration::from_secs(30),
+            rest: Duration::from_secs(60),
+            idempotency: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Bounds of what grows. At each one the request that would exceed it is refused and names it, except where it says
+/// otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub nodes: usize,
+    pub resources: usize,
+    pub circuits: usize,
+    /// Pairs of hosts in one network. Further pairs are not used; the node's view says how many.
+    pub links: usize,
+    pub tokens: usize,
+    /// The oldest key is forgotten for a new one.
+    pub idempotency_keys: usize,
+    /// Per node; further (circuit, reason, rule) triples are not shown.
+    pub drop_counts: usize,
+    /// Paths looked at for one decision.
+    pub candidates: usize,
+    /// Candidates kept with a circuit for `explain`; a dry run shows all.
+    pub kept_candidates: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            nodes: 10_000,
+            resources: 100_000,
+            circuits: 100_000,
+            links: 250_000,
+            tokens: 10_000,
+            idempotency_keys: 100_000,
+            drop_counts: 10_000,
+            candidates: 64,
+            kept_candidates: 16,
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("setting {name}: {why}")]
+pub struct BadSetting {
+    pub name: &'static str,
+    pub why: String,
+}
+
+impl Settings {
+    /// What the types cannot rule out.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        let bad = |name, why| Err(BadSetting { name, why });
+        let Weights { rtt, hop, load, loss, price, unknown } = self.weights;
+        for (name, weight) in [
+            ("weights.rtt", rtt),
+            ("weights.hop", hop),
+            ("weights.load", load),
+            ("weights.loss", loss),
+            ("weights.price", price),
+            ("weights.unknown", unknown),
+        ] {
+            if !(0.0..=1e9).contains(&weight) {
+                return bad(name, format!("{weight} is not between 0 and 1e9"));
+            }
+        }
+        if !(8..=30).contains(&self.prefix.v4_length) {
+            return bad("prefix.v4_length", format!("{} is not between 8 and 30", self.prefix.v4_length));
+        }
+        if !(1..=64).contains(&self.limits.candidates) {
+            return bad("limits.candidates", format!("{} is not between 1 and 64", self.limits.candidates));
+        }
+        if self.limits.kept_candidates == 0 {
+            return bad("limits.kept_candidates", "it must be at least 1: the chosen path is kept".into());
+        }
+        Ok(())
+    }
+}
+
+/// Durations as people write them.
+mod duration {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::time::Duration;
+
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("min", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("ns", 1),
+    ];
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ns", value.as_nanos()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "\"{text}\" is not a duration up to 30 days; write it like 30s, 500ms, 24h"
+            ))
+        })
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Duration> {
+        let split = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(split);
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
+        let nanos = number.parse::<u64>().ok()?.checked_mul(*nanos)?;
+        (nanos <= 30 * 24 * 3_600_000_000_000).then(|| Duration::from_nanos(nanos))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration::parse("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(duration::parse("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration::parse("24h"), Some(Duration::from_secs(86_400)));
+        for bad in ["", "30", "s", "-1s", "1e3s", "9999999999h", "3 parsecs"] {
+            assert_eq!(duration::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_weight_that_is_no_weight_is_named() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.check(), Ok(()));
+        settings.weights.load = f64::NAN;
+        assert_eq!(settings.check().expect_err("NaN").name, "weights.load");
+        settings.weights.load = -1.0;
+        assert!(settings.check().is_err());
+    }
+}

@@ -1,0 +1,350 @@
+//! Knows the hosts, the links between them, and how much of each link is reserved.
+//!
+//! Each pair of hosts with interfaces in one network is a link. The graph is changed where a host's announcement
+//! changes it, never built anew.
+use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
+use petgraph::visit::EdgeRef;
+use proto_model::circuit::Path;
+use proto_model::request::LinkView;
+use proto_model::topology::{LinkId, LinkValues, Underlay};
+use proto_model::{Bandwidth, Name, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes that the outer headers take: IP, UDP, VXLAN, inner Ethernet.
+const OVERHEAD_V4: u16 = 20 + 8 + 8 + 14;
+const OVERHEAD_V6: u16 = 40 + 8 + 8 + 14;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// A host in the graph.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub name: NodeName,
+    /// Its agent is in contact.
+    pub connected: bool,
+    underlays: Vec<Underlay>,
+}
+
+/// What one end of a link offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    mtu: u16,
+    speed: Option<Bandwidth>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub id: LinkId,
+    pub values: LinkValues,
+    /// In each direction.
+    pub reserved: Bandwidth,
+    /// In the order of the link's ends.
+    ends: [End; 2],
+}
+
+impl Link {
+    /// Configured, else the slower driver's speed.
+    pub fn capacity(&self) -> Option<Bandwidth> {
+        let [a, b] = self.ends;
+        self.values.capacity.or_else(|| Some(a.speed?.min(b.speed?)))
+    }
+
+    pub fn free(&self) -> Option<Bandwidth> {
+        self.capacity().map(|capacity| capacity.saturating_sub(self.reserved))
+    }
+
+    pub fn has(&self, family: Family) -> bool {
+        let [a, b] = self.ends;
+        match family {
+            Family::V4 => a.v4.is_some() && b.v4.is_some(),
+            Family::V6 => a.v6.is_some() && b.v6.is_some(),
+        }
+    }
+
+    /// Bytes of an inner IP packet that fit into an outer one of this family.
+    pub fn mtu(&self, family: Family) -> u16 {
+        let [a, b] = self.ends;
+        let overhead = match family {
+            Family::V4 => OVERHEAD_V4,
+            Family::V6 => OVERHEAD_V6,
+        };
+        a.mtu.min(b.mtu).saturating_sub(overhead)
+    }
+
+    /// Outer addresses as seen from `node`: its own, and the other end's.
+    pub fn addresses(&self, node: &NodeName, family: Family) -> Option<(IpAddr, IpAddr)> {
+        let [a, b] = self.ends;
+        let (here, there) = if self.id.ends().0 == node { (a, b) } else { (b, a) };
+        match family {
+            Family::V4 => Some((here.v4?.into(), there.v4?.into())),
+            Family::V6 => Some((here.v6?.into(), there.v6?.into())),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    graph: StableUnGraph<Place, Link>,
+    places: BTreeMap<NodeName, NodeIndex>,
+    edges: BTreeMap<LinkId, EdgeIndex>,
+    networks: BTreeMap<Name, BTreeSet<NodeName>>,
+    /// Also of links that are not there at the moment.
+    configured: BTreeMap<LinkId, LinkValues>,
+    reserved: BTreeMap<LinkId, Bandwidth>,
+    max_links: usize,
+    /// Pairs left out because of `max_links`, by the host whose announcement brought them.
+    left_out: BTreeMap<NodeName, usize>,
+}
+
+impl Topology {
+    pub fn new(max_links: usize) -> Self {
+        Self { max_links, ..Self::default() }
+    }
+
+    pub fn graph(&self) -> &StableUnGraph<Place, Link> {
+        &self.graph
+    }
+
+    pub fn place(&self, node: &NodeName) -> Option<NodeIndex> {
+        self.places.get(node).copied()
+    }
+
+    pub fn is_connected(&self, node: &NodeName) -> bool {
+        self.place(node).is_some_and(|at| self.graph[at].connected)
+    }
+
+    pub fn link(&self, id: &LinkId) -> Option<&Link> {
+        self.edges.get(id).map(|at| &self.graph[*at])
+    }
+
+    pub fn left_out(&self, node: &NodeName) -> usize {
+        self.left_out.get(node).copied().unwrap_or(0)
+    }
+
+    pub fn add_node(&mut self, name: NodeName) {
+        if !self.places.contains_key(&name) {
+            let place = Place { name: name.clone(), connected: false, underlays: Vec::new() };
+            self.places.insert(name, self.graph.add_node(place));
+        }
+    }
+
+    /// Also forgets what was configured of its links; tells which.
+    pub fn remove_node(&mut self, name: &NodeName) -> Vec<LinkId> {
+        self.set_underlays(name, Vec::new());
+        if let Some(at) = self.places.remove(name) {
+            self.graph.remove_node(at);
+        }
+        self.left_out.remove(name);
+        let gone: Vec<_> = self.configured.keys().filter(|id| id.other(name).is_some()).cloned().collect();
+        for id in &gone {
+            self.configured.remove(id);
+        }
+        gone
+    }
+
+    pub fn set_connected(&mut self, name: &NodeName, connected: bool) {
+        if let Some(at) = self.place(name) {
+            self.graph[at].connected = connected;
+        }
+    }
+
+    /// What the host announces; true when it differs from before.
+    pub fn set_underlays(&mut self, name: &NodeName, underlays: Vec<Underlay>) -> bool {
+        let Some(at) = self.place(name) else { return false };
+        if self.graph[at].underlays == underlays {
+            return false;
+        }
+        self.detach(name, at);
+        self.graph[at].underlays = underlays;
+        self.attach(name, at);
+        true
+    }
+
+    fn detach(&mut self, name: &NodeName, at: NodeIndex) {
+        let edges: Vec<_> = self.graph.edges(at).map(|edge| edge.id()).collect();
+        for edge in edges {
+            if let Some(link) = self.graph.remove_edge(edge) {
+                self.edges.remove(&link.id);
+            }
+        }
+        for network in networks_of(&self.graph[at].underlays) {
+            if let Some(members) = self.networks.get_mut(&network) {
+                members.remove(name);
+                if members.is_empty() {
+                    self.networks.remove(&network);
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, name: &NodeName, at: NodeIndex) {
+        let mut left_out = 0;
+        for network in networks_of(&self.graph[at].underlays) {
+            let members = self.networks.entry(network.clone()).or_default();
+            let others: Vec<_> = members.iter().filter_map(|other| self.places.get(other).copied()).collect();
+            members.insert(name.clone());
+            for other in others {
+                if self.edges.len() >= self.max_links {
+                    left_out += 1;
+                    continue;
+                }
+                self.join(at, other, network.clone());
+            }
+        }
+        match left_out {
+            0 => self.left_out.remove(name),
+            some => self.left_out.insert(name.clone(), some),
+        };
+    }
+
+    fn join(&mut self, one: NodeIndex, other: NodeIndex, network: Name) {
+        let (a, b) = if self.graph[one].name < self.graph[other].name { (one, other) } else { (other, one) };
+        let ends = [end(&self.graph[a].underlays, &network), end(&self.graph[b].underlays, &network)];
+        let Some(id) = LinkId::new(self.graph[a].name.clone(), self.graph[b].name.clone(), network) else {
+            return;
+        };
+        let values = self.configured.get(&id).cloned().unwrap_or_default();
+        let reserved = self.reserved.get(&id).copied().unwrap_or_default();
+        let edge = self.graph.add_edge(a, b, Link { id: id.clone(), values, reserved, ends });
+        self.edges.insert(id, edge);
+    }
+
+    pub fn configured(&self) -> usize {
+        self.configured.len()
+    }
+
+    pub fn is_configured(&self, id: &LinkId) -> bool {
+        self.configured.contains_key(id)
+    }
+
+    pub fn configure(&mut self, id: LinkId, values: LinkValues) {
+        if let Some(at) = self.edges.get(&id) {
+            self.graph[*at].values = values.clone();
+        }
+        self.configured.insert(id, values);
+    }
+
+    pub fn reserve(&mut self, path: &Path, bandwidth: Bandwidth) {
+        self.book(path, |reserved| reserved.saturating_add(bandwidth));
+    }
+
+    pub fn release(&mut self, path: &Path, bandwidth: Bandwidth) {
+        self.book(path, |reserved| reserved.saturating_sub(bandwidth));
+    }
+
+    fn book(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {
+        for id in &path.links {
+            let reserved = change(self.reserved.get(id).copied().unwrap_or_default());
+            match reserved.is_zero() {
+                true => self.reserved.remove(id),
+                false => self.reserved.insert(id.clone(), reserved),
+            };
+            if let Some(at) = self.edges.get(id) {
+                self.graph[*at].reserved = reserved;
+            }
+        }
+    }
+
+    /// Why nothing new is placed on it; none: it is usable.
+    pub fn why_unusable(&self, link: &Link) -> Option<String> {
+        if link.values.disabled {
+            return Some("an operator disabled it".into());
+        }
+        let (a, b) = link.id.ends();
+        if let Some(gone) = [a, b].into_iter().find(|end| !self.is_connected(end)) {
+            return Some(format!("{gone} is not connected"));
+        }
+        (!link.has(Family::V4) && !link.has(Family::V6))
+            .then(|| format!("{a} and {b} have no address of a common family in it"))
+    }
+
+    pub fn usable(&self, edge: EdgeIndex) -> bool {
+        let link = &self.graph[edge];
+        !link.values.disabled
+            && (link.has(Family::V4) || link.has(Family::V6))
+            && self
+                .graph
+                .edge_endpoints(edge)
+                .is_some_and(|(a, b)| self.graph[a].connected && self.graph[b].connected)
+    }
+
+    pub fn view(&self, id: &LinkId) -> LinkView {
+        if let Some(link) = self.link(id) {
+            let why = self.why_unusable(link);
+            return LinkView {
+                id: id.clone(),
+                values: link.values.clone(),
+                capacity: link.capacity(),
+                reserved: link.reserved,
+                usable: why.is_none(),
+                why: why.unwrap_or_default(),
+            };
+        }
+        let values = self.configured.get(id).cloned().unwrap_or_default();
+        let (a, b) = id.ends();
+        LinkView {
+            id: id.clone(),
+            capacity: values.capacity,
+            values,
+            reserved: self.reserved.get(id).copied().unwrap_or_default(),
+            usable: false,
+            why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
+        }
+    }
+
+    pub fn views(&self) -> Vec<LinkView> {
+        let ids: BTreeSet<_> = self.edges.keys().chain(self.configured.keys()).collect();
+        ids.into_iter().map(|id| self.view(id)).collect()
+    }
+}
+
+/// Family that all links of a path have: IPv4 where it can be. The error names two links that have none in common.
+pub fn family<'a>(links: impl Iterator<Item = &'a Link> + Clone) -> Result<Family, String> {
+    for family in [Family::V4, Family::V6] {
+        if links.clone().all(|link| link.has(family)) {
+            return Ok(family);
+        }
+    }
+    let without = |family| links.clone().find(|link| !link.has(family)).map(|link| link.id.to_string());
+    Err(format!(
+        "no address family is on all its links: {} has no IPv4, {} has no IPv6",
+        without(Family::V4).unwrap_or_default(),
+        without(Family::V6).unwrap_or_default()
+    ))
+}
+
+fn networks_of(underlays: &[Underlay]) -> BTreeSet<Name> {
+    underlays.iter().map(|underlay| underlay.network.clone()).collect()
+}
+
+/// Several interfaces in one network count as one: the first address of each family, the smallest MTU.
+fn end(underlays: &[Underlay], network: &Name) -> End {
+    let mut end = End { v4: None, v6: None, mtu: u16::MAX, speed: None };
+    for underlay in underlays.iter().filter(|underlay| underlay.network == *network) {
+        for address in underlay.addresses.iter().filter(|address| carries_tunnels(address)) {
+            match address {
+                IpAddr::V4(v4) => end.v4 = end.v4.or(Some(*v4)),
+                IpAddr::V6(v6) => end.v6 = end.v6.or(Some(*v6)),
+            }
+        }
+        end.mtu = end.mtu.min(underlay.mtu);
+        end.speed = end.speed.or(underlay.speed);
+    }
+    end
+}
+
+/// A link-local address needs an interface beside it, which an outer header cannot name.
+fn carries_tunnels(address: &IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
