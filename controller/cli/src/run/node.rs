@@ -59,7 +59,7 @@ async fn add(
         let left = show::age(Timestamp(answer.expires), show::now());
         format!(
             "token for {name}, works once, expires in {left}:\n\n{}\n\non the host {name} run\n\n  foreweave-agent enrol --token \
-             {} --state /var/lib/foreweave-agent\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk to {}",
+             {} --state /var/lib/foreweave/agent\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk to {}",
             answer.token,
             answer.token,
             show::words(&config.controllers)
