@@ -2,3 +2,4 @@
 pub mod demo;
 pub mod emulate;
 pub mod lab;
+pub mod traffic;

@@ -1,0 +1,7 @@
+//! The fabric on a real kernel: real daemons in namespaces, real packets. Needs root; fails with the command without.
+mod attachments;
+mod circuits;
+mod crashes;
+mod labs;
+mod leftovers;
+mod support;
