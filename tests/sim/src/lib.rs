@@ -1,1 +1,7 @@
-//! (being built)
+//! Whole fabrics in virtual time: topologies, a pretended kernel, and the contract that it shares with the real one.
+#![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod contract;
+pub mod kernel;
+pub mod topology;
