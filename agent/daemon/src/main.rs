@@ -1,2 +1,211 @@
-//! (being built)
-fn main() {}
+//! The command `foreweave-agent`: makes this host a part of the fabric.
+use agent_daemon::config::Config;
+use agent_daemon::engine::{self, Run};
+use agent_daemon::identity::{self, Enrolment};
+use agent_daemon::{doctor, uninstall};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Makes this host a part of a Foreweave fabric.
+///
+/// A host joins once with `enrol` and a token of `foreweave node add NAME`; then `run` keeps it in the fabric. The
+/// agent never touches interfaces, addresses, routes or rules that are not the fabric's. Stopping it, even with
+/// kill -9, interrupts no circuit.
+#[derive(Debug, Parser)]
+#[command(name = "foreweave-agent", version, max_term_width = 100)]
+struct Cli {
+    /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as `agent_daemon=debug`
+    #[arg(long, global = true, env = "FOREWEAVE_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How a line of the log looks
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a fabric: exchange a one-time token for this node's key and certificate
+    Enrol(EnrolArgs),
+    /// Keep this host in the fabric until SIGTERM
+    Run(RunArgs),
+    /// Remove every interface, program, map and the identity from this host
+    Uninstall(UninstallArgs),
+    /// Say which capability or kernel feature is missing, and how to get it
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct EnrolArgs {
+    /// The token, as `foreweave node add NAME` printed it; others on this host can see it: prefer --token-file
+    #[arg(
+        long,
+        conflicts_with = "token_file",
+        required_unless_present = "token_file",
+        env = "FOREWEAVE_TOKEN"
+    )]
+    token: Option<String>,
+    /// A file with the token; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Address of a controller, instead of those in the token; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    controller: Vec<String>,
+    /// Where the identity is kept; the `state` of the configuration
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/foreweave-agent")]
+    state: PathBuf,
+    /// Enrol although this host has an identity already
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Configuration (TOML): state, pins, port, metrics, and [[underlay]] tables with interface, network, transit
+    #[arg(long, value_name = "FILE", default_value = "/etc/foreweave/agent.toml")]
+    config: PathBuf,
+    /// Write everything that happens to this file as JSON lines, for a bug report
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UninstallArgs {
+    #[arg(long, value_name = "FILE", default_value = "/etc/foreweave/agent.toml")]
+    config: PathBuf,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Where `pins` is taken from; without it the default directory is examined
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start_log(&cli).and_then(|()| act(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("foreweave-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(cli: &Cli) -> Result<()> {
+    let filter = EnvFilter::try_new(&cli.log).with_context(|| {
+        format!("--log \"{}\" is not a filter (e.g. info, or agent_daemon=debug)", cli.log)
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match cli.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn act(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Enrol(args) => enrol(args),
+        Command::Run(args) => {
+            let run = Run { config: Config::read(&args.config)?, record: args.record };
+            runtime()?.block_on(engine::run(run)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Uninstall(args) => remove(&args),
+        Command::Check(args) => check(&args),
+    }
+}
+
+/// One thread: the work is in the kernel, which has a thread of its own.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn enrol(args: EnrolArgs) -> Result<ExitCode> {
+    agent_daemon::install_crypto();
+    let token = match (args.token, args.token_file) {
+        (Some(token), _) => token,
+        (None, Some(file)) => read_token(&file)?,
+        (None, None) => bail!("--token or --token-file is needed"),
+    };
+    let enrolment =
+        Enrolment { token, controllers: args.controller, state: args.state, replace: args.replace };
+    let identity = runtime()?.block_on(identity::enrol(&enrolment))?;
+    println!(
+        "{} is a node of region {} now; start it with `foreweave-agent run`",
+        identity.node, identity.region
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_token(file: &PathBuf) -> Result<String> {
+    if file.as_os_str() == "-" {
+        let mut token = String::new();
+        std::io::stdin().take(64 * 1024).read_to_string(&mut token).context("cannot read the token")?;
+        return Ok(token);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("cannot read the token from {}", file.display()))
+}
+
+fn remove(args: &UninstallArgs) -> Result<ExitCode> {
+    let config = Config::read(&args.config)?;
+    let removed = uninstall::uninstall(&config)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&removed)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for interface in &removed.interfaces {
+        println!("removed interface {interface}");
+    }
+    for pin in &removed.pins {
+        println!("removed pin {}", config.pins.join(pin).display());
+    }
+    if removed.identity {
+        println!("removed the identity in {}", config.state.display());
+    }
+    if removed == uninstall::Removed::default() {
+        println!("nothing to remove");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let pins = match &args.config {
+        Some(file) => Config::read(file)?.pins,
+        None => PathBuf::from(agent_daemon::config::PINS),
+    };
+    let findings = doctor::examine(&pins);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            println!("{finding}");
+        }
+    }
+    Ok(if doctor::can_work(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,162 @@
+//! What an operator may set, read from one TOML file.
+use anyhow::{Context, Result, bail};
+use proto_model::Name;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The agent's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the identity; made by `enrol`.
+    pub state: PathBuf,
+    /// Directory on a bpffs, of this agent alone.
+    #[serde(default = "default_pins")]
+    pub pins: PathBuf,
+    /// UDP port of the tunnels; all agents of a region use the same.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Where Prometheus may fetch; none: no metrics.
+    pub metrics: Option<SocketAddr>,
+    /// The interfaces that carry tunnels; none: every interface with a default route, in the network "default".
+    #[serde(default)]
+    pub underlay: Vec<Underlay>,
+}
+
+/// An interface that carries tunnels.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Underlay {
+    pub interface: String,
+    /// Hosts with interfaces in the same network reach each other directly.
+    pub network: Name,
+    #[serde(default)]
+    pub transit: Transit,
+}
+
+/// Where transit packets are handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transit {
+    /// Native XDP on hardware that has it, tcx elsewhere.
+    #[default]
+    Auto,
+    /// Native XDP, or an error.
+    Xdp,
+    Tcx,
+}
+
+/// Which interfaces carry tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Underlays {
+    /// All with a default route.
+    ByDefaultRoute,
+    These(Vec<Underlay>),
+}
+
+/// The most underlay interfaces (as the wire says).
+pub const UNDERLAYS: usize = 64;
+
+/// Where pins are unless configured.
+pub const PINS: &str = "/sys/fs/bpf/foreweave";
+
+fn default_pins() -> PathBuf {
+    PathBuf::from(PINS)
+}
+
+fn default_port() -> u16 {
+    ebpf_abi::maps::VXLAN_PORT
+}
+
+impl Config {
+    /// # Errors
+    /// The file, the line and what is allowed.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
+    }
+
+    /// # Errors
+    /// The line and what is allowed.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (what, path) in [("state", &self.state), ("pins", &self.pins)] {
+            if !path.is_absolute() {
+                bail!("{what} = \"{}\" must be an absolute path", path.display());
+            }
+        }
+        if self.port == 0 {
+            bail!("port = 0 is none (allowed: 1 to 65535; usual: 4789)");
+        }
+        if self.underlay.len() > UNDERLAYS {
+            bail!("{} underlays, at most {UNDERLAYS} are allowed", self.underlay.len());
+        }
+        let mut seen = BTreeSet::new();
+        for underlay in &self.underlay {
+            let name = &underlay.interface;
+            if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
+                bail!("interface = \"{name}\" is not an interface name (1 to 15 bytes, no / and no space)");
+            }
+            if !seen.insert(name) {
+                bail!("the underlay interface {name} is named twice");
+            }
+        }
+        Ok(())
+    }
+
+    pub fn underlays(&self) -> Underlays {
+        if self.underlay.is_empty() {
+            return Underlays::ByDefaultRoute;
+        }
+        Underlays::These(self.underlay.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let config = Config::parse("state = \"/var/lib/foreweave\"").expect("valid");
+        assert_eq!(config.port, 4789);
+        assert_eq!(config.pins, Path::new("/sys/fs/bpf/foreweave"));
+        assert_eq!(config.underlays(), Underlays::ByDefaultRoute);
+    }
+
+    #[test]
+    fn underlays_are_read_with_their_transit() {
+        let text =
+            "state = \"/s\"\n[[underlay]]\ninterface = \"eth0\"\nnetwork = \"internet\"\ntransit = \"xdp\"\n";
+        let config = Config::parse(text).expect("valid");
+        assert_eq!(config.underlay[0].transit, Transit::Xdp);
+        assert_eq!(config.underlay[0].network.as_str(), "internet");
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_what_is_allowed() {
+        let refusal = |text: &str| format!("{:#}", Config::parse(text).expect_err("must be refused"));
+        assert!(refusal("").contains("missing field `state`"));
+        assert!(refusal("state = \"s\"").contains("absolute"));
+        assert!(refusal("state = \"/s\"\nprot = 1").contains("unknown field `prot`"));
+        assert!(refusal("state = \"/s\"\nport = 0").contains("1 to 65535"));
+        assert!(
+            refusal("state = \"/s\"\nport = 70000").contains("65535")
+                || refusal("state = \"/s\"\nport = 70000").contains("u16")
+        );
+        let twice = "state = \"/s\"\n[[underlay]]\ninterface = \"a\"\nnetwork = \"n\"\n[[underlay]]\ninterface = \"a\"\nnetwork = \"n\"\n";
+        assert!(refusal(twice).contains("named twice"));
+        let long = "state = \"/s\"\n[[underlay]]\ninterface = \"an-interface-name\"\nnetwork = \"n\"\n";
+        assert!(refusal(long).contains("1 to 15 bytes"));
+        let network = "state = \"/s\"\n[[underlay]]\ninterface = \"a\"\nnetwork = \"No Name\"\n";
+        assert!(refusal(network).contains("is not a name"));
+    }
+}

@@ -1,0 +1,172 @@
+//! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
+use crate::kernel::Attach;
+use caps::{CapSet, Capability};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub what: String,
+    pub verdict: Verdict,
+    /// How it is, as a sentence.
+    pub says: String,
+    /// What to do about it; empty when nothing needs doing.
+    pub remedy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Good,
+    /// Works, with something less.
+    Limited,
+    /// The agent cannot work without it.
+    Missing,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Good => "ok     ",
+            Verdict::Limited => "limited",
+            Verdict::Missing => "MISSING",
+        };
+        write!(f, "{mark}  {}: {}", self.what, self.says)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+fn good(what: &str, says: String) -> Finding {
+    Finding { what: what.to_owned(), verdict: Verdict::Good, says, remedy: String::new() }
+}
+
+fn lacks(what: &str, verdict: Verdict, says: String, remedy: &str) -> Finding {
+    Finding { what: what.to_owned(), verdict, says, remedy: remedy.to_owned() }
+}
+
+/// Looks at everything.
+pub fn examine(pins: &Path) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = NEEDED.iter().map(capability).collect();
+    findings.push(kernel());
+    findings.push(bpffs(pins));
+    findings.push(btf());
+    findings
+}
+
+/// Whether the agent can work at all.
+pub fn can_work(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.verdict != Verdict::Missing)
+}
+
+const NEEDED: [(Capability, Verdict, &str); 4] = [
+    (Capability::CAP_BPF, Verdict::Missing, "loads programs and makes maps"),
+    (Capability::CAP_NET_ADMIN, Verdict::Missing, "makes interfaces and attaches programs"),
+    (Capability::CAP_PERFMON, Verdict::Missing, "lets the programs read packets by pointer"),
+    (Capability::CAP_SYS_ADMIN, Verdict::Limited, "enters the network namespaces of workloads"),
+];
+
+fn capability((capability, without, why): &(Capability, Verdict, &str)) -> Finding {
+    let name = capability.to_string();
+    if caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false) {
+        return good(&name, format!("present ({why})"));
+    }
+    let says = match without {
+        Verdict::Limited => "not present; resources with Attachment Host work, others fail".to_owned(),
+        Verdict::Good | Verdict::Missing => format!("not present; it {why}"),
+    };
+    let remedy = "run as root, or give it with AmbientCapabilities= in the unit file, or with \
+                  setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin=ep on the binary";
+    lacks(&name, *without, says, remedy)
+}
+
+fn kernel() -> Finding {
+    let release = release();
+    match Attach::of_this_kernel() {
+        Attach::Tcx => good("kernel", format!("{release}, has tcx")),
+        Attach::Clsact => lacks(
+            "kernel",
+            Verdict::Limited,
+            format!("{release}, has no tcx (6.6 and later do): programs are attached as clsact filters"),
+            "upgrade the kernel when there is an opportunity",
+        ),
+    }
+}
+
+fn bpffs(pins: &Path) -> Finding {
+    let what = "bpffs";
+    let Some(there) = pins.ancestors().find(|path| path.exists()) else {
+        return lacks(what, Verdict::Missing, format!("{} leads nowhere", pins.display()), "set `pins`");
+    };
+    let on_bpffs = statfs(there).is_ok_and(|kind| kind.filesystem_type() == BPF_FS_MAGIC);
+    if !on_bpffs {
+        return lacks(
+            what,
+            Verdict::Missing,
+            format!("{} is not on a bpffs", pins.display()),
+            "mount -t bpf bpf /sys/fs/bpf (`ip netns exec` hides it: use nsenter --net)",
+        );
+    }
+    if access(there, AccessFlags::W_OK).is_err() {
+        return lacks(
+            what,
+            Verdict::Missing,
+            format!("{} is not writable", there.display()),
+            "run as root, or give the agent's user a directory there",
+        );
+    }
+    good(what, format!("{} is usable", pins.display()))
+}
+
+fn btf() -> Finding {
+    let path = "/sys/kernel/btf/vmlinux";
+    if Path::new(path).exists() {
+        return good("BTF", "the kernel has type information".into());
+    }
+    lacks(
+        "BTF",
+        Verdict::Limited,
+        format!("{path} is not there; the programs load without it"),
+        "a kernel with CONFIG_DEBUG_INFO_BTF gives better messages",
+    )
+}
+
+/// Release of the running kernel.
+pub fn release() -> String {
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "unknown".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_no_bpffs_is_named_with_the_remedy() {
+        let finding = bpffs(Path::new("/proc/nowhere/at/all"));
+        assert_eq!(finding.verdict, Verdict::Missing);
+        assert!(finding.to_string().contains("mount -t bpf"), "{finding}");
+    }
+
+    #[test]
+    fn every_finding_that_is_not_good_has_a_remedy() {
+        for finding in examine(Path::new("/sys/fs/bpf/x")) {
+            assert_eq!(finding.verdict == Verdict::Good, finding.remedy.is_empty(), "{finding}");
+        }
+    }
+
+    #[test]
+    fn one_missing_thing_is_enough_to_stop() {
+        let fine = good("a", String::new());
+        let less = lacks("b", Verdict::Limited, String::new(), "c");
+        assert!(can_work(&[fine.clone(), less.clone()]));
+        assert!(!can_work(&[fine, Finding { verdict: Verdict::Missing, ..less }]));
+    }
+}

@@ -1,0 +1,393 @@
+//! The agent's one loop: everything that happens becomes an input of the core, everything it wishes is done here.
+use crate::config::Config;
+use crate::doctor::{self, Verdict};
+use crate::identity::Identity;
+use crate::kernel::counters::Counters;
+use crate::kernel::neighbours::{self, Ask, Notice};
+use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
+use crate::kernel::{Attach, Options, Summary, events};
+use crate::recorder::Recorder;
+use crate::uplink::{self, Line};
+use agent_core::io::{Input, Output};
+use agent_core::node::Node;
+use anyhow::{Context, Result, anyhow, bail};
+use proto_model::Timestamp;
+use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
+
+/// What `run` is told.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub config: Config,
+    /// Where to write everything that happens.
+    pub record: Option<PathBuf>,
+}
+
+/// Things that wait to be handled, of each kind. A producer that meets a full queue waits; the ring buffer loses.
+const WAITING: usize = 256;
+
+/// Runs until SIGTERM or SIGINT. What forwards then goes on forwarding.
+///
+/// # Errors
+/// What is missing on this host, or what broke while running.
+pub async fn run(run: Run) -> Result<()> {
+    crate::install_crypto();
+    check_host(&run)?;
+    let identity = Identity::load(&run.config.state)?;
+    if let Some(address) = run.config.metrics {
+        crate::metrics::export(address)?;
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut engine = Engine::start(&run).await?;
+    engine.connect(identity, run.config.state.clone());
+    // Refused where no systemd listens, which is fine.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let outcome = tokio::select! {
+        outcome = engine.turn() => outcome,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if let Err(error) = &outcome {
+        error!(error = %format!("{error:#}"), "stopping");
+    }
+    engine.stop().await?;
+    info!("stopped; circuits go on forwarding");
+    outcome
+}
+
+fn check_host(run: &Run) -> Result<()> {
+    let findings = doctor::examine(&run.config.pins);
+    let lacking = findings.iter().filter(|finding| finding.verdict != Verdict::Good);
+    for finding in lacking.clone() {
+        warn!(what = %finding.what, says = %finding.says, remedy = %finding.remedy, "this host lacks something");
+    }
+    if doctor::can_work(&findings) {
+        return Ok(());
+    }
+    let missing: Vec<String> =
+        lacking.filter(|f| f.verdict == Verdict::Missing).map(ToString::to_string).collect();
+    bail!("the agent cannot work here:\n{}", missing.join("\n"))
+}
+
+/// What was counted: traffic by slot, and drops.
+type Counted = Result<(Vec<(u32, Traffic)>, Vec<DropCount>)>;
+
+#[derive(Debug)]
+struct Engine {
+    node: Node,
+    clock: Clock,
+    recorder: Option<Recorder>,
+    kernel: KernelThread,
+    replies: mpsc::Receiver<Reply>,
+    /// Unbounded, so that the two sides never wait for each other; the core watches at most as many next hops as
+    /// there are slots.
+    asks: mpsc::UnboundedSender<Ask>,
+    notices: mpsc::Receiver<Notice>,
+    session: Option<(u64, Line)>,
+    uplink: mpsc::Receiver<uplink::Event>,
+    uplink_events: mpsc::Sender<uplink::Event>,
+    counters: Arc<Counters>,
+    counted: mpsc::Receiver<Counted>,
+    count: mpsc::Sender<Counted>,
+    drops: mpsc::Receiver<Vec<DropEvent>>,
+    underlays: Underlays,
+    tasks: JoinSet<Result<()>>,
+}
+
+/// What the controller is told of the underlays, and whether a look at them is under way.
+#[derive(Debug)]
+struct Underlays {
+    summary: Summary,
+    looking: bool,
+    /// Something changed while the look was under way.
+    again: bool,
+}
+
+impl Engine {
+    async fn start(run: &Run) -> Result<Self> {
+        let options = Options {
+            pins: run.config.pins.clone(),
+            port: run.config.port,
+            underlays: run.config.underlays(),
+            attach: Attach::of_this_kernel(),
+        };
+        let (kernel, Opened { summary, shared }, replies) = KernelThread::start(options).await?;
+        let counters = Arc::new(Counters::open(&run.config.pins, shared.clone())?);
+        let (asks, asked) = mpsc::unbounded_channel();
+        let (notify, notices) = mpsc::channel(WAITING);
+        let (dropped, drops) = mpsc::channel(4);
+        let (count, counted) = mpsc::channel(1);
+        let (uplink_events, uplink) = mpsc::channel(WAITING);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(neighbours::run(asked, notify, shared));
+        let pins = run.config.pins.clone();
+        tasks.spawn(async move { events::run(&pins, dropped).await });
+        let mut engine = Self {
+            node: Node::new(),
+            clock: Clock::start(),
+            recorder: run.record.as_deref().map(Recorder::to).transpose()?,
+            kernel,
+            replies,
+            asks,
+            notices,
+            session: None,
+            uplink,
+            uplink_events,
+            counters,
+            counted,
+            count,
+            drops,
+            underlays: Underlays { summary, looking: false, again: false },
+            tasks,
+        };
+        engine.observe().await?;
+        Ok(engine)
+    }
+
+    /// First of all: what the kernel has.
+    async fn observe(&mut self) -> Result<()> {
+        self.kernel.ask(Request::Observe).await?;
+        match self.replies.recv().await {
+            Some(Reply::Observed(Ok(state))) => {
+                info!(entries = state.len(), "read back from the kernel");
+                self.handle(Input::Observed(state)).await
+            }
+            Some(Reply::Observed(Err(why))) => bail!("cannot read back what the kernel has: {why}"),
+            other => bail!("the kernel's thread answered {other:?}"),
+        }
+    }
+
+    fn connect(&mut self, identity: Identity, state: PathBuf) {
+        let events = self.uplink_events.clone();
+        self.tasks.spawn(uplink::run(identity, state, events));
+    }
+
+    async fn turn(&mut self) -> Result<()> {
+        loop {
+            let tick = self.clock.until(self.node.next_deadline());
+            let input = tokio::select! {
+                reply = self.replies.recv() => self.replied(reply.context("the kernel's thread ended")?).await?,
+                event = self.uplink.recv() => event.and_then(|event| self.linked(event)),
+                notice = self.notices.recv() => match notice {
+                    Some(notice) => self.noticed(notice).await?,
+                    None => None,
+                },
+                Some(drops) = self.drops.recv() => Some(Input::Dropped(drops)),
+                Some(counted) = self.counted.recv() => self.counted(counted),
+                () = tokio::time::sleep(tick) => Some(Input::Tick),
+                Some(ended) = self.tasks.join_next() => return Err(ended_early(ended)),
+            };
+            if let Some(input) = input {
+                self.handle(input).await?;
+            }
+        }
+    }
+
+    async fn handle(&mut self, input: Input) -> Result<()> {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(now, &input);
+        }
+        let started = Instant::now();
+        self.node.handle(input, now);
+        crate::metrics::handled(started.elapsed());
+        while let Some(output) = self.node.poll_output() {
+            self.perform(output).await?;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, output: Output) -> Result<()> {
+        match output {
+            Output::Perform(steps) => self.kernel.ask(Request::Perform(steps)).await?,
+            Output::Say { session, say } => self.say(session, say),
+            Output::Watch { local, remote } => self.ask(Ask::Watch { local, remote })?,
+            Output::Unwatch { local, remote } => self.ask(Ask::Unwatch { local, remote })?,
+            Output::Count => self.start_counting(),
+        }
+        Ok(())
+    }
+
+    fn ask(&self, ask: Ask) -> Result<()> {
+        self.asks.send(ask).map_err(|_| anyhow!("nobody watches the neighbours any more"))
+    }
+
+    fn say(&mut self, session: u64, say: Say) {
+        let Some((_, line)) = self.session.as_ref().filter(|(current, _)| *current == session) else {
+            return;
+        };
+        if !line.say(say.into()) {
+            warn!(session, "the controller does not read; the session is opened anew");
+            self.session = None;
+        }
+    }
+
+    /// Beside this loop: with many circuits it takes some milliseconds.
+    fn start_counting(&self) {
+        let (counters, count) = (self.counters.clone(), self.count.clone());
+        tokio::task::spawn_blocking(move || {
+            let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?)));
+            if let Ok(reasons) = counters.reasons() {
+                crate::metrics::counted(counters.slots(), &reasons);
+            }
+            // Closed only when the agent stops.
+            let _ = count.blocking_send(counted);
+        });
+    }
+
+    fn counted(&self, counted: Counted) -> Option<Input> {
+        match counted {
+            Ok((traffic, drops)) => Some(Input::Counted { traffic, drops }),
+            Err(error) => {
+                warn!(error = %format!("{error:#}"), "counters not read");
+                Some(Input::Counted { traffic: Vec::new(), drops: Vec::new() })
+            }
+        }
+    }
+
+    async fn replied(&mut self, reply: Reply) -> Result<Option<Input>> {
+        match reply {
+            Reply::Observed(_) => Ok(None),
+            Reply::Performed { results, took } => {
+                let failed = results.iter().filter(|(_, result)| result.is_err()).count();
+                for (key, why) in
+                    results.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
+                {
+                    warn!(?key, %why, "step failed");
+                }
+                debug!(steps = results.len(), failed, ?took, "performed");
+                crate::metrics::performed(failed, results.len() - failed, took);
+                Ok(Some(Input::Performed(results)))
+            }
+            Reply::Refreshed(outcome) => {
+                self.underlays.looking = false;
+                match outcome {
+                    Ok(None) => {}
+                    Ok(Some(summary)) => {
+                        info!(datapath = ?summary.sentences, "underlays changed; the session is opened anew");
+                        self.underlays.summary = summary;
+                        self.session = None;
+                    }
+                    Err(why) => warn!(%why, "underlays not looked at"),
+                }
+                if std::mem::take(&mut self.underlays.again) {
+                    self.look_at_underlays().await?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn look_at_underlays(&mut self) -> Result<()> {
+        if self.underlays.looking {
+            self.underlays.again = true;
+            return Ok(());
+        }
+        self.underlays.looking = true;
+        self.kernel.ask(Request::Refresh).await
+    }
+
+    fn linked(&mut self, event: uplink::Event) -> Option<Input> {
+        match event {
+            uplink::Event::Connected { session, line } => {
+                self.session = Some((session, line));
+                crate::metrics::connected(true);
+                Some(Input::Connected { session, hello: self.hello() })
+            }
+            uplink::Event::Told { session, tell } => Some(Input::Told { session, tell }),
+            uplink::Event::Disconnected { session } => {
+                self.session = None;
+                crate::metrics::connected(false);
+                Some(Input::Disconnected { session })
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Hello {
+            version: crate::VERSION.to_owned(),
+            kernel: doctor::release(),
+            boot: boot.trim().to_owned(),
+            underlays: self.underlays.summary.underlays.clone(),
+            datapath: self.underlays.summary.sentences.clone(),
+        }
+    }
+
+    async fn noticed(&mut self, notice: Notice) -> Result<Option<Input>> {
+        Ok(match notice {
+            Notice::Neighbour { local, remote, link } => Some(Input::Neighbour { local, remote, link }),
+            Notice::Vanished(host) => {
+                warn!(interface = %host.0, "an interface of the fabric was removed by somebody else");
+                Some(Input::Vanished(host))
+            }
+            Notice::Underlays => {
+                self.look_at_underlays().await?;
+                None
+            }
+        })
+    }
+
+    /// Lets the kernel's thread finish what it was asked to do.
+    async fn stop(self) -> Result<()> {
+        let Self { kernel, mut tasks, mut replies, .. } = self;
+        tasks.shutdown().await;
+        replies.close();
+        kernel.stop().await
+    }
+}
+
+fn ended_early(ended: Result<Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("a task of the agent ended too early"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow!("a task of the agent panicked: {error}"),
+    }
+}
+
+/// Wall time at the start plus the time since: it does not jump when somebody sets the clock.
+#[derive(Debug)]
+struct Clock {
+    base: Timestamp,
+    started: Instant,
+}
+
+/// How long to sleep when nothing is due.
+const LONG: Duration = Duration::from_secs(3600);
+
+impl Clock {
+    fn start() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let base = Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        Self { base, started: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.base.plus(self.started.elapsed())
+    }
+
+    fn until(&self, deadline: Option<Timestamp>) -> Duration {
+        deadline.map_or(LONG, |deadline| deadline.since(self.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_has_passed_is_due_at_once() {
+        let clock = Clock::start();
+        assert_eq!(clock.until(Some(Timestamp(0))), Duration::ZERO);
+        assert_eq!(clock.until(None), LONG);
+        assert!(clock.until(Some(clock.now().plus(LONG))) <= LONG);
+    }
+}

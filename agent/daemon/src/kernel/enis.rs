@@ -1,0 +1,206 @@
+//! Makes an ENI whole: the pair, its program, its addresses; and takes it away without a trace.
+use super::Linux;
+use super::links::{self, InnerRefused, Link, Pair};
+use super::namespaces::{self, Namespace};
+use super::netlink::Netlink;
+use super::programs::{self, Hook, Programs};
+use agent_core::abi::{Door, Inner};
+use agent_core::kernel_state::{Eni, HostSide};
+use anyhow::{Context, Result, anyhow, bail};
+use std::path::Path;
+use tracing::{debug, warn};
+
+/// An ENI that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) entry: Eni,
+    /// Of the host side.
+    pub(crate) index: u32,
+    /// Of the inner side, in its namespace.
+    pub(crate) inner: u32,
+    pub(crate) both_here: bool,
+}
+
+impl Known {
+    pub(crate) fn door(&self) -> Door {
+        Door { ifindex: self.index, inner: if self.both_here { Inner::OnHost } else { Inner::Elsewhere } }
+    }
+}
+
+/// The host side's alias: the mark, the resource, and where the other side was put, so that a restart knows.
+pub(crate) fn alias(eni: &Eni) -> Result<String> {
+    let alias = format!("{}{} {}", links::MARK, eni.resource, namespaces::text(&eni.attachment));
+    if alias.len() > links::ALIAS {
+        bail!("the namespace's path makes an alias of {} bytes; at most {} fit", alias.len(), links::ALIAS);
+    }
+    Ok(alias)
+}
+
+/// The reverse of [`alias`]: resource and attachment.
+pub(crate) fn of_alias(alias: &str) -> Option<(String, proto_model::resource::Attachment)> {
+    let (resource, place) = alias.strip_prefix(links::MARK)?.split_once(' ')?;
+    Some((resource.to_owned(), namespaces::parse(place)?))
+}
+
+impl Linux {
+    /// Idempotent. A change of MTU or resource happens in place; anything else makes the pair anew under the same
+    /// interface index, so that the rows of the maps that point to it stay right.
+    pub(crate) fn put_eni(&mut self, eni: &Eni) -> Result<()> {
+        let alias = alias(eni)?;
+        let place = self.namespaces.open(&eni.attachment)?;
+        let there = links::find(&mut self.netlink, &eni.host.0)?;
+        let old_index = self.enis.get(&eni.host).map(|known| known.index);
+        let host = match there {
+            Some(link) if !link.is_ours() => {
+                bail!("an interface named {} exists, and it is not the fabric's", eni.host.0)
+            }
+            Some(link) if self.serves(&link, eni, &place)? => link,
+            Some(link) => {
+                self.drop_pair(&link)?;
+                self.create_pair(eni, &alias, &place, Some(link.index))?
+            }
+            None => self.create_pair(eni, &alias, &place, old_index)?,
+        };
+        if let Err(error) = self.settle(eni, &alias, &place, &host) {
+            // Nothing half-done remains.
+            self.enis.remove(&eni.host);
+            self.drop_pair(&host).context("taking back what was made")?;
+            return Err(error);
+        }
+        let known =
+            Known { entry: eni.clone(), index: host.index, inner: host.peer, both_here: place.is_home() };
+        self.enis.insert(eni.host.clone(), known);
+        Ok(())
+    }
+
+    /// Whether an interface that is there can become what is wanted without being made anew.
+    fn serves(&mut self, link: &Link, eni: &Eni, place: &Namespace) -> Result<bool> {
+        if link.mac != eni.address.gateway_mac() {
+            return Ok(false);
+        }
+        let mut there = self.namespaces.netlink(place)?;
+        let inner = links::find(&mut there, &eni.interface)?;
+        Ok(inner.is_some_and(|inner| is_other_side(&inner, link) && inner.mac == eni.address.mac()))
+    }
+
+    fn create_pair(&mut self, eni: &Eni, alias: &str, place: &Namespace, index: Option<u32>) -> Result<Link> {
+        let pair = |index| Pair {
+            host: &eni.host.0,
+            alias,
+            inner: &eni.interface,
+            address: &eni.address,
+            mtu: eni.mtu,
+            index,
+            namespace: std::os::fd::AsFd::as_fd(place),
+        };
+        match (links::create(&mut self.netlink, &pair(index)), index) {
+            (Err(error), Some(taken)) => {
+                debug!(interface = %eni.host.0, index = taken, %error, "the old index is not to be had");
+                links::create(&mut self.netlink, &pair(None))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The program before the interface is up: no packet passes it unseen.
+    fn settle(&mut self, eni: &Eni, alias: &str, place: &Namespace, host: &Link) -> Result<()> {
+        let hung = self.enis.get(&eni.host).is_some_and(|known| known.index == host.index)
+            && self.programs.is_attached(&eni.host.0, Hook::Eni);
+        if !hung {
+            self.programs.attach(&eni.host.0, Hook::Eni)?;
+        }
+        links::settle_host(&mut self.netlink, host.index, alias, eni.mtu)?;
+        let mut there = self.namespaces.netlink(place)?;
+        match links::settle_inner(&mut there, host.peer, &eni.address, eni.mtu) {
+            Ok(()) => Ok(()),
+            Err(InnerRefused::Ipv6Off) => {
+                self.switch_ipv6_on(place, &eni.interface)?;
+                links::settle_inner(&mut there, host.peer, &eni.address, eni.mtu).map_err(|e| anyhow!(e))
+            }
+            Err(InnerRefused::Other(error)) => Err(error),
+        }
+    }
+
+    /// On our own interface only; the workload's others stay as they are.
+    fn switch_ipv6_on(&self, place: &Namespace, interface: &str) -> Result<()> {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        self.namespaces
+            .inside(place, || std::fs::write(&path, "0"))?
+            .with_context(|| format!("IPv6 is switched off there, and {path} cannot be written"))
+    }
+
+    fn drop_pair(&mut self, link: &Link) -> Result<()> {
+        self.shared.expect_removal(link.index);
+        if let Err(error) = links::remove(&mut self.netlink, &link.name) {
+            self.shared.was_removed(link.index);
+            return Err(error);
+        }
+        self.programs.detach(&link.name, Hook::Eni)
+    }
+
+    pub(crate) fn remove_eni(&mut self, host: &HostSide) -> Result<()> {
+        match links::find(&mut self.netlink, &host.0)? {
+            Some(link) if !link.is_ours() => {
+                bail!("the interface {} is not the fabric's", host.0)
+            }
+            Some(link) => self.drop_pair(&link)?,
+            None => self.programs.detach(&host.0, Hook::Eni)?,
+        }
+        self.enis.remove(host);
+        Ok(())
+    }
+}
+
+/// Of two interfaces in two namespaces, whether they are one pair.
+pub(crate) fn is_other_side(inner: &Link, host: &Link) -> bool {
+    inner.kind.as_deref() == Some("veth") && inner.index == host.peer && inner.peer == host.index
+}
+
+/// At the start: the new program into every ENI's link; leftovers of interfaces that are gone are removed.
+pub(crate) fn renew_links(netlink: &mut Netlink, programs: &mut Programs, pins: &Path) -> Result<()> {
+    for pin in programs::pinned(pins)? {
+        let Some((interface, Hook::Eni)) = pin.link() else { continue };
+        let there = links::find(netlink, interface)?.is_some_and(|link| link.is_ours());
+        if !there {
+            debug!(pin = %pin.path.display(), "leftover of an interface that is gone");
+            programs.detach(interface, Hook::Eni)?;
+        } else if let Err(error) = programs.attach(interface, Hook::Eni) {
+            // The old program goes on; the interface's own step will say so again.
+            warn!(interface, error = %format!("{error:#}"), "program not renewed");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::resource::Attachment;
+
+    fn eni(attachment: Attachment) -> Eni {
+        let address = proto_model::FabricPrefix::default().address(1).expect("host 1");
+        Eni {
+            host: HostSide::of(&address),
+            resource: "web".into(),
+            attachment,
+            interface: "fw0".into(),
+            address,
+            mtu: 1400,
+        }
+    }
+
+    #[test]
+    fn an_alias_says_whose_and_where() {
+        let alias = alias(&eni(Attachment::Named("web".into()))).expect("fits");
+        assert_eq!(alias, "foreweave:web named:web");
+        assert_eq!(of_alias(&alias), Some(("web".into(), Attachment::Named("web".into()))));
+        assert_eq!(of_alias("foreweave:web"), None);
+        assert_eq!(of_alias("something else"), None);
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_is_refused_with_its_length() {
+        let error = alias(&eni(Attachment::Path(format!("/{}", "a".repeat(300))))).expect_err("too long");
+        assert!(error.to_string().contains("at most 255 fit"), "{error}");
+    }
+}

@@ -1,0 +1,304 @@
+//! Performs every step on the real kernel, and reads back what is there; the only writer of the fabric's objects.
+pub(crate) mod counters;
+pub(crate) mod enis;
+pub(crate) mod events;
+pub(crate) mod links;
+pub(crate) mod maps;
+pub(crate) mod namespaces;
+pub(crate) mod neighbours;
+pub(crate) mod netlink;
+pub(crate) mod observe;
+pub(crate) mod programs;
+pub(crate) mod routes;
+pub(crate) mod thread;
+pub(crate) mod underlays;
+
+use crate::config::Underlays;
+use agent_core::abi::{self, Door};
+use agent_core::kernel_state::{
+    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Route, Rules, Step, Target,
+};
+use anyhow::{Context, Result, anyhow, bail};
+use ebpf_abi::flow::{Flow as FlowRow, FlowKey, NextHop as NextHopRow};
+use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::maps::Settings;
+use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::stats::Stats;
+use enis::Known;
+use maps::{PerCpu, Slots, Table};
+use netlink::Netlink;
+use programs::Programs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use zerocopy::FromZeros;
+
+pub use programs::Attach;
+pub use underlays::{Datapath, Summary};
+
+/// What [`Linux::open`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory on a bpffs, of this agent alone.
+    pub pins: PathBuf,
+    /// UDP port of the tunnels.
+    pub port: u16,
+    pub underlays: Underlays,
+    pub attach: Attach,
+}
+
+/// The kernel of the network namespace of the thread that opened it. It stays on that thread.
+#[derive(Debug)]
+pub struct Linux {
+    namespaces: namespaces::Namespaces,
+    netlink: Netlink,
+    programs: Programs,
+    flows: Table<FlowKey, FlowRow>,
+    next_hops: Slots<NextHopRow>,
+    labels: Slots<LabelEntry>,
+    rulesets: Table<u64, RuleSetRef>,
+    rules: Slots<RuleRow>,
+    stats: PerCpu<Stats>,
+    /// ENIs that are there.
+    enis: BTreeMap<HostSide, Known>,
+    /// Index part of the key of every row in `FLOWS`: it outlives the interface.
+    gates: BTreeMap<(HostSide, IpAddr), u32>,
+    shared: Shared,
+    datapath: Datapath,
+}
+
+/// What others may see of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Slots of `STATS` in use.
+    slots: BTreeSet<u32>,
+    /// Host sides that the agent itself removed and whose notification has not come yet. At most [`EXPECTED`].
+    removed: BTreeSet<u32>,
+}
+
+/// Notifications waited for. At the bound the rest is taken for somebody else's doing, which costs a look.
+const EXPECTED: usize = 65_536;
+
+impl Shared {
+    fn with<T>(&self, work: impl FnOnce(&mut Seen) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.with(|seen| seen.slots.iter().copied().collect())
+    }
+    fn expect_removal(&self, index: u32) {
+        self.with(|seen| {
+            if seen.removed.len() < EXPECTED {
+                seen.removed.insert(index);
+            }
+        });
+    }
+    /// Whether the agent itself removed this interface; true once per removal.
+    pub(crate) fn was_removed(&self, index: u32) -> bool {
+        self.with(|seen| seen.removed.remove(&index))
+    }
+}
+
+impl Linux {
+    /// Opens or makes the pinned maps, loads the programs, replaces those in the pinned links, and attaches to the
+    /// underlay interfaces. Nothing that forwards is interrupted.
+    ///
+    /// # Errors
+    /// What is missing or was refused, by name.
+    pub fn open(options: &Options) -> Result<Self> {
+        let namespaces = namespaces::Namespaces::of_this_thread()?;
+        let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+        let mut programs = Programs::load(crate::DATAPLANE, &options.pins, options.attach)?;
+        let mut settings: Slots<Settings> = Slots::new(programs.take_map("SETTINGS")?)?;
+        settings.put(0, &Settings { port: options.port.to_be_bytes(), reserved: [0; 6] })?;
+        enis::renew_links(&mut netlink, &mut programs, &options.pins)?;
+        let locals = Table::new(programs.take_map("LOCALS")?)?;
+        let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
+        Ok(Self {
+            flows: Table::new(programs.take_map("FLOWS")?)?,
+            next_hops: Slots::new(programs.take_map("NEXT_HOPS")?)?,
+            labels: Slots::new(programs.take_map("LABELS")?)?,
+            rulesets: Table::new(programs.take_map("RULESETS")?)?,
+            rules: Slots::new(programs.take_map("RULES")?)?,
+            stats: PerCpu::new(programs.take_map("STATS")?)?,
+            namespaces,
+            netlink,
+            programs,
+            enis: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            shared: Shared::default(),
+            datapath,
+        })
+    }
+
+    /// The underlay interfaces, and how each handles transit.
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
+    /// Looks at the underlay interfaces again. True: something about them changed.
+    pub(crate) fn refresh_underlays(&mut self) -> Result<bool> {
+        self.datapath.refresh(&mut self.netlink, &mut self.programs)
+    }
+
+    pub(crate) fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Put(Entry::NextHop(hop)) => self.put_next_hop(hop),
+            Step::Put(Entry::Eni(eni)) => self.put_eni(eni),
+            Step::Put(Entry::Rules(rules)) => self.put_rules(rules),
+            Step::Put(Entry::Label(label)) => self.put_label(label),
+            Step::Put(Entry::Route(route)) => self.put_route(route),
+            Step::Put(Entry::Flow(flow)) => self.put_flow(flow),
+            Step::Remove(EntryKey::NextHop(slot)) => {
+                self.slot(*slot, "NEXT_HOPS", self.next_hops.len())?;
+                Ok(self.next_hops.put(*slot, &NextHopRow::new_zeroed())?)
+            }
+            Step::Remove(EntryKey::Eni(host)) => self.remove_eni(host),
+            Step::Remove(EntryKey::Rules(circuit)) => Ok(self.rulesets.remove(circuit)?),
+            Step::Remove(EntryKey::Label(index)) => self.remove_label(*index),
+            Step::Remove(EntryKey::Route(host, to)) => self.remove_route(host, to),
+            Step::Remove(EntryKey::Flow(host, remote)) => self.remove_flow(host, *remote),
+        }
+    }
+
+    fn slot(&self, index: u32, map: &str, bound: u32) -> Result<()> {
+        if index >= bound {
+            bail!("slot {index} of {map}, which has {bound}");
+        }
+        Ok(())
+    }
+
+    fn put_next_hop(&mut self, hop: &NextHop) -> Result<()> {
+        self.slot(hop.slot, "NEXT_HOPS", self.next_hops.len())?;
+        let index = match hop.link {
+            Some(link) => link.ifindex,
+            None => routes::towards(&mut self.netlink, hop.local, hop.remote)?.index,
+        };
+        Ok(self.next_hops.put(hop.slot, &abi::next_hop(hop, index))?)
+    }
+
+    /// Rows first, where no packet looks; then the value that puts them in force.
+    fn put_rules(&mut self, rules: &Rules) -> Result<()> {
+        let (set, rows) = abi::rules(rules);
+        let end = u64::from(set.start) + u64::from(set.count);
+        if set.count > ebpf_abi::rules::PER_CIRCUIT || end > u64::from(self.rules.len()) {
+            bail!(
+                "{} rules from row {} do not fit ({} rows, {} per circuit)",
+                set.count,
+                set.start,
+                self.rules.len(),
+                ebpf_abi::rules::PER_CIRCUIT
+            );
+        }
+        for (index, row) in (set.start..).zip(&rows) {
+            self.rules.put(index, row)?;
+        }
+        self.rulesets
+            .put(&rules.circuit, &set)
+            .with_context(|| format!("RULESETS takes {} circuits", ebpf_abi::maps::RULESETS))
+    }
+
+    fn door(&self, host: &HostSide) -> Option<Door> {
+        self.enis.get(host).map(Known::door)
+    }
+
+    fn known(&self, host: &HostSide) -> Result<&Known> {
+        self.enis.get(host).ok_or_else(|| anyhow!("interface {} is not there", host.0))
+    }
+
+    fn put_label(&mut self, label: &Label) -> Result<()> {
+        let row = abi::label(label, |host| self.door(host))?;
+        let index = label::index(label.label);
+        if index == 0 {
+            bail!("label {} has index 0, which is never allocated", label.label);
+        }
+        if self.labels.get(index)?.label != label.label {
+            // A new use of the slot counts from zero.
+            self.zero(index)?;
+        }
+        self.labels.put(index, &row)?;
+        self.shared.with(|seen| seen.slots.insert(index));
+        Ok(())
+    }
+
+    fn zero(&mut self, index: u32) -> Result<()> {
+        self.stats.put_everywhere(index, &Stats::default())
+    }
+
+    fn remove_label(&mut self, index: u32) -> Result<()> {
+        self.slot(index, "LABELS", self.labels.len())?;
+        self.labels.put(index, &LabelEntry::new_zeroed())?;
+        self.shared.with(|seen| seen.slots.remove(&index));
+        Ok(())
+    }
+
+    fn put_flow(&mut self, flow: &Flow) -> Result<()> {
+        let (key, row) = abi::flow(flow, |host| self.door(host))?;
+        let index = key.eni;
+        let gate = (flow.host.clone(), flow.remote);
+        if let Some(old) = self.gates.get(&gate).copied().filter(|old| *old != index) {
+            self.flows.remove(&FlowKey { eni: old, ..key })?;
+        }
+        if matches!(flow.target, Target::Eni(_)) && self.shared.with(|seen| seen.slots.insert(flow.slot)) {
+            // A local circuit receives under no label, so nobody has cleared its counters yet.
+            self.zero(flow.slot)?;
+        }
+        self.flows
+            .put(&key, &row)
+            .with_context(|| format!("FLOWS takes {} entries", ebpf_abi::maps::FLOWS))?;
+        self.gates.insert(gate, index);
+        Ok(())
+    }
+
+    fn remove_flow(&mut self, host: &HostSide, remote: IpAddr) -> Result<()> {
+        let gate = (host.clone(), remote);
+        let index = self.gates.get(&gate).copied().or_else(|| self.enis.get(host).map(|eni| eni.index));
+        if let Some(eni) = index {
+            self.flows.remove(&FlowKey { eni, remote: abi::address(remote) })?;
+        }
+        self.gates.remove(&gate);
+        Ok(())
+    }
+
+    fn put_route(&mut self, route: &Route) -> Result<()> {
+        let eni = self.known(&route.host)?;
+        let (inner, from) = (eni.inner, eni.entry.address);
+        let mut there = self.inside(&route.host)?;
+        routes::put(&mut there, inner, &from, &route.to)
+    }
+
+    fn remove_route(&mut self, host: &HostSide, to: &proto_model::FabricAddress) -> Result<()> {
+        // With the interface its routes are gone too.
+        let Some(eni) = self.enis.get(host) else { return Ok(()) };
+        let inner = eni.inner;
+        match self.inside(host) {
+            Ok(mut there) => routes::remove(&mut there, inner, to),
+            Err(_) if links::find(&mut self.netlink, &host.0)?.is_none() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A socket where the inner side is.
+    fn inside(&self, host: &HostSide) -> Result<Netlink> {
+        let place = self.namespaces.open(&self.known(host)?.entry.attachment)?;
+        self.namespaces.netlink(&place)
+    }
+}
+
+impl Kernel for Linux {
+    fn perform(&mut self, step: &Step) -> Result<(), String> {
+        self.step(step).map_err(|error| format!("{error:#}"))
+    }
+
+    fn observe(&mut self) -> Result<KernelState, String> {
+        self.read_back().map_err(|error| format!("{error:#}"))
+    }
+}

@@ -1,0 +1,216 @@
+//! Reads back what the kernel has for the fabric: from the pinned maps and from netlink, not from memory.
+use super::enis::{self, Known, of_alias};
+use super::links::{self, Link};
+use super::namespaces::Namespace;
+use super::{Linux, routes};
+use agent_core::abi;
+use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
+use anyhow::Result;
+use ebpf_abi::label::LabelEntry;
+use ebpf_abi::rules::RuleSetRef;
+use proto_model::FabricAddress;
+use proto_model::resource::Attachment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tracing::warn;
+use zerocopy::FromZeros;
+
+impl Linux {
+    /// An object that is only half there is reported as it is, never equal to a wanted one: so the difference repairs
+    /// or removes it.
+    pub(crate) fn read_back(&mut self) -> Result<KernelState> {
+        let mut state = KernelState::new();
+        let mut found = Found::default();
+        for link in links::all(&mut self.netlink)?.into_iter().filter(Link::is_ours) {
+            self.read_eni(&link, &mut found);
+        }
+        self.enis = found.known;
+        for entry in found.entries.into_iter().chain(self.read_maps()?) {
+            state.insert(entry.key(), entry);
+        }
+        Ok(state)
+    }
+
+    fn read_eni(&mut self, link: &Link, found: &mut Found) {
+        let host = HostSide(link.name.clone());
+        match self.read_whole(link) {
+            Ok((known, routes)) => {
+                found.entries.push(Entry::Eni(known.entry.clone()));
+                found
+                    .entries
+                    .extend(routes.into_iter().map(|to| Entry::Route(Route { host: host.clone(), to })));
+                found.known.insert(host, known);
+            }
+            Err(error) => {
+                warn!(interface = %link.name, why = %format!("{error:#}"), "half an interface was found");
+                found.entries.push(Entry::Eni(fragment(link)));
+            }
+        }
+    }
+
+    fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<FabricAddress>)> {
+        let (resource, attachment) =
+            of_alias(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
+        if !self.programs.is_attached(&link.name, super::programs::Hook::Eni) {
+            anyhow::bail!("no program is pinned for it");
+        }
+        let place: Namespace = self.namespaces.open(&attachment)?;
+        let mut there = self.namespaces.netlink(&place)?;
+        let inner = links::find_index(&mut there, link.peer)?
+            .filter(|inner| enis::is_other_side(inner, link))
+            .ok_or_else(|| {
+                anyhow::anyhow!("its other side is not in {}", super::namespaces::words(&attachment))
+            })?;
+        let address = address_of(&links::addresses(&mut there, inner.index)?)
+            .ok_or_else(|| anyhow::anyhow!("its other side has lost its addresses"))?;
+        if inner.mac != address.mac() || link.mac != address.gateway_mac() {
+            anyhow::bail!("its link-layer addresses are not those of {address}");
+        }
+        if !both_up(link, &inner) {
+            anyhow::bail!("it is down");
+        }
+        let routes = complete(&routes::ours(&mut there)?, inner.index);
+        let entry = Eni {
+            host: HostSide(link.name.clone()),
+            resource,
+            attachment,
+            interface: inner.name,
+            address,
+            mtu: u16::try_from(link.mtu.min(inner.mtu)).unwrap_or(0),
+        };
+        let known = Known { entry, index: link.index, inner: inner.index, both_here: place.is_home() };
+        Ok((known, routes))
+    }
+
+    fn read_maps(&mut self) -> Result<Vec<Entry>> {
+        // Rows outlive their interface; while this process runs it remembers whose they were.
+        let former = self.gates.iter().map(|((host, _), index)| (*index, host.clone()));
+        let now = self.enis.iter().map(|(host, known)| (known.index, host.clone()));
+        let names: BTreeMap<u32, HostSide> = former.chain(now).collect();
+        // An index without an interface of ours: a name that nothing wanted has, so that the row will be removed.
+        let host =
+            |index: u32| Some(names.get(&index).cloned().unwrap_or_else(|| HostSide(format!("if{index}"))));
+        let mut entries = Vec::new();
+        for slot in 0..self.next_hops.len() {
+            entries.extend(abi::read_next_hop(slot, &self.next_hops.get(slot)?).map(Entry::NextHop));
+        }
+        let mut slots = BTreeSet::new();
+        for index in 0..self.labels.len() {
+            match abi::read_label(&self.labels.get(index)?, host) {
+                Ok(None) => {}
+                Ok(Some(label)) => {
+                    slots.insert(index);
+                    entries.push(Entry::Label(label));
+                }
+                Err(error) => {
+                    warn!(index, %error, "a label that no agent wrote; cleared");
+                    self.labels.put(index, &LabelEntry::new_zeroed())?;
+                }
+            }
+        }
+        self.gates.clear();
+        let flows = self.flows.rows().collect::<Result<Vec<_>, _>>()?;
+        for (key, row) in flows {
+            match abi::read_flow(&key, &row, host) {
+                Ok(flow) => {
+                    slots.insert(flow.slot);
+                    self.gates.insert((flow.host.clone(), flow.remote), key.eni);
+                    entries.push(Entry::Flow(flow));
+                }
+                Err(error) => {
+                    warn!(?key, %error, "a flow that no agent wrote; removed");
+                    self.flows.remove(&key)?;
+                }
+            }
+        }
+        for row in self.rulesets.rows() {
+            let (circuit, set) = row?;
+            let end = set.start.saturating_add(set.count).min(self.rules.len());
+            let rows = (set.start..end).map(|index| self.rules.get(index)).collect::<Result<Vec<_>, _>>()?;
+            match abi::read_rules(&RuleSetRef { circuit, ..set }, &rows) {
+                Ok(rules) => entries.push(Entry::Rules(rules)),
+                // No rows: differs from every wanted set, and goes with its circuit.
+                Err(error) => {
+                    warn!(circuit, %error, "rules that no agent wrote");
+                    entries.push(Entry::Rules(Rules { circuit, version: 0, start: 0, rows: Vec::new() }));
+                }
+            }
+        }
+        self.shared.with(|seen| seen.slots = slots);
+        Ok(entries)
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    entries: Vec<Entry>,
+    known: BTreeMap<HostSide, Known>,
+}
+
+fn both_up(host: &Link, inner: &Link) -> bool {
+    use netlink_packet_route::link::LinkFlags;
+    let wanted = LinkFlags::Up | LinkFlags::Noarp;
+    host.flags.contains(wanted) && inner.flags.contains(wanted)
+}
+
+/// What can be said of an interface of ours that is not whole.
+fn fragment(link: &Link) -> Eni {
+    let digits = link.name.trim_start_matches("fw");
+    let v4 = Ipv4Addr::from(u32::from_str_radix(digits, 16).unwrap_or(0));
+    Eni {
+        host: HostSide(link.name.clone()),
+        resource: String::new(),
+        attachment: Attachment::Host,
+        interface: String::new(),
+        address: FabricAddress { v4, v6: Ipv6Addr::UNSPECIFIED },
+        mtu: 0,
+    }
+}
+
+/// The fabric address among the addresses of an inner side: an IPv4 one, and the IPv6 one that ends in its bytes.
+/// A kernel without IPv6 has only the first; the second is then not known.
+fn address_of(addresses: &[(IpAddr, netlink_packet_route::address::AddressScope)]) -> Option<FabricAddress> {
+    let v4s = addresses.iter().filter_map(|(address, _)| match address {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    });
+    v4s.into_iter()
+        .find_map(|v4| Some(FabricAddress { v4, v6: ending_in(v4, addresses.iter().map(|(a, _)| *a))? }))
+}
+
+fn ending_in(v4: Ipv4Addr, mut addresses: impl Iterator<Item = IpAddr>) -> Option<Ipv6Addr> {
+    addresses.find_map(|address| match address {
+        IpAddr::V6(v6) if v6.octets()[12..] == v4.octets() => Some(v6),
+        _ => None,
+    })
+}
+
+/// Destinations that have both their routes; a lone one is put again, or goes with its interface.
+fn complete(routes: &[(u32, IpAddr)], index: u32) -> Vec<FabricAddress> {
+    let here = || routes.iter().filter(|(output, _)| *output == index).map(|(_, to)| *to);
+    here()
+        .filter_map(|to| match to {
+            IpAddr::V4(v4) => Some(FabricAddress { v4, v6: ending_in(v4, here())? }),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_pairs_of_routes_count() {
+        let address = |host| proto_model::FabricPrefix::default().address(host).expect("host");
+        let routes: Vec<(u32, IpAddr)> = vec![
+            (3, address(1).v4.into()),
+            (3, address(1).v6.into()),
+            (3, address(2).v4.into()),
+            (4, address(3).v4.into()),
+            (4, address(3).v6.into()),
+        ];
+        assert_eq!(complete(&routes, 3), vec![address(1)]);
+        assert_eq!(complete(&routes, 4), vec![address(3)]);
+    }
+}

@@ -1,0 +1,111 @@
+//! A thread of its own for the kernel: it enters other namespaces, which no thread that does anything else may do.
+use super::underlays::Summary;
+use super::{Linux, Options, Shared};
+use agent_core::kernel_state::{EntryKey, Kernel, KernelState, Step};
+use anyhow::{Context, Result, anyhow};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// What is asked of it.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Observe,
+    Perform(Vec<Step>),
+    /// Look at the underlay interfaces again.
+    Refresh,
+}
+
+/// What it answers, in the order of the requests.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Observed(Result<KernelState, String>),
+    Performed {
+        results: Vec<(EntryKey, Result<(), String>)>,
+        took: Duration,
+    },
+    /// The summary when something changed.
+    Refreshed(Result<Option<Summary>, String>),
+}
+
+/// Requests that wait; the engine has one batch under way at most, so this is never full.
+const WAITING: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct KernelThread {
+    requests: mpsc::Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+/// What is known once it runs.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) summary: Summary,
+    pub(crate) shared: Shared,
+}
+
+impl KernelThread {
+    /// Opens the kernel on a new thread, in the network namespace of the calling one.
+    pub(crate) async fn start(options: Options) -> Result<(Self, Opened, mpsc::Receiver<Reply>)> {
+        let (requests, asked) = mpsc::channel(WAITING);
+        let (answer, replies) = mpsc::channel(WAITING);
+        let (opened, ready) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("kernel".into())
+            .spawn(move || work(&options, opened, asked, &answer))
+            .context("cannot start a thread")?;
+        let opened = ready.await.map_err(|_| anyhow!("the kernel's thread ended"))??;
+        Ok((Self { requests, thread }, opened, replies))
+    }
+
+    pub(crate) async fn ask(&self, request: Request) -> Result<()> {
+        self.requests.send(request).await.map_err(|_| anyhow!("the kernel's thread ended"))
+    }
+
+    /// Waits until what was asked for is done. What forwards goes on forwarding.
+    pub(crate) async fn stop(self) -> Result<()> {
+        drop(self.requests);
+        tokio::task::spawn_blocking(|| self.thread.join())
+            .await?
+            .map_err(|_| anyhow!("the kernel's thread panicked"))
+    }
+}
+
+fn work(
+    options: &Options,
+    opened: oneshot::Sender<Result<Opened>>,
+    mut asked: mpsc::Receiver<Request>,
+    answer: &mpsc::Sender<Reply>,
+) {
+    let mut linux = match Linux::open(options) {
+        Ok(linux) => linux,
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    let news = Opened { summary: linux.datapath().summary().clone(), shared: linux.shared() };
+    if opened.send(Ok(news)).is_err() {
+        return;
+    }
+    while let Some(request) = asked.blocking_recv() {
+        if answer.blocking_send(reply(&mut linux, request)).is_err() {
+            return;
+        }
+    }
+}
+
+fn reply(linux: &mut Linux, request: Request) -> Reply {
+    match request {
+        Request::Observe => Reply::Observed(linux.observe()),
+        Request::Perform(steps) => {
+            let started = Instant::now();
+            let results = steps.iter().map(|step| (step.key(), linux.perform(step))).collect();
+            Reply::Performed { results, took: started.elapsed() }
+        }
+        Request::Refresh => Reply::Refreshed(match linux.refresh_underlays() {
+            Ok(changed) => Ok(changed.then(|| linux.datapath().summary().clone())),
+            Err(error) => Err(format!("{error:#}")),
+        }),
+    }
+}

@@ -1,0 +1,58 @@
+//! What the agent tells Prometheus, when an address for it is configured.
+use anyhow::{Context, Result};
+use ebpf_abi::Reason;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Starts the exporter; without it every count below goes nowhere and costs next to nothing.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(crate) fn export(address: SocketAddr) -> Result<()> {
+    PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()
+        .with_context(|| format!("cannot export metrics on {address}"))?;
+    describe();
+    Ok(())
+}
+
+fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("foreweave_agent_slots", "Label slots in use: circuits that end here or pass through.");
+    describe_counter!(
+        "foreweave_agent_dropped_packets_total",
+        "Packets dropped by the data plane, by reason."
+    );
+    describe_counter!("foreweave_agent_steps_total", "Steps performed on the kernel, by outcome.");
+    describe_histogram!("foreweave_agent_batch_seconds", Unit::Seconds, "Time that a batch of steps took.");
+    describe_histogram!("foreweave_agent_handle_seconds", Unit::Seconds, "Time to decide about one input.");
+    describe_counter!(
+        "foreweave_agent_sessions_ended_total",
+        "Sessions with a controller that ended, or never began."
+    );
+    describe_gauge!("foreweave_agent_connected", "1 while a session with a controller is open.");
+}
+
+pub(crate) fn handled(took: Duration) {
+    metrics::histogram!("foreweave_agent_handle_seconds").record(took.as_secs_f64());
+}
+
+pub(crate) fn performed(failed: usize, done: usize, took: Duration) {
+    metrics::counter!("foreweave_agent_steps_total", "outcome" => "done").increment(done as u64);
+    metrics::counter!("foreweave_agent_steps_total", "outcome" => "failed").increment(failed as u64);
+    metrics::histogram!("foreweave_agent_batch_seconds").record(took.as_secs_f64());
+}
+
+pub(crate) fn connected(connected: bool) {
+    metrics::gauge!("foreweave_agent_connected").set(if connected { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn counted(slots: usize, reasons: &[(Reason, u64)]) {
+    metrics::gauge!("foreweave_agent_slots").set(slots as f64);
+    for (reason, packets) in reasons {
+        metrics::counter!("foreweave_agent_dropped_packets_total", "reason" => reason.name())
+            .absolute(*packets);
+    }
+}

@@ -1,0 +1,55 @@
+//! Removes everything of the agent from a host: interfaces, programs, maps and identity. Doing it twice is fine.
+use crate::config::Config;
+use crate::identity;
+use crate::kernel::{links, netlink::Netlink, programs};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::io::ErrorKind;
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Host sides of ENIs; their inner sides and routes went with them.
+    pub interfaces: Vec<String>,
+    /// Pinned links and maps.
+    pub pins: Vec<String>,
+    /// Whether this host was enrolled.
+    pub identity: bool,
+}
+
+/// Interfaces first: while they are there, packets need the maps.
+///
+/// # Errors
+/// What could not be removed; the rest may be gone already, and a second call removes it.
+pub fn uninstall(config: &Config) -> Result<Removed> {
+    let mut removed = Removed::default();
+    let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+    for link in links::all(&mut netlink)? {
+        if link.is_ours() {
+            links::remove(&mut netlink, &link.name)?;
+            removed.interfaces.push(link.name);
+        }
+    }
+    for pin in programs::pinned(&config.pins)? {
+        if !pin.is_ours() {
+            continue;
+        }
+        if let Some((interface, hook)) = pin.link() {
+            programs::detach_filters(interface, hook);
+        }
+        std::fs::remove_file(&pin.path).with_context(|| format!("removing {}", pin.path.display()))?;
+        removed.pins.push(pin.name);
+    }
+    // Another's pins, or another's files, keep their directory.
+    for directory in [&config.pins, &config.state] {
+        if directory == &config.state {
+            removed.identity = identity::forget(&config.state)?;
+        }
+        match std::fs::remove_dir(directory) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) => return Err(error).with_context(|| format!("removing {}", directory.display())),
+        }
+    }
+    Ok(removed)
+}
