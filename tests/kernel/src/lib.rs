@@ -2,4 +2,5 @@
 pub mod demo;
 pub mod emulate;
 pub mod lab;
+pub mod measure;
 pub mod traffic;

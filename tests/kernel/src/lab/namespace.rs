@@ -51,6 +51,23 @@ pub fn list(prefix: &str) -> Vec<String> {
     names
 }
 
+/// Ends every process that lives in one of the namespaces.
+pub(super) fn end_inhabitants(names: &[String]) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let inodes = names.iter().filter_map(|name| std::fs::metadata(path(name)).ok()).map(|data| data.ino());
+    let homes: Vec<String> = inodes.map(|inode| format!("net:[{inode}]")).collect();
+    let entries = std::fs::read_dir("/proc")?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| *pid != std::process::id() as i32) {
+        let home = std::fs::read_link(format!("/proc/{pid}/ns/net"));
+        if home.is_ok_and(|home| homes.iter().any(|ours| home.as_os_str() == ours.as_str())) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
 /// Does something on a thread that is inside the namespace.
 pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let file = open(name)?;

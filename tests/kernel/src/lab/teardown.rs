@@ -19,6 +19,8 @@ pub(super) fn all(plan: &Plan) -> Result<()> {
         }
     };
     then(each(&Process::all(&plan.folder()), Process::kill));
+    // Shells inside, and processes whose maker was killed before it could note them down.
+    then(namespace::end_inhabitants(&plan.namespaces()));
     // Pins outlive namespaces: without this, programs would stay loaded. What uninstall cannot do, the rest does.
     let uninstalled = each(&plan.hosts, |host| daemons::uninstall(plan, host));
     then(each(&plan.namespaces(), |name| namespace::remove(name)));

@@ -96,3 +96,12 @@ fn unknown_node_is_refused_with_the_known_ones() -> Result<()> {
     assert!(format!("{refusal:#}").contains("it has controller, a, b"), "{refusal:#}");
     lab.down()
 }
+
+#[test]
+fn shells_inside_end_with_the_lab() -> Result<()> {
+    let lab = bare("shell", PAIR)?;
+    let mut sleeper = lab.exec("a", "sleep")?.arg("600").spawn()?;
+    lab.down()?;
+    assert!(!sleeper.wait()?.success(), "it slept on");
+    Ok(())
+}
