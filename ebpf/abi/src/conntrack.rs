@@ -16,7 +16,9 @@ pub struct ConnKey {
     pub destination_port: [u8; 2],
     /// IP protocol number; ICMPv6 counts as ICMP (1) with its own address family.
     pub protocol: u8,
-    pub reserved: [u8; 3],
+    /// ICMP echo: the direction of the requests, as [`crate::Direction`], since both ends may use one identifier; else 0.
+    pub asker: u8,
+    pub reserved: [u8; 2],
 }
 
 /// Value of `CONNTRACK`.
@@ -68,6 +70,7 @@ pub struct FragmentKey {
     pub source: Address,
     pub destination: Address,
     pub identification: u32,
+    /// IPv4: the protocol, which RFC 791 makes part of the identity; IPv6: 0.
     pub protocol: u8,
     pub reserved: [u8; 3],
 }
@@ -80,5 +83,9 @@ pub struct Fragment {
     pub expires: u64,
     pub source_port: [u8; 2],
     pub destination_port: [u8; 2],
-    pub reserved: [u8; 4],
+    /// As in [`ConnKey`]; later fragments of IPv6 do not repeat it.
+    pub protocol: u8,
+    /// As in [`ConnKey`].
+    pub asker: u8,
+    pub reserved: [u8; 2],
 }

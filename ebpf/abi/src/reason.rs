@@ -77,8 +77,13 @@ reasons! {
     HelperFailed = 22, "helper_failed";
     /// The connection table refused a new entry.
     ConntrackFull = 23, "conntrack_full";
-    /// Delivered onto an interface that is gone.
+    /// Sent or delivered onto an interface that is gone.
     NoInterface = 24, "no_interface";
+    /// Multicast, broadcast, link-local or ARP traffic of a workload, such as neighbour discovery: harmless noise, as
+    /// circuits carry unicast only.
+    NotUnicast = 25, "not_unicast";
+    /// A frame with a VLAN tag; circuits carry untagged frames.
+    VlanTag = 26, "vlan_tag";
 }
 
 /// Size of `REASONS`; numbers stay below it.

@@ -1,0 +1,192 @@
+//! A workload's packet on its way into a circuit: known, honest, allowed, wrapped, sent.
+use crate::bpf::door::{Forward, Sight};
+use crate::bpf::maps::{FLOWS, NEXT_HOPS, SETTINGS, STATS};
+use crate::bpf::packet::{Skb, Slot};
+use crate::bpf::tables::Kernel;
+use crate::bpf::work::Work;
+use ebpf_abi::flow::{Flow, FlowKey, NextHop};
+use ebpf_abi::{Direction, Reason};
+use ebpf_programs::bytes::Bytes;
+use ebpf_programs::firewall::{self, Subject};
+use ebpf_programs::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use ebpf_programs::network::Network;
+use ebpf_programs::transport::{self, Transport};
+use ebpf_programs::tunnel::{self, OVERHEAD_IPV4, OVERHEAD_IPV6, Outer4, Outer6, Wrap};
+use ebpf_programs::words::same;
+
+#[inline(always)]
+pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
+    let Work { sight, network, transport, flow, .. } = work;
+    if skb.has_vlan_tag() {
+        return Err(Reason::VlanTag);
+    }
+    read_network(skb, 0, network)?;
+    sight.addresses(network);
+    if !network.is_unicast() {
+        return Err(Reason::NotUnicast);
+    }
+    *flow = find(skb, network).ok_or(Reason::NoCircuit)?;
+    sight.circuit = flow.circuit;
+    if !same(&flow.local, &network.source) {
+        return Err(Reason::SpoofedSource);
+    }
+    read_transport(skb, network, transport)?;
+    admit(sight, Direction::of(flow.direction), network, transport)?;
+    let sent = match flow.kind {
+        Flow::TUNNEL => tunnel(skb, flow, network, transport)?,
+        Flow::PEER => hand_over(skb, flow, network)?,
+        _ => {
+            skb.write(0, &link(flow, network))?;
+            skb.send(flow.target)?
+        }
+    };
+    count(flow.slot, Way::Sent, &Load::of(skb, network, transport));
+    Ok(Forward::Sent(sent))
+}
+
+/// Fills `network`. The functions that are called, not inlined, return plain results: kernel 6.18 refuses BTF of an enum
+/// whose discriminant lies inside its value ("Invalid member bits_offset"), as in `Result<Network, Reason>`.
+#[inline(never)]
+pub(crate) fn read_network(skb: &Skb, at: u32, network: &mut Network) -> Result<(), Reason> {
+    *network = ebpf_programs::workload_frame(skb, at)?;
+    Ok(())
+}
+
+/// Fills `transport`.
+#[inline(never)]
+pub(crate) fn read_transport(skb: &Skb, network: &Network, transport: &mut Transport) -> Result<(), Reason> {
+    *transport = transport::read(skb, network)?;
+    Ok(())
+}
+
+/// The firewall, and what a refusal is told with.
+#[inline(never)]
+pub(crate) fn admit(
+    sight: &mut Sight,
+    direction: Direction,
+    network: &Network,
+    transport: &Transport,
+) -> Result<(), Reason> {
+    sight.ports(transport);
+    let subject = Subject { circuit: sight.circuit, direction, network, transport };
+    firewall::judge(&Kernel, &subject).map_err(|denied| {
+        sight.rule = denied.rule;
+        denied.reason
+    })
+}
+
+/// The open gate from this interface to that address.
+#[inline(always)]
+fn find(skb: &Skb, network: &Network) -> Option<Flow> {
+    let key = FlowKey { eni: skb.ifindex(), remote: network.destination };
+    let flow = Slot::of(FLOWS.get_ptr_mut(&key))?.load();
+    same(&flow.remote, &network.destination).then_some(flow)
+}
+
+#[inline(always)]
+fn hand_over(skb: &Skb, flow: &Flow, network: &Network) -> Result<i32, Reason> {
+    skb.write(0, &link(flow, network))?;
+    skb.claim();
+    skb.hand_over(flow.target)
+}
+
+#[inline(always)]
+fn link(flow: &Flow, network: &Network) -> Ethernet {
+    Ethernet {
+        destination: flow.mac,
+        source: flow.gateway,
+        ethertype: ethertype(network.family).to_be_bytes(),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn ethertype(family: u8) -> u16 {
+    if family == 4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
+}
+
+#[inline(always)]
+fn tunnel(skb: &Skb, flow: &Flow, network: &Network, transport: &Transport) -> Result<i32, Reason> {
+    let port = SETTINGS.get(0).ok_or(Reason::HelperFailed)?.port;
+    let wrap = Wrap {
+        source_port: tunnel::source_port(network, transport),
+        port,
+        ethertype: ethertype(network.family),
+        length: skb.length() - Ethernet::LENGTH,
+    };
+    wrap_and_send(skb, flow, &wrap)
+}
+
+#[inline(never)]
+fn wrap_and_send(skb: &Skb, flow: &Flow, wrap: &Wrap) -> Result<i32, Reason> {
+    let hop = &next_hop(flow.target)?;
+    if tunnel::same_family(hop, 4) {
+        skb.fits(hop.ifindex, OVERHEAD_IPV4 as i32)?;
+        skb.grow(OVERHEAD_IPV4, 4)?;
+        skb.write(0, &Outer4::of(flow, hop, wrap))?;
+    } else {
+        skb.fits(hop.ifindex, OVERHEAD_IPV6 as i32)?;
+        skb.grow(OVERHEAD_IPV6, 6)?;
+        skb.write(0, &Outer6::of(flow, hop, wrap))?;
+    }
+    leave(skb, hop)
+}
+
+#[inline(always)]
+pub(crate) fn next_hop(slot: u32) -> Result<NextHop, Reason> {
+    let hop = Slot::of(NEXT_HOPS.get_ptr_mut(slot)).ok_or(Reason::NoNextHop)?.load();
+    if hop.ifindex == 0 { Err(Reason::NoNextHop) } else { Ok(hop) }
+}
+
+/// Out to a next hop, the outer headers being right.
+#[inline(always)]
+pub(crate) fn leave(skb: &Skb, hop: &NextHop) -> Result<i32, Reason> {
+    if hop.flags & NextHop::RESOLVED != 0 { skb.send(hop.ifindex) } else { skb.send_resolving(hop.ifindex) }
+}
+
+/// Which counters of a circuit.
+pub(crate) enum Way {
+    Sent,
+    Received,
+}
+
+/// What a packet adds to counters.
+pub(crate) struct Load {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Load {
+    /// A superpacket counts as the segments that it stands for.
+    #[inline(always)]
+    pub(crate) fn of(skb: &Skb, network: &Network, transport: &Transport) -> Self {
+        let segment = skb.segment();
+        if segment == 0 {
+            return Self { packets: 1, bytes: u64::from(network.length) };
+        }
+        let headers =
+            u64::from(network.length - (network.end - network.transport)) + u64::from(transport.length);
+        let payload = u64::from(network.length).saturating_sub(headers);
+        let packets = payload.div_ceil(u64::from(segment)).max(1);
+        Self { packets, bytes: payload + packets * headers }
+    }
+
+    #[inline(always)]
+    pub(crate) fn plain(length: u32) -> Self {
+        Self { packets: 1, bytes: u64::from(length) }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn count(slot: u32, way: Way, load: &Load) {
+    let Some(stats) = Slot::of(STATS.get_ptr_mut(slot)) else { return };
+    stats.update(|stats| match way {
+        Way::Sent => {
+            stats.sent_packets += load.packets;
+            stats.sent_bytes += load.bytes;
+        }
+        Way::Received => {
+            stats.received_packets += load.packets;
+            stats.received_bytes += load.bytes;
+        }
+    });
+}

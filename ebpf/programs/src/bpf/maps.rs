@@ -1,0 +1,42 @@
+//! The maps of the data plane. What each is for, who writes it and what its bound means: `ebpf_abi::maps`.
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use ebpf_abi::Address;
+use ebpf_abi::conntrack::{Conn, ConnKey, Fragment, FragmentKey};
+use ebpf_abi::event::{Budget, DropEvent};
+use ebpf_abi::flow::{Flow, FlowKey, NextHop};
+use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::maps::{self, Settings};
+use ebpf_abi::reason;
+use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::stats::{DropKey, Dropped, Stats};
+
+#[btf_map]
+pub(crate) static FLOWS: HashMap<FlowKey, Flow, { maps::FLOWS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static NEXT_HOPS: Array<NextHop, { maps::NEXT_HOPS as usize }> = Array::new();
+#[btf_map]
+pub(crate) static LABELS: Array<LabelEntry, { label::CAPACITY as usize }> = Array::new();
+#[btf_map]
+pub(crate) static RULESETS: HashMap<u64, RuleSetRef, { maps::RULESETS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static RULES: Array<RuleRow, { maps::RULES as usize }> = Array::new();
+#[btf_map]
+pub(crate) static CONNTRACK: LruHashMap<ConnKey, Conn, { maps::CONNTRACK as usize }> = LruHashMap::new();
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment, { maps::FRAGMENTS as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub(crate) static STATS: PerCpuArray<Stats, { label::CAPACITY as usize }> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static REASONS: PerCpuArray<Dropped, { reason::CAPACITY as usize }> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static DROPS: LruHashMap<DropKey, Dropped, { maps::DROPS as usize }> = LruHashMap::new();
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<DropEvent, { maps::EVENTS as usize }> = RingBuf::new();
+#[btf_map]
+pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, { reason::CAPACITY as usize }> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static LOCALS: HashMap<Address, u32, { maps::LOCALS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();

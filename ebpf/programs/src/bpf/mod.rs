@@ -1,0 +1,41 @@
+//! The kernel half: hooks, maps and packets.
+mod door;
+mod endpoint;
+mod maps;
+mod packet;
+mod tables;
+mod transit;
+mod underlay;
+mod work;
+
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use door::Sight;
+use ebpf_abi::event::{HOOK_ENI, HOOK_UNDERLAY_TCX, HOOK_UNDERLAY_XDP};
+use ebpf_programs::bytes::Bytes;
+use packet::{Frame, Skb};
+use work::Work;
+
+#[classifier]
+fn eni_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(work) = Work::begin(HOOK_ENI, skb.ifindex(), skb.length()) else { return door::BROKEN };
+    let result = endpoint::workload(&skb, work);
+    door::tcx(result, &work.sight)
+}
+
+#[classifier]
+fn underlay_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(work) = Work::begin(HOOK_UNDERLAY_TCX, skb.ifindex(), skb.length()) else { return door::BROKEN };
+    let result = underlay::arrival(&skb, work);
+    door::tcx(result, &work.sight)
+}
+
+#[xdp(frags)]
+fn underlay_xdp(ctx: XdpContext) -> u32 {
+    let frame = Frame::new(ctx.ctx);
+    let mut sight = Sight::of(HOOK_UNDERLAY_XDP, frame.ifindex(), frame.length());
+    let result = transit::arrival(&frame, &mut sight);
+    door::xdp(result, &sight)
+}

@@ -1,0 +1,306 @@
+//! The only unsafe door: every byte of a packet and of a map value goes through here, bounds checked.
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
+    bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_action, xdp_md,
+};
+use aya_ebpf::helpers::{
+    bpf_check_mtu, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+    bpf_skb_adjust_room, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
+use core::mem::MaybeUninit;
+use core::ptr;
+use ebpf_abi::Reason;
+use ebpf_programs::bytes::Bytes;
+use ebpf_programs::headers::Ethernet;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Raw packet types (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
+
+/// A frame at a tcx hook. Its headers may lie in fragments of the buffer, so they are read by the kernel's own copy,
+/// which leaves superpackets whole and needs no pull.
+pub(crate) struct Skb(*mut __sk_buff);
+
+impl Skb {
+    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context; the verifier checks the field.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Whether a VLAN tag was taken out of the frame into its metadata.
+    #[inline(always)]
+    pub(crate) fn has_vlan_tag(&self) -> bool {
+        // SAFETY: as `ifindex`.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Whether the frame is addressed to another machine and only overheard.
+    #[inline(always)]
+    pub(crate) fn is_overheard(&self) -> bool {
+        // SAFETY: as `ifindex`.
+        unsafe { (*self.0).pkt_type == PACKET_OTHERHOST }
+    }
+
+    /// Bytes of payload per segment of a superpacket; 0 for a plain packet.
+    #[inline(always)]
+    pub(crate) fn segment(&self) -> u32 {
+        // SAFETY: as `ifindex`.
+        unsafe { (*self.0).gso_size }
+    }
+
+    /// The workload addressed the frame to its own MAC (its interface has no ARP), so the kernel took it for somebody
+    /// else's; the namespace that it is handed to must not.
+    #[inline(always)]
+    pub(crate) fn claim(&self) {
+        // SAFETY: plain helper call. It can only refuse types that a received frame does not have.
+        unsafe { bpf_skb_change_type(self.0, PACKET_HOST) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn write<T: IntoBytes + Immutable>(&self, at: u32, header: &T) -> Result<(), Reason> {
+        // SAFETY: the source is a live value of that size; the kernel checks the range in the frame.
+        let result = unsafe {
+            bpf_skb_store_bytes(self.0, at, ptr::from_ref(header).cast(), size_of::<T>() as u32, 0)
+        };
+        if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
+    /// Makes room for outer headers of this length between the MAC header and the IP header. The segment size stays as
+    /// it is: the workload's MTU already leaves room for them.
+    #[inline(always)]
+    pub(crate) fn grow(&self, by: u32, family: u8) -> Result<(), Reason> {
+        let layer3 = if family == 4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        let flags = u64::from(
+            layer3 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO,
+        ) | aya_ebpf::bpf_f_adj_room_encap_l2(u64::from(Ethernet::LENGTH));
+        self.adjust(by as i32, flags)
+    }
+
+    /// Takes outer headers of this length out again; `family` is the inner packet's.
+    #[inline(always)]
+    pub(crate) fn shrink(&self, by: u32, family: u8) -> Result<(), Reason> {
+        let layer3 = if family == 4 { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 };
+        self.adjust(-(by as i32), u64::from(layer3 | BPF_F_ADJ_ROOM_FIXED_GSO))
+    }
+
+    #[inline(always)]
+    fn adjust(&self, by: i32, flags: u64) -> Result<(), Reason> {
+        // SAFETY: plain helper call; nothing here keeps pointers into the frame across it.
+        let result = unsafe { bpf_skb_adjust_room(self.0, by, BPF_ADJ_ROOM_MAC, flags) };
+        if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
+    /// Whether the interface exists and takes the frame once it is `longer` bytes longer. Superpackets always fit:
+    /// their segments were sized by the workload's MTU.
+    #[inline(always)]
+    pub(crate) fn fits(&self, ifindex: u32, longer: i32) -> Result<(), Reason> {
+        const ENODEV: i64 = -19;
+        let mut mtu = 0u32;
+        // SAFETY: the helper writes one u32 into `mtu`.
+        let result = unsafe { bpf_check_mtu(self.0.cast(), ifindex, &raw mut mtu, longer, 0) };
+        match result {
+            0 => Ok(()),
+            ENODEV => Err(Reason::NoInterface),
+            1.. => Err(Reason::TooBig),
+            _ => Err(Reason::HelperFailed),
+        }
+    }
+
+    /// Corrects the UDP checksum at `at` by the difference that a label swap made; `pseudo` for addresses.
+    #[inline(always)]
+    pub(crate) fn correct(&self, at: u32, difference: u32, pseudo: bool) -> Result<(), Reason> {
+        let flags =
+            u64::from(if pseudo { BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 } else { BPF_F_MARK_MANGLED_0 });
+        // SAFETY: plain helper call; size 0 means that `to` is a difference of checksums.
+        let result = unsafe { bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), flags) };
+        if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
+    /// Out of an interface, the link layer being complete.
+    #[inline(always)]
+    pub(crate) fn send(&self, ifindex: u32) -> Result<i32, Reason> {
+        // SAFETY: plain helper call.
+        redirected(unsafe { bpf_redirect(ifindex, 0) })
+    }
+
+    /// Out of an interface; the kernel resolves the neighbour.
+    #[inline(always)]
+    pub(crate) fn send_resolving(&self, ifindex: u32) -> Result<i32, Reason> {
+        // SAFETY: without parameters the helper takes the next hop from the frame's own IP header.
+        redirected(unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) })
+    }
+
+    /// Into the namespace at the other side of a veth pair.
+    #[inline(always)]
+    pub(crate) fn hand_over(&self, ifindex: u32) -> Result<i32, Reason> {
+        // SAFETY: plain helper call.
+        redirected(unsafe { bpf_redirect_peer(ifindex, 0) })
+    }
+}
+
+#[inline(always)]
+fn redirected(verdict: i64) -> Result<i32, Reason> {
+    if verdict == TC_ACT_REDIRECT as i64 { Ok(TC_ACT_REDIRECT as i32) } else { Err(Reason::HelperFailed) }
+}
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn read<T: FromBytes>(&self, at: u32) -> Option<T> {
+        let mut header = Aligned(MaybeUninit::<T>::uninit());
+        // SAFETY: the helper fills all of `header`, or fails; any bytes are a valid `T`.
+        unsafe {
+            let result =
+                bpf_skb_load_bytes(self.0.cast(), at, header.0.as_mut_ptr().cast(), size_of::<T>() as u32);
+            (result == 0).then(|| header.0.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: as `ifindex`.
+        unsafe { (*self.0).len }
+    }
+}
+
+/// On the stack, so that copies out of it go by words instead of bytes.
+#[repr(C, align(8))]
+struct Aligned<T>(MaybeUninit<T>);
+
+/// A frame at the XDP hook: direct access, constant offsets only.
+pub(crate) struct Frame(*mut xdp_md);
+
+impl Frame {
+    pub(crate) const fn new(frame: *mut xdp_md) -> Self {
+        Self(frame)
+    }
+
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context; the verifier checks the field.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// Bytes in the linear part, which on a plain frame is all of it.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u32 {
+        // SAFETY: as `ifindex`.
+        unsafe { (*self.0).data_end - (*self.0).data }
+    }
+
+    /// The first `N` bytes, none when the frame is shorter.
+    #[inline(always)]
+    pub(crate) fn head<const N: usize>(&self) -> Option<Head<N>> {
+        // SAFETY: as `ifindex`.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        if data + N > end { None } else { Some(Head(data as *mut u8)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn send(&self, ifindex: u32) -> Result<i32, Reason> {
+        // SAFETY: plain helper call.
+        let verdict = unsafe { bpf_redirect(ifindex, 0) };
+        if verdict == i64::from(xdp_action::XDP_REDIRECT) {
+            Ok(xdp_action::XDP_REDIRECT as i32)
+        } else {
+            Err(Reason::HelperFailed)
+        }
+    }
+}
+
+/// `N` bytes of a frame whose presence has been checked. Offsets are constants, checked when this is compiled.
+///
+/// The kernel allows unaligned words in packets where the machine does, Rust does not; so words go through inline
+/// assembly, not through a reference. Bytewise access costs XDP about a third of its speed.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<const N: usize>(*mut u8);
+
+macro_rules! word_access {
+    ($load:ident, $store:ident, $int:ty, $size:literal) => {
+        #[inline(always)]
+        pub(crate) fn $load<const AT: usize>(self) -> $int {
+            const { assert!(AT + size_of::<$int>() <= N) };
+            let word: u64;
+            // SAFETY: within the `N` bytes that `Frame::head` found.
+            unsafe {
+                core::arch::asm!(
+                    concat!("{word} = *(", $size, " *)({base} + {at})"),
+                    word = out(reg) word, base = in(reg) self.0, at = const AT,
+                    options(nostack, preserves_flags, readonly)
+                );
+            }
+            word as $int
+        }
+
+        #[inline(always)]
+        pub(crate) fn $store<const AT: usize>(self, value: $int) {
+            const { assert!(AT + size_of::<$int>() <= N) };
+            // SAFETY: within the `N` bytes that `Frame::head` found.
+            unsafe {
+                core::arch::asm!(
+                    concat!("*(", $size, " *)({base} + {at}) = {word}"),
+                    word = in(reg) u64::from(value), base = in(reg) self.0, at = const AT,
+                    options(nostack, preserves_flags)
+                );
+            }
+        }
+    };
+}
+
+impl<const N: usize> Head<N> {
+    word_access!(load8, store8, u8, "u8");
+    word_access!(load16, store16, u16, "u16");
+    word_access!(load32, store32, u32, "u32");
+    word_access!(load64, store64, u64, "u64");
+}
+
+/// This CPU's scratch value, which no other program can touch while this one runs: hooks of one CPU do not nest.
+#[inline(always)]
+pub(crate) fn scratch<T>(found: Option<*mut T>) -> Option<&'static mut T> {
+    // SAFETY: the kernel's pointer is valid until the program ends; nobody else has it (see above).
+    found.map(|value| unsafe { &mut *value })
+}
+
+/// A map value that was found, by the pointer that the kernel gave.
+pub(crate) struct Slot<T>(*mut T);
+
+impl<T: Copy> Slot<T> {
+    #[inline(always)]
+    pub(crate) fn of(found: Option<*mut T>) -> Option<Self> {
+        found.map(Self)
+    }
+
+    /// A copy, so that a change under way elsewhere cannot be seen twice in two shapes.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> T {
+        // SAFETY: a value of a map stays readable until the program ends.
+        unsafe { *self.0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, value: &T) {
+        // SAFETY: as `load`; two CPUs may write one value at once, and either result is good.
+        unsafe { *self.0 = *value }
+    }
+
+    /// Read in place: for values whose writers put them where no packet looks before they point to them.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> &T {
+        // SAFETY: as `load`.
+        unsafe { &*self.0 }
+    }
+
+    /// Changes in place: for values that only this CPU writes, or whose loss of one count is bearable.
+    #[inline(always)]
+    pub(crate) fn update(&self, change: impl FnOnce(&mut T)) {
+        // SAFETY: as `load`.
+        change(unsafe { &mut *self.0 });
+    }
+}
