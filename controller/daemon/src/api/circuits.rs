@@ -1,0 +1,76 @@
+//! Circuits whose callers want to wait until the fabric has complied.
+use super::{Answer, Api, odd};
+use crate::engine::Until;
+use proto_model::access::Actor;
+use proto_model::circuit::CircuitState;
+use proto_model::request::{CircuitRef, CircuitView, Request as Ask};
+use proto_wire::convert::requests::Awaited;
+use proto_wire::convert::status_of;
+use proto_wire::v1;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+impl Api {
+    pub(super) async fn create(&self, actor: Actor, awaited: Awaited) -> Result<v1::Circuit, Status> {
+        let Awaited { request, wait } = awaited;
+        if wait.is_zero() {
+            return view(self.ask(actor, request).await?).map(v1::Circuit::from);
+        }
+        let (done, active) = oneshot::channel();
+        let answer = self.engine.ask_until(actor.clone(), request, Some(Until::Active(done))).await;
+        let begun = view(answer.map_err(|refusal| status_of(&refusal))?)?;
+        if begun.circuit.state == CircuitState::Active {
+            return Ok(begun.into());
+        }
+        match tokio::time::timeout(wait, active).await {
+            Ok(Ok(view)) => Ok(view.into()),
+            // Time is over, or the circuit was deleted meanwhile: as it is.
+            Ok(Err(_)) | Err(_) => {
+                let circuit = CircuitRef::Id(begun.circuit.id);
+                view(self.ask(actor, Ask::GetCircuit { circuit }).await?).map(v1::Circuit::from)
+            }
+        }
+    }
+
+    pub(super) async fn delete(&self, actor: Actor, awaited: Awaited) -> Result<v1::Empty, Status> {
+        let Awaited { request, wait } = awaited;
+        match request {
+            Ask::DeleteCircuit { circuit } if !wait.is_zero() => {
+                self.delete_and_wait(actor, circuit, wait).await
+            }
+            request => done(self.ask(actor, request).await?),
+        }
+    }
+
+    async fn delete_and_wait(
+        &self,
+        actor: Actor,
+        circuit: CircuitRef,
+        wait: Duration,
+    ) -> Result<v1::Empty, Status> {
+        let found = view(self.ask(actor.clone(), Ask::GetCircuit { circuit }).await?)?;
+        let id = found.circuit.id;
+        let (done_sender, gone) = oneshot::channel();
+        let request = Ask::DeleteCircuit { circuit: CircuitRef::Id(id) };
+        let answer = self.engine.ask_until(actor, request, Some(Until::Gone(id, done_sender))).await;
+        let answered = done(answer.map_err(|refusal| status_of(&refusal))?)?;
+        // When the time is over it is still being taken down; the caller can watch it.
+        let _ = tokio::time::timeout(wait, gone).await;
+        Ok(answered)
+    }
+}
+
+fn view(answer: Answer) -> Result<CircuitView, Status> {
+    match answer {
+        Answer::Circuit(view) => Ok(view),
+        other => Err(odd(&other)),
+    }
+}
+
+fn done(answer: Answer) -> Result<v1::Empty, Status> {
+    match answer {
+        Answer::Done => Ok(v1::Empty {}),
+        other => Err(odd(&other)),
+    }
+}

@@ -1,0 +1,158 @@
+//! The way into the engine: a bounded queue that refuses clients and slows agents when it is full.
+use super::lines::Line;
+use super::watchers::{DropFeed, Feed};
+use super::{QUEUE, system_time};
+use controller_core::io::Session;
+use proto_model::access::Actor;
+use proto_model::report::Say;
+use proto_model::request::{CircuitView, Request, Response};
+use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
+use proto_wire::convert::requests::Interest;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+pub type Answer = Result<Response, Refusal>;
+
+/// How long an answer of the engine may take before the caller is told to try again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything that can happen to the engine.
+pub(super) enum Event {
+    Ask {
+        actor: Actor,
+        request: Request,
+        reply: oneshot::Sender<Answer>,
+        until: Option<Until>,
+    },
+    /// With the line to answer on when it is the first of its session.
+    Said {
+        node: NodeName,
+        session: Session,
+        say: Say,
+        line: Option<Line>,
+    },
+    Gone {
+        node: NodeName,
+        session: Session,
+    },
+    Watch {
+        actor: Actor,
+        interest: Interest,
+        feed: Feed,
+    },
+    WatchDrops(DropFeed),
+    Stop,
+}
+
+/// What a caller waits for beside the answer.
+#[derive(Debug)]
+pub enum Until {
+    /// The circuit of the answer is active.
+    Active(oneshot::Sender<CircuitView>),
+    /// This circuit is gone.
+    Gone(CircuitId, oneshot::Sender<()>),
+}
+
+/// The engine's queue is full, or the engine has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overloaded {
+    Full,
+    Stopped,
+}
+
+impl From<Overloaded> for Refusal {
+    fn from(overloaded: Overloaded) -> Self {
+        match overloaded {
+            Overloaded::Full => {
+                metrics::counter!("foreweave_refused_full_total").increment(1);
+                Self::new(
+                    Kind::Unavailable,
+                    format!("{QUEUE} requests and reports wait for the controller already"),
+                )
+                .hint("try again in a second")
+            }
+            Overloaded::Stopped => Self::new(Kind::Unavailable, "the controller is stopping"),
+        }
+    }
+}
+
+/// Clones share one queue.
+#[derive(Clone)]
+pub struct Handle {
+    sender: mpsc::Sender<Event>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("free", &self.sender.capacity()).finish()
+    }
+}
+
+impl Handle {
+    pub(super) fn new(sender: mpsc::Sender<Event>) -> Self {
+        Self { sender }
+    }
+
+    /// The answer, once what it promises is on the disk.
+    pub async fn ask(&self, actor: Actor, request: Request) -> Answer {
+        self.ask_until(actor, request, None).await
+    }
+
+    pub async fn ask_until(&self, actor: Actor, request: Request, until: Option<Until>) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.offer(Event::Ask { actor, request, reply, until })?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Overloaded::Stopped.into()),
+            Err(_) => {
+                let what = format!("the controller did not answer within {} s", PATIENCE.as_secs());
+                Err(Refusal::new(Kind::Unavailable, what)
+                    .hint("it may still do what was asked: look before you repeat"))
+            }
+        }
+    }
+
+    /// Waits for room: an agent that reports faster than the engine decides is slowed down.
+    pub async fn said(
+        &self,
+        node: NodeName,
+        session: Session,
+        say: Say,
+        line: Option<Line>,
+    ) -> Result<(), Overloaded> {
+        let event = Event::Said { node, session, say, line };
+        self.sender.send(event).await.map_err(|_| Overloaded::Stopped)
+    }
+
+    pub async fn gone(&self, node: NodeName, session: Session) {
+        // A stopped engine has forgotten the session anyhow.
+        let _ = self.sender.send(Event::Gone { node, session }).await;
+    }
+
+    pub fn watch(&self, actor: Actor, interest: Interest, feed: Feed) -> Result<(), Refusal> {
+        self.offer(Event::Watch { actor, interest, feed })
+    }
+
+    pub fn watch_drops(&self, feed: DropFeed) -> Result<(), Refusal> {
+        self.offer(Event::WatchDrops(feed))
+    }
+
+    /// Decides what is in the queue, then ends all sessions and watches.
+    pub async fn stop(&self) {
+        let _ = self.sender.send(Event::Stop).await;
+    }
+
+    pub fn now(&self) -> Timestamp {
+        system_time()
+    }
+
+    fn offer(&self, event: Event) -> Result<(), Refusal> {
+        self.sender.try_send(event).map_err(|fault| {
+            match fault {
+                mpsc::error::TrySendError::Full(_) => Overloaded::Full,
+                mpsc::error::TrySendError::Closed(_) => Overloaded::Stopped,
+            }
+            .into()
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Callers that wait for a circuit to become active or to be gone.
+use super::handle::{Answer, Until};
+use proto_model::CircuitId;
+use proto_model::circuit::CircuitState;
+use proto_model::request::{CircuitView, Event, Response};
+use std::collections::HashMap;
+use tokio::sync::oneshot;
+
+/// Entries whose callers gave up are looked for whenever so many were added.
+const SWEEP: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    active: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
+    gone: HashMap<CircuitId, Vec<oneshot::Sender<()>>>,
+    added: usize,
+}
+
+impl Waits {
+    /// Waits for an end must begin before the question: a circuit without hosts is gone before the answer goes out.
+    pub(super) fn begin(&mut self, until: Until) -> Option<Until> {
+        match until {
+            Until::Gone(id, done) => {
+                self.gone.entry(id).or_default().push(done);
+                self.sweep();
+                None
+            }
+            Until::Active(_) => Some(until),
+        }
+    }
+
+    pub(super) fn answered(&mut self, answer: &Answer, until: Option<Until>) {
+        if let (Ok(Response::Circuit(view)), Some(Until::Active(done))) = (answer, until)
+            && view.circuit.state != CircuitState::Active
+        {
+            self.active.entry(view.circuit.id).or_default().push(done);
+            self.sweep();
+        }
+    }
+
+    pub(super) fn announced(&mut self, event: &Event) {
+        match event {
+            Event::Circuit(view) if view.circuit.state == CircuitState::Active => {
+                for done in self.active.remove(&view.circuit.id).into_iter().flatten() {
+                    // Who gave up does not need it.
+                    let _ = done.send(view.clone());
+                }
+            }
+            Event::CircuitGone(id) => {
+                self.active.remove(id);
+                for done in self.gone.remove(id).into_iter().flatten() {
+                    let _ = done.send(());
+                }
+            }
+            Event::Circuit(_)
+            | Event::Resource(_)
+            | Event::ResourceGone(_)
+            | Event::Node(_)
+            | Event::NodeGone(_) => {}
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.added += 1;
+        if self.added < SWEEP {
+            return;
+        }
+        self.added = 0;
+        self.active.retain(|_, callers| {
+            callers.retain(|caller| !caller.is_closed());
+            !callers.is_empty()
+        });
+        self.gone.retain(|_, callers| {
+            callers.retain(|caller| !caller.is_closed());
+            !callers.is_empty()
+        });
+    }
+}

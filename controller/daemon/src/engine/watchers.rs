@@ -1,0 +1,174 @@
+//! Those who watch: each with a bounded queue; who is too slow is told to begin again, or how much was missed.
+use super::handle::Answer;
+use proto_model::report::DropEvent;
+use proto_model::request::{Event, Request, Response};
+use proto_model::{CircuitId, NodeName};
+use proto_wire::convert::requests::Interest;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+
+/// Events that wait for one watcher.
+pub const QUEUE: usize = 4096;
+/// Drop events that wait for one watcher.
+const DROP_QUEUE: usize = 1024;
+
+/// What a watcher is fed with.
+#[derive(Debug)]
+pub enum Fed {
+    /// Of one kind, all that there is.
+    Snapshot(Vec<Event>),
+    CaughtUp,
+    Event(Arc<Event>),
+}
+
+/// The engine's end of a watch.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    queue: mpsc::Sender<Fed>,
+    too_slow: Arc<AtomicBool>,
+}
+
+impl Feed {
+    /// The flag is set before the queue ends when the watcher was too slow.
+    pub fn new() -> (Self, mpsc::Receiver<Fed>, Arc<AtomicBool>) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let too_slow = Arc::new(AtomicBool::new(false));
+        (Self { queue, too_slow: Arc::clone(&too_slow) }, receiver, too_slow)
+    }
+
+    /// False when the watch has ended.
+    fn push(&self, fed: Fed) -> bool {
+        match self.queue.try_send(fed) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.too_slow.store(true, Ordering::Release);
+                false
+            }
+        }
+    }
+}
+
+/// The engine's end of a watch of drops.
+#[derive(Debug)]
+pub struct DropFeed {
+    /// None: all.
+    pub circuit: Option<CircuitId>,
+    /// None: all.
+    pub node: Option<NodeName>,
+    queue: mpsc::Sender<(NodeName, DropEvent, u64)>,
+    missed: u64,
+}
+
+impl DropFeed {
+    /// What is received: node, drop, and how many were missed before it.
+    pub fn new(
+        circuit: Option<CircuitId>,
+        node: Option<NodeName>,
+    ) -> (Self, mpsc::Receiver<(NodeName, DropEvent, u64)>) {
+        let (queue, receiver) = mpsc::channel(DROP_QUEUE);
+        (Self { circuit, node, queue, missed: 0 }, receiver)
+    }
+
+    fn wants(&self, node: &NodeName, event: &DropEvent) -> bool {
+        self.node.as_ref().is_none_or(|wanted| wanted == node)
+            && self.circuit.is_none_or(|wanted| event.circuit == Some(wanted))
+    }
+
+    fn push(&mut self, node: &NodeName, event: &DropEvent) {
+        match self.queue.try_send((node.clone(), event.clone(), self.missed)) {
+            Ok(()) => self.missed = 0,
+            Err(_) => self.missed += 1,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WatchId(u64);
+
+#[derive(Debug)]
+struct Watcher {
+    interest: Interest,
+    feed: Feed,
+    /// Kinds whose snapshot has not come yet.
+    waiting: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    next: u64,
+    watchers: BTreeMap<WatchId, Watcher>,
+    drops: Vec<DropFeed>,
+}
+
+impl Watchers {
+    /// Registers the watcher; answers to these requests are its snapshots.
+    pub(super) fn begin(&mut self, interest: Interest, feed: Feed) -> (WatchId, Vec<Request>) {
+        let id = WatchId(self.next);
+        self.next += 1;
+        let kinds = [
+            (interest.nodes, Request::ListNodes),
+            (interest.resources, Request::ListResources),
+            (interest.circuits, Request::ListCircuits),
+        ];
+        let requests: Vec<Request> =
+            kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, ask)| ask).collect();
+        self.watchers.insert(id, Watcher { interest, feed, waiting: requests.len() });
+        (id, requests)
+    }
+
+    pub(super) fn snapshot(&mut self, id: WatchId, answer: Answer) {
+        let Some(watcher) = self.watchers.get_mut(&id) else { return };
+        let events = match answer {
+            Ok(Response::Nodes(nodes)) => nodes.into_iter().map(Event::Node).collect(),
+            Ok(Response::Resources(resources)) => resources.into_iter().map(Event::Resource).collect(),
+            Ok(Response::Circuits(circuits)) => circuits.into_iter().map(Event::Circuit).collect(),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        watcher.waiting -= 1;
+        let mut alive = watcher.feed.push(Fed::Snapshot(events));
+        if alive && watcher.waiting == 0 {
+            alive = watcher.feed.push(Fed::CaughtUp);
+        }
+        if !alive {
+            self.watchers.remove(&id);
+        }
+    }
+
+    pub(super) fn announced(&mut self, event: Event) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let event = Arc::new(event);
+        self.watchers.retain(|_, watcher| {
+            // What is announced before the snapshot is part of it.
+            let listens = watcher.waiting == 0 && wanted(watcher.interest, &event);
+            !listens || watcher.feed.push(Fed::Event(Arc::clone(&event)))
+        });
+    }
+
+    pub(super) fn add_drops(&mut self, feed: DropFeed) {
+        self.drops.push(feed);
+    }
+
+    pub(super) fn dropped(&mut self, node: &NodeName, events: Vec<DropEvent>) {
+        self.drops.retain(|feed| !feed.queue.is_closed());
+        for feed in &mut self.drops {
+            for event in &events {
+                if feed.wants(node, event) {
+                    feed.push(node, event);
+                }
+            }
+        }
+    }
+}
+
+fn wanted(interest: Interest, event: &Event) -> bool {
+    match event {
+        Event::Circuit(_) | Event::CircuitGone(_) => interest.circuits,
+        Event::Resource(_) | Event::ResourceGone(_) => interest.resources,
+        Event::Node(_) | Event::NodeGone(_) => interest.nodes,
+    }
+}

@@ -1,0 +1,62 @@
+//! How a new host joins: a one-time token and a signing request for a certificate.
+use crate::agents::certificate;
+use crate::authority::Authority;
+use crate::engine::Handle;
+use crate::token::Token;
+use proto_model::Kind;
+use proto_model::access::{Actor, Role};
+use proto_model::request::Request as Ask;
+use proto_wire::convert::requests::Enrolling;
+use proto_wire::convert::status_of;
+use proto_wire::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Enrolment {
+    engine: Handle,
+    authority: Arc<Authority>,
+}
+
+impl Enrolment {
+    pub(crate) fn new(engine: Handle, authority: Arc<Authority>) -> Self {
+        Self { engine, authority }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::enrolment_server::Enrolment for Enrolment {
+    /// The signing request is checked first: a malformed one must not use the token up.
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
+        let Enrolling { token, signing_request } = request.into_inner().try_into()?;
+        let token = Token::parse(&token).map_err(|why| Status::invalid_argument(format!("token: {why}")))?;
+        let key = self
+            .authority
+            .check_request(&signing_request)
+            .map_err(|why| Status::invalid_argument(format!("signing_request: {why:#}")))?;
+        let region = self.authority.region();
+        if token.region != *region {
+            let what =
+                format!("the token is for the region {}, this controller is of {region}", token.region);
+            return Err(Status::unauthenticated(what));
+        }
+        self.consume(&token).await?;
+        tracing::info!(node = %token.node, "enrolled");
+        Ok(Response::new(certificate(&self.authority, &token.node, &key)?))
+    }
+}
+
+impl Enrolment {
+    async fn consume(&self, token: &Token) -> Result<(), Status> {
+        let actor = Actor { name: token.node.0.clone(), role: Role::Viewer };
+        let ask = Ask::Enrol { node: token.node.clone(), hash: token.hash() };
+        let Err(refusal) = self.engine.ask(actor, ask).await else { return Ok(()) };
+        tracing::warn!(node = %token.node, why = %refusal, "enrolment refused");
+        match refusal.kind {
+            Kind::Unavailable | Kind::Internal | Kind::Exhausted => Err(status_of(&refusal)),
+            Kind::Invalid | Kind::NotFound | Kind::AlreadyExists | Kind::Precondition | Kind::Forbidden => {
+                Err(Status::unauthenticated(refusal.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Prometheus metrics over HTTP, where the configuration asks for them.
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::net::SocketAddr;
+
+/// Serves `http://ADDRESS/metrics`. Once per process.
+pub fn serve(address: SocketAddr) -> Result<()> {
+    let installed = PrometheusBuilder::new().with_http_listener(address).install();
+    installed.with_context(|| format!("cannot serve metrics on {address}"))?;
+    metrics::describe_histogram!("foreweave_engine_batch_events", "events decided before one commit");
+    metrics::describe_histogram!("foreweave_store_commit_seconds", "time of one durable commit");
+    metrics::describe_counter!("foreweave_store_writes_total", "records written or deleted");
+    metrics::describe_counter!(
+        "foreweave_refused_full_total",
+        "API calls refused because the queue was full"
+    );
+    metrics::describe_counter!("foreweave_requests_total", "API calls by verb and outcome");
+    metrics::describe_gauge!("foreweave_sessions", "connected agents");
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The port: TLS, all services, and the bounds of connections.
+use crate::agents::{self, Agents};
+use crate::api::{self, Api};
+use crate::authority::Credentials;
+use crate::enrolment::Enrolment;
+use anyhow::{Context, Result};
+use futures::{StreamExt, stream};
+use proto_wire::{DESCRIPTORS, v1};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+/// Calls at one time on one connection.
+const CALLS_PER_CONNECTION: u32 = 1024;
+/// Largest enrolment request.
+const ENROLMENT_BYTES: usize = 64 << 10;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A connection whose peer does not answer is given up after interval + timeout.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Listens on all of `addresses`; with port 0 the system chooses one.
+pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpIncoming>> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("listen: cannot listen on {address}"))?;
+        bound.push(TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(HANDSHAKE)));
+    }
+    Ok(bound)
+}
+
+/// All services behind TLS. A client certificate is asked for and verified when shown; health, reflection and
+/// enrolment work without one.
+pub(crate) async fn router(
+    credentials: &Credentials,
+    authority: &str,
+    api: Api,
+    agents: Agents,
+    enrolment: Enrolment,
+) -> Result<Router> {
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&credentials.certificate, &credentials.key))
+        .client_ca_root(Certificate::from_pem(authority))
+        .client_auth_optional(true)
+        .timeout(HANDSHAKE);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let fabric = v1::fabric_server::FabricServer::new(api).max_decoding_message_size(api::MOST_BYTES);
+    let agents = v1::agents_server::AgentsServer::new(agents).max_decoding_message_size(agents::MOST_BYTES);
+    let enrolment =
+        v1::enrolment_server::EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES);
+    health.set_serving::<v1::fabric_server::FabricServer<Api>>().await;
+    health.set_serving::<v1::agents_server::AgentsServer<Agents>>().await;
+    health.set_serving::<v1::enrolment_server::EnrolmentServer<Enrolment>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let server = Server::builder().tls_config(tls).context("TLS")?;
+    Ok(server
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(fabric)
+        .add_service(agents)
+        .add_service(enrolment))
+}
+
+/// Serves until `stop` comes.
+pub(crate) async fn serve(
+    router: Router,
+    bound: Vec<TcpIncoming>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let incoming = stream::select_all(bound.into_iter().map(StreamExt::boxed));
+    router.serve_with_incoming_shutdown(incoming, stop).await.context("serving")
+}
