@@ -198,7 +198,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("price", &["--price"]),
     ("tags", &["--tag"]),
     ("disabled", &["--disable"]),
-    ("link", &["A"]),
+    ("a", &["A"]),
+    ("b", &["B"]),
     ("circuit", &["CIRCUIT", "--circuit"]),
 ];
 

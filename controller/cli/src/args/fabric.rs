@@ -10,6 +10,7 @@ pub enum Node {
     /// List the nodes
     List,
     /// Make a one-time token for a new host, and print what to run there
+    #[command(alias = "token")]
     Add {
         /// Name of the node
         name: NodeName,
@@ -67,6 +68,7 @@ pub struct LinkSet {
 #[derive(Debug, Subcommand)]
 pub enum Client {
     /// Make a certificate for an API client and print its configuration
+    #[command(alias = "create")]
     Add {
         /// Name of the client
         name: Name,

@@ -56,11 +56,11 @@ async fn add(
         .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.create_token(ask).await)
         .await?;
     out.answer("CreateTokenResponse", &answer, || {
-        let left = show::age(Timestamp(answer.expires), show::now());
+        let left = show::span(Timestamp(answer.expires).since(show::now()));
         format!(
-            "token for {name}, works once, expires in {left}:\n\n{}\n\non the host {name} run\n\n  foreweave-agent enrol --token \
-             {} --state /var/lib/foreweave/agent\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk to {}",
-            answer.token,
+            "on the host {name}, run within {left} (the token works once):\n\n  foreweave-agent enrol --token {} --state \
+             /var/lib/foreweave/agent\n\nthen\n\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk \
+             to {}",
             answer.token,
             show::words(&config.controllers)
         )

@@ -35,7 +35,7 @@ pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
         } else if node.reported == node.desired {
             cell("in force", Tone::Good)
         } else {
-            cell(format!("{} of {}", node.reported, node.desired), Tone::Waiting)
+            cell("behind", Tone::Waiting)
         };
         let seen = node.seen.map_or_else(|| "never".into(), |seen| format!("{} ago", age(now, seen)));
         vec![
@@ -49,7 +49,7 @@ pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
         ]
     };
     let table = table::of(
-        &["NAME", "STATE", "SEEN", "GENERATION", "UNDERLAY", "AGENT", "KERNEL"],
+        &["NAME", "STATE", "SEEN", "DESIRED STATE", "UNDERLAY", "AGENT", "KERNEL"],
         nodes.iter().map(row),
         "no nodes; foreweave node add NAME makes a token for one\n",
     );
@@ -66,7 +66,8 @@ fn remarks(node: &NodeView) -> String {
 /// One line for watchers.
 pub fn node_line(node: &NodeView) -> String {
     let (word, _) = state(node.state);
-    let text = format!("node {} is {word}, generation {} of {}", node.name, node.reported, node.desired);
+    let behind = if node.reported == node.desired { "as desired" } else { "not yet as desired" };
+    let text = format!("node {} is {word}, {behind}", node.name);
     match node.failures.first() {
         None => text,
         Some(first) => format!("{text}, {} failed: {}: {}", node.failures.len(), first.key, first.why),
