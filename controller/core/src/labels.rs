@@ -36,8 +36,11 @@ impl Labels {
     /// Takes a label of stored state; false when its slot is taken already.
     pub fn claim(&mut self, label: Label, now: Timestamp) -> bool {
         let slot = label.value() & SLOTS;
-        self.uses.insert(slot, label.value() >> 17);
-        self.slots.claim(slot, now)
+        let free = self.slots.claim(slot, now);
+        if free {
+            self.uses.insert(slot, label.value() >> 17);
+        }
+        free
     }
 
     /// After the last [`Self::claim`].

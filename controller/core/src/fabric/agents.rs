@@ -39,9 +39,12 @@ impl Fabric {
             let why = format!("{name} has not enrolled; make a token: foreweave node token {name}");
             return self.step.hang_up(name.clone(), session, why);
         }
+        if let Err(why) = plausible(&hello) {
+            return self.step.hang_up(name.clone(), session, why);
+        }
         match node.contact {
             Contact::Connected(old) if old > session => return,
-            Contact::Lost { session: old, .. } if old >= session => return,
+            Contact::Lost { session: Some(old), .. } if old >= session => return,
             Contact::Connected(old) if old < session => {
                 self.step.hang_up(name.clone(), old, format!("a newer session of {name} has begun"));
             }
@@ -56,6 +59,7 @@ impl Fabric {
         node.reported = Generation(0);
         node.session_start = node.desire.carrying();
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.given_up.remove(name);
         self.topology.set_connected(name, true);
         self.announced(name, hello.underlays, now);
         self.step.tell(name, true);
@@ -131,7 +135,7 @@ impl Fabric {
         let Some(node) = self.nodes.get_mut(name).filter(|node| node.session() == Some(session)) else {
             return;
         };
-        node.contact = Contact::Lost { session, past_grace: false };
+        node.contact = Contact::Lost { session: Some(session), past_grace: false };
         let waited = node.awaiting.values().flatten().copied().collect();
         self.topology.set_connected(name, false);
         self.deadlines.set(Deadline::NodeGrace(name.clone()), now.plus(self.settings.timing.node_grace));
@@ -159,6 +163,7 @@ impl Fabric {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let Contact::Lost { past_grace, .. } = &mut node.contact else { return };
         *past_grace = true;
+        self.given_up.insert(name.clone());
         let circuits: Vec<_> = node.circuits.iter().copied().collect();
         for id in circuits {
             self.queue(id, now);
@@ -269,8 +274,27 @@ impl Fabric {
             }
         }
         if let Some(node) = self.nodes.get_mut(name) {
-            node.count_drops(telemetry.drops, self.settings.limits.drop_counts);
+            let is_there = |id| self.circuits.get(id).is_some();
+            node.count_drops(telemetry.drops, self.settings.limits.drop_counts, is_there);
         }
+    }
+}
+
+/// Bounds on what an agent announces.
+fn plausible(hello: &Hello) -> Result<(), String> {
+    const MAX_UNDERLAYS: usize = 64;
+    const MAX_ADDRESSES: usize = 64;
+    let underlays = hello.underlays.len();
+    if underlays > MAX_UNDERLAYS {
+        return Err(format!("{underlays} underlays are announced, at most {MAX_UNDERLAYS} are allowed"));
+    }
+    match hello.underlays.iter().find(|underlay| underlay.addresses.len() > MAX_ADDRESSES) {
+        Some(crowded) => Err(format!(
+            "{} has {} addresses, at most {MAX_ADDRESSES} are allowed",
+            crowded.interface,
+            crowded.addresses.len()
+        )),
+        None => Ok(()),
     }
 }
 

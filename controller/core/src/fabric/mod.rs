@@ -9,6 +9,11 @@ mod restore;
 mod step;
 mod ticks;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 pub use crate::settings::Settings;
 pub use restore::RestoreError;
 
@@ -37,6 +42,8 @@ pub struct Fabric {
     keys_by_age: BTreeSet<(Timestamp, String)>,
     counters: Counters,
     deadlines: Deadlines,
+    /// Nodes without contact for longer than the grace period.
+    given_up: BTreeSet<NodeName>,
     /// Circuits to place anew, those with the highest priority first.
     work: BTreeSet<(Reverse<u8>, CircuitId)>,
     started: Timestamp,

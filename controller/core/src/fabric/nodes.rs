@@ -106,6 +106,7 @@ impl Fabric {
             self.drop_token(&hash);
         }
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.given_up.remove(name);
         self.nodes.remove(name);
         for link in self.topology.remove_node(name) {
             self.step.delete(RecordKey::Link(link));

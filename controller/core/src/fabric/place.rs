@@ -110,7 +110,6 @@ impl Fabric {
     pub(super) fn undesire(&mut self, node: &NodeName, key: &ObjectKey) {
         if let Some(at) = self.nodes.get_mut(node) {
             at.desire.remove(key);
-            at.failures.remove(key);
             self.step.tell(node, false);
         }
     }
@@ -127,24 +126,30 @@ impl Fabric {
             self.suspend(id, format!("its path does not compile: {broken}"), now);
             return;
         }
-        self.inherit_trouble(id, &spec, now);
+        self.inherit_trouble(id, now);
         self.wait_for(id, nodes);
         self.step.persist(id);
         self.step.announce_circuit(id);
     }
 
-    /// Interfaces that a host could not make for an earlier circuit.
-    fn inherit_trouble(&mut self, id: CircuitId, spec: &CircuitSpec, now: Timestamp) {
-        for resource in [&spec.source, &spec.destination] {
-            let Some(member) = self.resources.get(resource) else { continue };
-            let node = member.resource.metadata.node.clone();
-            let key = ObjectKey::Eni(resource.clone());
-            let why = self.nodes.get(&node).and_then(|at| at.failures.get(&key)).cloned();
-            if let Some((why, circuit)) = why.zip(self.circuits.get_mut(id)) {
-                circuit.trouble.insert((node, key), why);
-                let at = now.plus(self.settings.timing.build_patience);
-                self.deadlines.set_if_none(Deadline::Trouble(id), at);
+    /// What a host could not make before and is wanted still: an interface that other circuits share, an end that
+    /// only got another path. The host does not say it again.
+    fn inherit_trouble(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let Some(route) = circuit.phase.route() else { return };
+        let mut keys = compile::keys(id, route);
+        for resource in [&circuit.spec.source, &circuit.spec.destination] {
+            if let Some(member) = self.resources.get(resource) {
+                keys.push((member.resource.metadata.node.clone(), ObjectKey::Eni(resource.clone())));
             }
+        }
+        for (node, key) in keys {
+            let why = self.nodes.get(&node).and_then(|at| at.failures.get(&key)).cloned();
+            circuit.trouble.extend(why.map(|why| ((node, key), why)));
+        }
+        if !circuit.trouble.is_empty() {
+            let at = now.plus(self.settings.timing.build_patience);
+            self.deadlines.set_if_none(Deadline::Trouble(id), at);
         }
     }
 
@@ -217,7 +222,7 @@ impl Fabric {
     }
 
     /// Keeps labels until each node has reported that nothing listens under them.
-    pub(super) fn hold_labels(&mut self, route: &Placed) {
+    fn hold_labels(&mut self, route: &Placed) {
         for (node, label) in compile::labels(route) {
             if let Some(at) = self.nodes.get_mut(&node) {
                 at.held.entry(at.desire.carrying()).or_default().push(label);
@@ -297,7 +302,7 @@ impl Fabric {
     /// Something got better: suspended circuits may fit now. Waits a little, because good news comes in groups.
     pub(super) fn retry_suspended(&mut self, now: Timestamp) {
         const GATHER: Duration = Duration::from_millis(500);
-        if !self.circuits.suspended.is_empty() {
+        if !self.circuits.suspended.is_empty() || !self.given_up.is_empty() {
             self.deadlines.set_if_none(Deadline::RetryAll, now.plus(GATHER));
         }
     }

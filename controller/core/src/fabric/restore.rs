@@ -3,7 +3,6 @@ use super::Fabric;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
-use crate::io::Session;
 use crate::record::{CircuitRecord, Counters, Life, Placed, Record, RecordKey};
 use crate::registry::nodes::Contact;
 use crate::registry::resources::Resources;
@@ -73,6 +72,7 @@ impl Fabric {
             keys_by_age: BTreeSet::new(),
             counters: Counters::default(),
             deadlines: Deadlines::default(),
+            given_up: BTreeSet::new(),
             work: BTreeSet::new(),
             started: now,
             step: super::Step::default(),
@@ -88,7 +88,7 @@ impl Fabric {
                 let (name, enrolled) = (node.name.clone(), node.enrolled.is_some());
                 self.add_node(node, now);
                 if let Some(node) = self.nodes.get_mut(&name).filter(|_| enrolled) {
-                    node.contact = Contact::Lost { session: Session(0), past_grace: false };
+                    node.contact = Contact::Lost { session: None, past_grace: false };
                     self.deadlines.set(Deadline::NodeGrace(name), now.plus(self.settings.timing.node_grace));
                 }
             }
@@ -156,27 +156,16 @@ impl Fabric {
             return Ok(());
         };
         let route = route.clone();
-        self.claim(id, &route, now)?;
-        if closing {
-            self.insert_restored(record);
-            self.hold_labels(&route);
-        } else {
+        whole(id, &route)?;
+        if !closing {
+            self.claim(id, &route, now)?;
             self.occupy(id, &record.spec, &route);
-            self.insert_restored(record);
         }
+        self.insert_restored(record);
         Ok(())
     }
 
     fn claim(&mut self, id: CircuitId, route: &Placed, now: Timestamp) -> Result<(), RestoreError> {
-        let (nodes, links) = (route.path.nodes.len(), route.path.links.len());
-        let labels = route.forward.len() + route.reverse.len();
-        let whole = nodes == links + 1
-            && route.forward.len() == links
-            && route.reverse.len() == links
-            && route.local.is_some() == (nodes == 1);
-        if !whole {
-            return Err(RestoreError::Malformed { circuit: id, nodes, links, labels });
-        }
         for node in &route.path.nodes {
             if !self.nodes.contains_key(node) {
                 return Err(RestoreError::NoHop { circuit: id, node: node.clone() });
@@ -214,9 +203,25 @@ impl Fabric {
         });
     }
 
+    /// Labels of a circuit that is being closed rest until each host has reported without them. Those that hosts had
+    /// reported before may be another circuit's by now.
+    fn hold_left_over(&mut self, route: &Placed, now: Timestamp) {
+        for (node, label) in compile::labels(route) {
+            if let Some(at) = self.nodes.get_mut(&node)
+                && at.labels.claim(label, now)
+            {
+                at.held.entry(at.desire.carrying()).or_default().push(label);
+            }
+        }
+    }
+
     /// Everything is there: what each node shall have follows from it.
     fn settle(&mut self, now: Timestamp) {
         self.resources.settle();
+        let closing: Vec<_> = self.circuits.iter().filter_map(|circuit| left_over(&circuit.phase)).collect();
+        for route in closing {
+            self.hold_left_over(&route, now);
+        }
         self.nodes.values_mut().for_each(|node| node.labels.settle());
         let ids: Vec<_> = self.circuits.iter().map(|circuit| circuit.id).collect();
         for id in ids {
@@ -251,4 +256,24 @@ impl Fabric {
             .into_iter()
             .any(|end| self.resources.get(end).is_some_and(|member| member.resource.status == Status::Down))
     }
+}
+
+fn left_over(phase: &Phase) -> Option<Placed> {
+    match phase {
+        Phase::Closing { route, .. } => route.clone(),
+        Phase::Building { .. } | Phase::Opening { .. } | Phase::Active { .. } | Phase::Suspended { .. } => {
+            None
+        }
+    }
+}
+
+/// The numbers of hosts, links and labels fit each other.
+fn whole(id: CircuitId, route: &Placed) -> Result<(), RestoreError> {
+    let (nodes, links) = (route.path.nodes.len(), route.path.links.len());
+    let labels = route.forward.len() + route.reverse.len();
+    let fit = nodes == links + 1
+        && route.forward.len() == links
+        && route.reverse.len() == links
+        && route.local.is_some() == (nodes == 1);
+    if fit { Ok(()) } else { Err(RestoreError::Malformed { circuit: id, nodes, links, labels }) }
 }

@@ -2,7 +2,7 @@
 use super::Fabric;
 use crate::io::{Output, Session, Ticket, Write};
 use crate::record::{Record, RecordKey};
-use proto_model::desired::Object;
+use proto_model::desired::{Change, Object, Tell};
 use proto_model::report::DropEvent;
 use proto_model::request::{Event, Response};
 use proto_model::{CircuitId, NodeName, Refusal, ResourceId};
@@ -95,6 +95,13 @@ impl Fabric {
     fn tell(&mut self, name: NodeName, whole: bool) {
         let Some(node) = self.nodes.get_mut(&name) else { return };
         let changes = node.desire.flush();
+        if let Some(Tell::Changes { changes, .. }) = &changes {
+            for change in changes {
+                if let Change::Remove(key) = change {
+                    node.failures.remove(key);
+                }
+            }
+        }
         let Some(session) = node.session() else { return };
         let tell = if whole { Some(node.desire.whole()) } else { changes };
         if whole {

@@ -19,7 +19,7 @@ impl Fabric {
                 Deadline::NodeGrace(name) => self.node_given_up(&name, now),
                 Deadline::Trouble(id) => self.patience_is_over(id, now),
                 Deadline::Retry(id) => self.queue(id, now),
-                Deadline::RetryAll => self.queue_suspended(now),
+                Deadline::RetryAll => self.queue_unserved(now),
                 Deadline::Idempotency(key) => self.forget_key(&key),
                 Deadline::Token(hash) => self.drop_token(&hash),
                 Deadline::Work => return self.work_off(now),
@@ -27,8 +27,11 @@ impl Fabric {
         }
     }
 
-    fn queue_suspended(&mut self, now: Timestamp) {
-        let ids: Vec<_> = self.circuits.suspended.iter().copied().collect();
+    /// Suspended circuits, and those that found no way around a lost host.
+    fn queue_unserved(&mut self, now: Timestamp) {
+        let mut ids = self.circuits.suspended.clone();
+        let lost = self.given_up.iter().filter_map(|name| self.nodes.get(name));
+        ids.extend(lost.flat_map(|node| node.circuits.iter().copied()));
         for id in ids {
             self.queue(id, now);
         }

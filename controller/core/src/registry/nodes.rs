@@ -19,9 +19,10 @@ const SHOWN_FAILURES: usize = 100;
 pub enum Contact {
     Never,
     Connected(Session),
-    /// `past_grace`: for so long that its resources count as lost.
     Lost {
-        session: Session,
+        /// The session that ended, if this life of the controller saw one.
+        session: Option<Session>,
+        /// For so long that its resources count as lost.
         past_grace: bool,
     },
 }
@@ -107,10 +108,22 @@ impl Node {
     }
 
     /// The counters count up since the agent's maps were made, so the newest value is the whole truth.
-    pub fn count_drops(&mut self, counts: Vec<DropCount>, bound: usize) {
+    /// At the bound, counts of circuits that are gone make room.
+    pub fn count_drops(
+        &mut self,
+        counts: Vec<DropCount>,
+        bound: usize,
+        is_there: impl Fn(CircuitId) -> bool,
+    ) {
+        let mut made_room = false;
         for count in counts {
             let key = (count.circuit, count.reason, count.rule);
-            if self.drops.len() < bound || self.drops.contains_key(&key) {
+            let is_new = !self.drops.contains_key(&key);
+            if is_new && self.drops.len() >= bound && !made_room {
+                self.drops.retain(|(circuit, _, _), _| circuit.is_none_or(&is_there));
+                made_room = true;
+            }
+            if !is_new || self.drops.len() < bound {
                 self.drops.insert(key, (count.packets, count.bytes));
             }
         }

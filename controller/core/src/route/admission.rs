@@ -177,6 +177,12 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
     if only(Broken::is_encryption).next().is_some() {
         sentences.push(format!("{asked} if links without encryption are allowed"));
     }
+    if only(|broken| matches!(broken, Broken::CapacityUnknown { .. })).next().is_some() {
+        sentences.push("best effort (no bandwidth), or after the capacity of the links is set".into());
+    }
+    if only(|broken| matches!(broken, Broken::RttUnknown { .. })).next().is_some() {
+        sentences.push("without a latency bound, or after the round-trip time of the links is set".into());
+    }
     if sentences.is_empty() {
         sentences.extend(both(judged, bounds, &asked));
     }

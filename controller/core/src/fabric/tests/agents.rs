@@ -1,0 +1,309 @@
+//! Agents that fail, vanish, come back and talk out of turn.
+use crate::fabric::world::{World, link, name, request};
+use crate::io::{Input, Session};
+use proto_model::circuit::CircuitState;
+use proto_model::desired::{ObjectKey, Side};
+use proto_model::report::{DropCount, Hello, Say, Telemetry, Traffic};
+use proto_model::request::{CircuitRef, Event, Request, Response};
+use proto_model::topology::{LinkValues, NodeState};
+use proto_model::{Bandwidth, Kind};
+use std::time::Duration;
+
+fn path(world: &mut World, id: proto_model::CircuitId) -> String {
+    world.view(id).and_then(|view| view.circuit.path).map_or(String::new(), |path| path.to_string())
+}
+
+fn hello() -> Say {
+    Say::Hello(Hello {
+        version: String::new(),
+        kernel: String::new(),
+        boot: String::new(),
+        underlays: Vec::new(),
+        datapath: Vec::new(),
+    })
+}
+
+#[test]
+fn an_object_that_a_host_cannot_build_keeps_the_gate_closed_and_is_shown() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("b")).expect("agent").refuses.insert(ObjectKey::Eni(name("db")));
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let circuit = world.view(id).expect("there").circuit;
+    assert_eq!(circuit.state.name(), "building");
+    assert!(circuit.detail.contains("b cannot build the interface of db: EPERM"), "{}", circuit.detail);
+    world.agents.get_mut(&name("b")).expect("agent").refuses.clear();
+    world.report(&name("b"));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn a_transit_host_that_cannot_build_is_gone_around() {
+    let mut world = World::diamond();
+    let agent = world.agents.get_mut(&name("t1")).expect("agent");
+    agent.mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let agent = world.agents.get_mut(&name("t1")).expect("agent");
+    agent.refuses = agent.objects.keys().cloned().collect();
+    agent.mute = false;
+    world.report(&name("t1"));
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.state(id), "building");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.state(id), "active");
+    assert_eq!(path(&mut world, id), "a → t2 → b");
+    world.check();
+}
+
+#[test]
+fn an_end_that_stays_broken_suspends_the_circuit_and_it_is_tried_again() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("b")).expect("agent").refuses.insert(ObjectKey::Eni(name("db")));
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.pass(Duration::from_secs(11));
+    let circuit = world.view(id).expect("there").circuit;
+    assert!(
+        matches!(&circuit.state, CircuitState::Suspended { why } if why.contains("EPERM")),
+        "{circuit:?}"
+    );
+    assert!(world.agents.values().all(|agent| agent.objects.is_empty()));
+    world.agents.get_mut(&name("b")).expect("agent").refuses.clear();
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn a_failure_of_an_active_circuit_is_shown_and_healed() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let key = ObjectKey::Endpoint(id, Side::Source);
+    world.agents.get_mut(&name("a")).expect("agent").refuses.insert(key);
+    world.report(&name("a"));
+    let circuit = world.view(id).expect("there").circuit;
+    assert_eq!(circuit.state, CircuitState::Active);
+    assert!(circuit.detail.contains("EPERM"), "{}", circuit.detail);
+    world.agents.get_mut(&name("a")).expect("agent").refuses.clear();
+    world.report(&name("a"));
+    assert_eq!(world.view(id).expect("there").circuit.detail, "");
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.state(id), "active");
+}
+
+#[test]
+fn a_lost_transit_host_is_left_alone_for_the_grace_period_and_then_gone_around() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("t1");
+    world.pass(Duration::from_secs(29));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t1 → b"));
+    world.pass(Duration::from_secs(2));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
+    world.check();
+    world.connect("t1");
+    assert!(world.agents[&name("t1")].objects.is_empty());
+    world.check();
+}
+
+#[test]
+fn a_circuit_that_finds_no_way_around_keeps_forwarding_until_there_is_one() {
+    let mut world = World::diamond();
+    world.disconnect("t2");
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("t1");
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t1 → b"));
+    world.connect("t2");
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
+    world.check();
+}
+
+#[test]
+fn a_reconnect_with_everything_in_place_changes_nothing() {
+    let mut world = World::diamond();
+    world.create(request("web", "db")).expect("feasible");
+    let before: Vec<_> =
+        world.agents.values().map(|agent| (agent.generation, agent.objects.clone())).collect();
+    world.events.clear();
+    for node in ["a", "t1", "b"] {
+        world.disconnect(node);
+        world.connect(node);
+    }
+    let after: Vec<_> =
+        world.agents.values().map(|agent| (agent.generation, agent.objects.clone())).collect();
+    assert_eq!(before, after);
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Circuit(_))), "{:?}", world.events);
+}
+
+#[test]
+fn an_unknown_or_unenrolled_host_is_hung_up_on_and_told_why() {
+    let mut world = World::diamond();
+    let session = Session(900);
+    world.input(Input::AgentSaid { node: name("mars"), session, say: hello() });
+    let expires = world.now.plus(Duration::from_secs(9));
+    world.ask(Request::CreateToken { node: name("new"), hash: [9; 32], expires }).expect("admin");
+    world.input(Input::AgentSaid { node: name("new"), session, say: hello() });
+    let whys: Vec<_> = world.hang_ups.iter().map(|(node, _, why)| (node.as_str(), why.as_str())).collect();
+    assert!(
+        matches!(whys.as_slice(), [("mars", one), ("new", two)] if one.contains("not a node") && two.contains("enrol")),
+        "{whys:?}"
+    );
+}
+
+#[test]
+fn a_newer_session_ends_the_older_one_whose_late_words_are_ignored() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let old = world.agents[&name("a")].session.expect("connected");
+    world.connect("a");
+    assert!(world.hang_ups.iter().any(|(node, session, _)| *node == name("a") && *session == old));
+    let telemetry = |bytes| {
+        let traffic = Traffic { sent_bytes: bytes, ..Traffic::default() };
+        Say::Telemetry(Telemetry { traffic: vec![(id, traffic)], drops: Vec::new() })
+    };
+    world.input(Input::AgentSaid { node: name("a"), session: old, say: telemetry(7) });
+    assert_eq!(world.view(id).expect("there").at_source.sent_bytes, 0);
+    world.input(Input::AgentGone { node: name("a"), session: old });
+    world.input(Input::AgentSaid { node: name("a"), session: old, say: hello() });
+    let session = world.agents[&name("a")].session.expect("connected");
+    world.input(Input::AgentSaid { node: name("a"), session, say: telemetry(9) });
+    assert_eq!(world.view(id).expect("there").at_source.sent_bytes, 9);
+    let view = world.fabric.node_view(&name("a")).expect("known");
+    assert_eq!((view.state, view.underlays.len()), (NodeState::Connected, 2));
+}
+
+#[test]
+fn an_agent_that_missed_something_is_told_the_whole() {
+    let mut world = World::diamond();
+    world.create(request("web", "db")).expect("feasible");
+    let agent = world.agents.get_mut(&name("t1")).expect("agent");
+    let lost = std::mem::take(&mut agent.objects);
+    let session = agent.session.expect("connected");
+    world.input(Input::AgentSaid { node: name("t1"), session, say: Say::AskWhole });
+    assert_eq!(world.agents[&name("t1")].objects, lost);
+}
+
+#[test]
+fn drops_are_listed_by_host_with_the_newest_value() {
+    let mut world = World::diamond();
+    let session = world.agents[&name("t1")].session.expect("connected");
+    for packets in [5, 8] {
+        let drop = DropCount {
+            circuit: None,
+            reason: "unknown_label".into(),
+            rule: 0,
+            packets,
+            bytes: 100 * packets,
+        };
+        let say = Say::Telemetry(Telemetry { traffic: Vec::new(), drops: vec![drop] });
+        world.input(Input::AgentSaid { node: name("t1"), session, say });
+    }
+    let Ok(Response::Drops(drops)) = world.ask(Request::ListDrops) else { panic!("drops") };
+    assert_eq!(drops.len(), 1);
+    assert_eq!((drops[0].0.as_str(), drops[0].1.packets), ("t1", 8));
+}
+
+#[test]
+fn a_host_whose_addresses_change_gets_circuits_with_the_new_ones() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    for underlay in world.underlays.get_mut(&name("t1")).expect("two") {
+        underlay.addresses = vec![[172, 16, underlay.network.as_str().len() as u8, 9].into()];
+        underlay.mtu = 1400;
+    }
+    world.disconnect("t1");
+    world.connect("t1");
+    assert_eq!(world.view(id).expect("there").circuit.mtu, Some(1350));
+    world.check();
+    world.underlays.insert(name("t1"), Vec::new());
+    world.disconnect("t1");
+    world.connect("t1");
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
+    world.check();
+}
+
+#[test]
+fn a_path_uses_one_address_family_and_says_so_when_it_cannot() {
+    let mut world = World::diamond();
+    world.disconnect("t2");
+    let keep = |world: &mut World, index: usize, v4: bool| {
+        let underlay = &mut world.underlays.get_mut(&name("t1")).expect("two")[index];
+        underlay.addresses.retain(|address| address.is_ipv4() == v4);
+    };
+    keep(&mut world, 0, false);
+    world.disconnect("t1");
+    world.connect("t1");
+    let view = world.create(request("web", "db")).expect("feasible over IPv6");
+    assert_eq!(view.circuit.mtu, Some(1430));
+    world.check();
+    world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(view.circuit.id) }).expect("there");
+    keep(&mut world, 1, true);
+    world.disconnect("t1");
+    world.connect("t1");
+    let refusal = world.create(request("web", "db")).expect_err("mixed");
+    assert!(refusal.what.contains("no address family is on all its links"), "{refusal}");
+}
+
+#[test]
+fn a_token_enrols_once_and_in_time() {
+    let mut world = World::diamond();
+    let expires = world.now.plus(Duration::from_secs(10));
+    let make = |hash| Request::CreateToken { node: name("new"), hash, expires };
+    let enrol = |hash, node: &str| Request::Enrol { node: name(node), hash };
+    world.ask(make([1; 32])).expect("admin");
+    world.ask(make([2; 32])).expect("admin");
+    assert_eq!(world.ask(enrol([7; 32], "new")).expect_err("unknown").kind, Kind::NotFound);
+    assert_eq!(world.ask(enrol([1; 32], "a")).expect_err("another host").kind, Kind::Forbidden);
+    world.ask(enrol([1; 32], "new")).expect("fresh");
+    assert_eq!(world.ask(enrol([1; 32], "new")).expect_err("used").kind, Kind::NotFound);
+    world.now = world.now.plus(Duration::from_secs(11));
+    assert_eq!(world.ask(enrol([2; 32], "new")).expect_err("expired").kind, Kind::Forbidden);
+    world.pass(Duration::from_secs(1));
+    assert!(!world.store.keys().any(|key| matches!(key, crate::record::RecordKey::Token(_))));
+}
+
+#[test]
+fn a_removed_host_is_hung_up_on_and_its_transit_circuits_move() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let refusal = world.ask(Request::RemoveNode { node: name("a") }).expect_err("web is there");
+    assert!(refusal.what.contains("web"), "{refusal}");
+    world.ask(Request::RemoveNode { node: name("t1") }).expect("no resources");
+    world.agents.remove(&name("t1"));
+    assert!(world.hang_ups.iter().any(|(node, _, _)| *node == name("t1")));
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
+    world.check();
+    world.restart();
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn a_disabled_link_takes_no_new_circuit_and_capacity_set_later_revives_a_suspended_one() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(800);
+    let id = world.create(wanted).expect("feasible over t2").circuit.id;
+    let set = |capacity, disabled| {
+        let values =
+            LinkValues { capacity: Some(Bandwidth::mbit(capacity)), disabled, ..LinkValues::default() };
+        Request::SetLink { link: link("a", "t2"), values }
+    };
+    world.ask(set(1000, true)).expect("known");
+    assert_eq!(world.state(id), "active", "what is there stays");
+    for node in ["b"] {
+        let status = proto_model::resource::Status::Down;
+        world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect("known");
+        let status = proto_model::resource::Status::Up;
+        world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect(node);
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.state(id), "suspended");
+    world.ask(set(1000, false)).expect("known");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}

@@ -1,0 +1,7 @@
+//! What the fabric promises, each promise a test.
+mod agents;
+mod circuits;
+mod refusals;
+mod resources;
+mod restart;
+mod storm;

@@ -1,0 +1,219 @@
+//! What is refused, and what the answer says.
+use crate::fabric::world::{World, link, name, request};
+use crate::fabric::{Fabric, Settings};
+use proto_model::access::Role;
+use proto_model::request::{CircuitRef, CircuitRequest, Request, Response};
+use proto_model::resource::Status;
+use proto_model::topology::LinkValues;
+use proto_model::{Bandwidth, Kind, Latency, Refusal, Timestamp};
+
+fn refused(world: &mut World, circuit: CircuitRequest) -> Refusal {
+    let store = world.store.clone();
+    let planned = world.ask(Request::PlanCircuit { circuit: circuit.clone() });
+    let refusal = world.create(circuit).expect_err("must be refused");
+    if let Ok(Response::Plan(plan)) = planned {
+        assert_eq!(plan.refused.as_ref(), Some(&refusal.what), "plan and create agree");
+    }
+    assert_eq!(world.store, store, "a refusal leaves nothing behind");
+    world.check();
+    refusal
+}
+
+#[test]
+fn a_refused_bandwidth_says_how_much_there_is() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(5000);
+    let refusal = refused(&mut world, wanted);
+    assert_eq!(refusal.kind, Kind::Exhausted);
+    assert!(refusal.hint.contains("up to 1 Gbit/s now"), "{refusal}");
+}
+
+#[test]
+fn a_refusal_offers_each_bound_against_the_other() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(500);
+    wanted.bounds.max_rtt = Some(Latency::from_millis(5));
+    let refusal = refused(&mut world, wanted.clone());
+    assert!(refusal.hint.contains("up to 400 Mbit/s now"), "{refusal}");
+    assert!(refusal.hint.contains("500 Mbit/s if latency ≤ 20 ms is allowed"), "{refusal}");
+    let Ok(Response::Plan(plan)) = world.ask(Request::PlanCircuit { circuit: wanted }) else {
+        panic!("a plan")
+    };
+    let feasible = plan.feasible.expect("refused");
+    assert_eq!(feasible.bandwidth, Some(Bandwidth::mbit(400)));
+    assert_eq!(feasible.rtt, Some(Latency::from_millis(20)));
+}
+
+#[test]
+fn what_is_offered_is_accepted() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(400);
+    wanted.bounds.max_rtt = Some(Latency::from_millis(5));
+    world.create(wanted).expect("the first offer");
+    world.register("web2", "a");
+    let mut wanted = request("web2", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(500);
+    wanted.bounds.max_rtt = Some(Latency::from_millis(20));
+    world.create(wanted).expect("the second offer");
+    world.check();
+}
+
+#[test]
+fn wrong_requests_name_the_field() {
+    let mut world = World::diamond();
+    let with = |change: fn(&mut CircuitRequest)| {
+        let mut wanted = request("web", "db");
+        change(&mut wanted);
+        wanted
+    };
+    for (wanted, field, kind) in [
+        (request("nobody", "db"), "source", Kind::NotFound),
+        (request("web", "nobody"), "destination", Kind::NotFound),
+        (request("web", "web"), "destination", Kind::Invalid),
+        (with(|w| w.bounds.max_hops = Some(0)), "bounds.max_hops", Kind::Invalid),
+        (with(|w| w.bounds.max_hops = Some(17)), "bounds.max_hops", Kind::Invalid),
+        (with(|w| w.bounds.max_rtt = Some(Latency::ZERO)), "bounds.max_rtt", Kind::Invalid),
+        (with(|w| w.bounds.via = [name("mars")].into()), "bounds.via", Kind::NotFound),
+        (with(|w| w.bounds.avoid = [name("a")].into()), "bounds.avoid", Kind::Invalid),
+        (
+            with(|w| {
+                w.bounds.via = [name("t1")].into();
+                w.bounds.avoid = [name("t1")].into();
+            }),
+            "bounds.via",
+            Kind::Invalid,
+        ),
+        (with(|w| w.pinned_path = Some(vec![])), "path", Kind::Invalid),
+        (with(|w| w.pinned_path = Some(vec![name("a"), name("mars"), name("b")])), "path", Kind::NotFound),
+        (with(|w| w.pinned_path = Some(vec![name("b"), name("t1"), name("a")])), "path", Kind::Invalid),
+        (
+            with(|w| w.pinned_path = Some(vec![name("a"), name("t1"), name("a"), name("t1"), name("b")])),
+            "path",
+            Kind::Invalid,
+        ),
+        (with(|w| w.rules = vec!["deny any".parse().expect("rule"); 2]), "rules", Kind::Invalid),
+    ] {
+        let refusal = refused(&mut world, wanted.clone());
+        assert_eq!((refusal.field.as_str(), refusal.kind), (field, kind), "{refusal} for {wanted:?}");
+    }
+}
+
+#[test]
+fn a_pinned_path_over_hosts_that_are_no_neighbours_is_refused_by_name() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.pinned_path = Some(vec![name("a"), name("b")]);
+    let refusal = refused(&mut world, wanted);
+    assert!(refusal.what.contains("a and b share no network"), "{refusal}");
+}
+
+#[test]
+fn a_path_through_a_dead_host_is_refused() {
+    let mut world = World::diamond();
+    world.disconnect("t1");
+    let mut wanted = request("web", "db");
+    wanted.pinned_path = Some(vec![name("a"), name("t1"), name("b")]);
+    let refusal = refused(&mut world, wanted);
+    assert!(refusal.what.contains("t1 is not connected"), "{refusal}");
+    world.disconnect("t2");
+    let refusal = refused(&mut world, request("web", "db"));
+    assert!(refusal.what.contains("not connected"), "{refusal}");
+}
+
+#[test]
+fn a_taken_name_or_pair_names_the_circuit() {
+    let mut world = World::diamond();
+    world.register("db2", "b");
+    world.create(request("web", "db")).expect("feasible");
+    let mut same_name = request("web", "db2");
+    same_name.name = Some(name("web-db"));
+    let mut same_pair = request("db", "web");
+    same_pair.name = Some(name("other"));
+    for wanted in [same_name, same_pair] {
+        let refusal = refused(&mut world, wanted);
+        assert_eq!(refusal.kind, Kind::AlreadyExists);
+        assert!(refusal.what.contains("c1"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_resource_that_is_down_or_draining_takes_no_circuit() {
+    let mut world = World::diamond();
+    for status in [Status::Down, Status::Draining] {
+        world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect("known");
+        let refusal = refused(&mut world, request("web", "db"));
+        assert_eq!((refusal.field.as_str(), refusal.kind), ("destination", Kind::Precondition));
+    }
+}
+
+#[test]
+fn each_kind_of_bound_that_breaks_is_told_with_its_numbers() {
+    let mut world = World::diamond();
+    let with = |change: fn(&mut CircuitRequest)| {
+        let mut wanted = request("web", "db");
+        change(&mut wanted);
+        wanted
+    };
+    let values = LinkValues {
+        rtt: Some(Latency::from_millis(1)),
+        price: "0.05".parse().expect("price"),
+        ..LinkValues::default()
+    };
+    world.ask(Request::SetLink { link: link("a", "t1"), values: values.clone() }).expect("known");
+    world.ask(Request::SetLink { link: link("a", "t2"), values }).expect("known");
+    for (wanted, says) in [
+        (with(|w| w.bounds.max_hops = Some(1)), "if 2 hops are allowed"),
+        (with(|w| w.bounds.encrypted = true), "without encryption"),
+        (with(|w| w.bounds.max_price = Some("0.01".parse().expect("price"))), "a price of 0.05 $/GB"),
+        (with(|w| w.bounds.max_rtt = Some(Latency::from_millis(1))), "latency ≤ 2 ms"),
+        (with(|w| w.bounds.require_tags = [name("eu")].into()), "lacks the tag eu"),
+        (with(|w| w.bounds.avoid = [name("t1"), name("t2")].into()), "is to be avoided"),
+    ] {
+        let refusal = refused(&mut world, wanted).to_string();
+        assert!(refusal.contains(says), "{refusal}");
+    }
+}
+
+#[test]
+fn a_role_that_is_too_small_is_named() {
+    let mut world = World::diamond();
+    let ask = Request::CreateCircuit { circuit: request("web", "db"), idempotency_key: None };
+    assert_eq!(world.ask_as(Role::Viewer, ask.clone()).expect_err("viewer").kind, Kind::Forbidden);
+    assert!(world.ask_as(Role::Operator, ask).is_ok());
+    let remove = Request::RemoveNode { node: name("t2") };
+    assert_eq!(world.ask_as(Role::Operator, remove).expect_err("operator").kind, Kind::Forbidden);
+}
+
+#[test]
+fn unknown_circuits_are_not_found() {
+    let mut world = World::diamond();
+    let circuit = CircuitRef::Name(name("nothing"));
+    for ask in [
+        Request::GetCircuit { circuit: circuit.clone() },
+        Request::DeleteCircuit { circuit: circuit.clone() },
+        Request::ExplainCircuit { circuit },
+    ] {
+        assert_eq!(world.ask(ask).expect_err("unknown").kind, Kind::NotFound);
+    }
+}
+
+#[test]
+fn at_the_bound_of_circuits_the_next_is_refused() {
+    let mut world = World::diamond();
+    world.fabric.settings.limits.circuits = 1;
+    world.register("db2", "b");
+    world.create(request("web", "db")).expect("feasible");
+    let refusal = world.create(request("web", "db2")).expect_err("at the bound");
+    assert_eq!(refusal.kind, Kind::Exhausted);
+    assert!(refusal.hint.contains("limits.circuits"), "{refusal}");
+}
+
+#[test]
+fn a_setting_that_cannot_work_is_refused_at_the_start() {
+    let mut settings = Settings::default();
+    settings.weights.rtt = -1.0;
+    assert!(Fabric::restore(settings, [], Timestamp(0)).is_err());
+}
