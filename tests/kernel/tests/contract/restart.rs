@@ -1,0 +1,95 @@
+//! Whatever an agent leaves behind when it goes, the next one finds as it was.
+use crate::world::{clear, ip, ip_in, names, put_all, within};
+use agent_core::kernel_state::{Entry, EntryKey, Kernel, KernelState, Step};
+use tests_sim::contract::everything;
+
+fn state(entries: &[Entry]) -> KernelState {
+    entries.iter().map(|entry| (entry.key(), entry.clone())).collect()
+}
+
+#[test]
+fn a_new_agent_observes_what_the_old_one_put() {
+    within(|world| {
+        let at = world.make("web");
+        let entries = everything(&at);
+        put_all(&mut world.linux(), &entries);
+        for _ in 0..3 {
+            assert_eq!(world.linux().observe().expect("observed"), state(&entries));
+        }
+        clear(&mut world.linux());
+        assert_eq!(world.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_restart_keeps_every_interface_index_and_program_link() {
+    within(|world| {
+        let at = world.make("web");
+        put_all(&mut world.linux(), &everything(&at));
+        let links = || (ip("-o link show group 26231"), ip_in(&at, "-o link"));
+        let (before, pins) = (links(), world.pinned());
+        put_all(&mut world.linux(), &everything(&at));
+        assert_eq!(links(), before);
+        assert_eq!(sorted(world.pinned()), sorted(pins));
+        clear(&mut world.linux());
+    });
+}
+
+#[test]
+fn flows_of_an_interface_that_went_while_no_agent_ran_can_be_removed() {
+    within(|world| {
+        let at = world.make("web");
+        put_all(&mut world.linux(), &everything(&at));
+        ip("link del fw64400001");
+        let mut linux = world.linux();
+        let seen = linux.observe().expect("observed");
+        assert!(seen.keys().all(|key| !matches!(key, EntryKey::Eni(host) if host.0 == "fw64400001")));
+        assert!(!world.pinned().iter().any(|pin| pin == "link_fw64400001_eni"), "the stale pin is gone");
+        clear(&mut linux);
+        assert_eq!(world.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn half_an_interface_is_seen_repaired_and_removed() {
+    within(|world| {
+        let at = world.make("web");
+        let wanted = state(&everything(&at));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        // As the first request of a creation leaves it: marked by its group, without alias, program and addresses.
+        ip("link add fw64400001 group 26231 type veth peer name half0");
+        let mut linux = world.linux();
+        let seen = linux.observe().expect("observed");
+        assert!(seen.contains_key(&eni) && seen.get(&eni) != wanted.get(&eni));
+        linux.perform(&Step::Put(wanted[&eni].clone())).expect("repaired");
+        assert_eq!(linux.observe().expect("observed").get(&eni), wanted.get(&eni));
+        clear(&mut linux);
+        ip("link add fw64400001 group 26231 type veth peer name half0");
+        clear(&mut linux);
+        assert_eq!(world.leftovers(), Vec::<String>::new());
+        assert!(!names(&ip("-o link")).contains(&"half0".to_owned()));
+    });
+}
+
+#[test]
+fn an_interface_that_lost_its_address_differs_from_what_is_wanted() {
+    within(|world| {
+        let at = world.make("web");
+        let wanted = state(&everything(&at));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        for damage in ["addr flush dev ctr1", "link set ctr1 down", "link set ctr1 mtu 1300"] {
+            put_all(&mut world.linux(), &everything(&at));
+            ip_in(&at, damage);
+            let mut linux = world.linux();
+            assert_ne!(linux.observe().expect("observed").get(&eni), wanted.get(&eni), "{damage}");
+            put_all(&mut linux, &everything(&at));
+            assert_eq!(linux.observe().expect("observed"), wanted, "{damage}");
+        }
+        clear(&mut world.linux());
+    });
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
