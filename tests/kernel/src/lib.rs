@@ -3,4 +3,5 @@ pub mod demo;
 pub mod emulate;
 pub mod lab;
 pub mod measure;
+pub mod pretend;
 pub mod traffic;

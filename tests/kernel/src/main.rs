@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Up { topology, name, register, bare } => {
-            up(file::read(&topology, name.as_deref())?, Options { register, bare })?;
+            up(file::read(&topology, name.as_deref())?, Options { register, bare, without_agents: false })?;
         }
         Task::Status { lab, json } => show_status(lab.as_deref(), json)?,
         Task::Exec { lab, node, command } => exec(lab.as_deref(), &node, &command)?,

@@ -55,10 +55,10 @@ fn main() -> Result<()> {
     let name = |kind: &str| format!("{kind}-{}", std::process::id());
     let bar = ProgressBar::hidden();
     // Two labs, so that the kernel's ways meet none of our programs.
-    let bare = Options { register: false, bare: true };
+    let bare = Options { bare: true, ..Options::default() };
     let kernel = Lab::up(file::parse(TOPOLOGY, Some(&name("kernel")))?, bare, &bar)?;
     route(&kernel)?;
-    let register = Options { register: true, bare: false };
+    let register = Options { register: true, ..Options::default() };
     let circuit = Lab::up(file::parse(TOPOLOGY, Some(&name("circuit")))?, register, &bar)?;
     let target = weave(&circuit)?;
     let ways: [(&Lab, IpAddr); 3] =

@@ -11,18 +11,24 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 pub type Client = FabricClient<Channel>;
 
 /// What `admin.toml` holds.
-#[derive(Deserialize)]
-struct Config {
-    controllers: Vec<String>,
-    authority: String,
-    certificate: String,
-    key: String,
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    pub controllers: Vec<String>,
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Config {
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        toml::from_str(&text).with_context(|| file.display().to_string())
+    }
 }
 
 /// Connects with the client configuration in `file`; the caller is inside the controller's namespace.
 pub async fn connect(file: &Path) -> Result<Client> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let config: Config = toml::from_str(&text).with_context(|| file.display().to_string())?;
+    let config = Config::read(file)?;
     let controller = config.controllers.first().context("the configuration names no controller")?;
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(config.authority))

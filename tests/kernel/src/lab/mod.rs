@@ -35,6 +35,8 @@ pub struct Options {
     pub register: bool,
     /// Only networks: no controller, no agents.
     pub bare: bool,
+    /// A controller without agents, for pretended ones.
+    pub without_agents: bool,
 }
 
 /// A lab that is up; it goes down with this value unless [`Lab::keep`] is called.
@@ -81,6 +83,9 @@ impl Lab {
         step("the controller".into());
         daemons::start_controller(plan)?;
         self.write_environment()?;
+        if options.without_agents {
+            return Ok(());
+        }
         let tokens = daemons::introduce(plan)?;
         step(format!("{} agents", plan.hosts.len()));
         let enrolling: Vec<_> = plan.hosts.iter().zip(&tokens).collect();

@@ -15,7 +15,7 @@ name = "b"
 ends = ["a", "b"]
 "#;
 
-const BARE: Options = Options { register: false, bare: true };
+const BARE: Options = Options { register: false, bare: true, without_agents: false };
 
 fn name(test: &str) -> String {
     format!("{test}-{}", std::process::id())

@@ -46,7 +46,7 @@ impl Fabric {
     pub(crate) fn up(test: &str, topology: &str) -> Result<Self> {
         let name = format!("{test}-{}", std::process::id());
         let plan = file::parse(topology, Some(&name))?;
-        let options = Options { register: true, bare: false };
+        let options = Options { register: true, ..Options::default() };
         Ok(Self { lab: Lab::up(plan, options, &ProgressBar::hidden())? })
     }
 
