@@ -35,14 +35,16 @@ pub(crate) enum Stage {
     Tidy,
 }
 
-/// How far a needed entry can be relied on.
+/// How far a needed entry can be relied on, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Footing {
     Firm,
     /// A step for it failed: nothing new is built on it, what stands stays.
     Unsure,
-    /// Not there, or about to go.
-    None,
+    /// Wanted, but not there yet, or vanished.
+    Missing,
+    /// Not wanted, or about to be made anew.
+    Leaving,
 }
 
 pub(crate) fn goal(ledger: &Ledger, key: &EntryKey) -> Goal {
@@ -52,23 +54,33 @@ pub(crate) fn goal(ledger: &Ledger, key: &EntryKey) -> Goal {
         return if cell.have == Have::Absent { Goal::Settled } else { leave };
     };
     let weakest = needs(want).into_iter().map(|need| (footing(ledger, &need), need)).max_by_key(|(f, _)| *f);
+    let there = match &cell.have {
+        Have::Absent => {
+            return match weakest {
+                None | Some((Footing::Firm, _)) => Goal::Put(want.clone()),
+                Some((Footing::Unsure | Footing::Missing | Footing::Leaving, need)) => Goal::Blocked(need),
+            };
+        }
+        Have::Is(entry) | Have::Unsure(Some(entry)) => Some(entry),
+        Have::Unsure(None) => None,
+    };
     match (&cell.have, weakest) {
-        (Have::Absent, Some((Footing::None | Footing::Unsure, need))) => Goal::Blocked(need),
-        (Have::Is(_) | Have::Unsure(_), Some((Footing::None, _))) => leave,
+        (_, Some((Footing::Leaving, _))) => leave,
+        // What is there refers to something that vanished; what is to come only waits for something new.
+        (_, Some((Footing::Missing, need))) if there.is_none_or(|have| needs(have).contains(&need)) => leave,
         (Have::Is(have), _) if have == want => Goal::Settled,
         (Have::Is(have), _) if made_anew(have, want) => leave,
-        (Have::Is(_) | Have::Unsure(_), Some((Footing::Unsure, need))) => Goal::Blocked(need),
-        (Have::Is(_) | Have::Unsure(_) | Have::Absent, None | Some((Footing::Firm, _))) => {
-            Goal::Put(want.clone())
-        }
+        (_, Some((Footing::Unsure | Footing::Missing, need))) => Goal::Blocked(need),
+        (_, None | Some((Footing::Firm, _))) => Goal::Put(want.clone()),
     }
 }
 
 fn footing(ledger: &Ledger, need: &EntryKey) -> Footing {
-    let Some(cell) = ledger.get(need) else { return Footing::None };
+    let Some(cell) = ledger.get(need) else { return Footing::Leaving };
     match (&cell.want, &cell.have) {
-        (None, _) | (Some(_), Have::Absent) => Footing::None,
-        (Some(want), Have::Is(have)) if made_anew(have, want) => Footing::None,
+        (None, _) => Footing::Leaving,
+        (Some(_), Have::Absent) => Footing::Missing,
+        (Some(want), Have::Is(have)) if made_anew(have, want) => Footing::Leaving,
         (Some(_), Have::Is(_)) => Footing::Firm,
         (Some(_), Have::Unsure(_)) => Footing::Unsure,
     }

@@ -1,11 +1,11 @@
 //! For every kernel entry: what is wanted, and what the kernel was last known to have.
 use crate::bounds::{ENIS, FLOWS, RULESETS, Refused};
-use crate::kernel_state::{Entry, EntryKey, HostSide};
+use crate::kernel_state::{Entry, EntryKey, Flow, HostSide, Label, LabelAction, Target};
 use crate::lower::needs;
 use crate::rows::Rows;
 use proto_model::Timestamp;
 use proto_model::desired::ObjectKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All cells. An entry that is wanted and there is stored once: both sides share it.
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Ledger {
     cells: BTreeMap<EntryKey, Cell>,
     pub(crate) rows: Rows,
+    /// Labels and flows that lead to an interface, wanted or there, and how often they are held.
+    towards: BTreeMap<HostSide, BTreeMap<EntryKey, u32>>,
     wanted: Wanted,
 }
 
@@ -55,7 +57,12 @@ impl Have {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { cells: BTreeMap::new(), rows: Rows::new(), wanted: Wanted::default() }
+        Self {
+            cells: BTreeMap::new(),
+            rows: Rows::new(),
+            towards: BTreeMap::new(),
+            wanted: Wanted::default(),
+        }
     }
 
     pub(crate) fn get(&self, key: &EntryKey) -> Option<&Cell> {
@@ -66,8 +73,9 @@ impl Ledger {
         self.cells.keys()
     }
 
-    /// Routes and flows of one interface.
-    pub(crate) fn on(&self, host: &HostSide) -> Vec<EntryKey> {
+    /// Everything that refers to an interface: its routes and flows, labels that deliver to it, flows from others to
+    /// it.
+    pub(crate) fn bound_to(&self, host: &HostSide) -> BTreeSet<EntryKey> {
         use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
         let least = proto_model::FabricAddress { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED };
         let routes = self.cells.range(EntryKey::Route(host.clone(), least)..);
@@ -75,7 +83,9 @@ impl Ledger {
         let own_route = |key: &&EntryKey| matches!(key, EntryKey::Route(on, _) if on == host);
         let own_flow = |key: &&EntryKey| matches!(key, EntryKey::Flow(on, _) if on == host);
         let routes = routes.map(|(key, _)| key).take_while(own_route);
-        routes.chain(flows.map(|(key, _)| key).take_while(own_flow)).cloned().collect()
+        let flows = flows.map(|(key, _)| key).take_while(own_flow);
+        let towards = self.towards.get(host).into_iter().flat_map(BTreeMap::keys);
+        routes.chain(flows).chain(towards).cloned().collect()
     }
 
     /// Whether these entries could be wanted by this object, beside all that is wanted already.
@@ -157,17 +167,34 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn hold(&mut self, entry: &Entry) -> bool {
-        match entry {
-            Entry::Rules(rules) => self.rows.hold(rules.start, length(rules.rows.len())),
-            Entry::NextHop(_) | Entry::Eni(_) | Entry::Label(_) | Entry::Route(_) | Entry::Flow(_) => true,
+    /// Something speaks of this entry: it is wanted, there, or being written.
+    pub(crate) fn hold(&mut self, entry: &Entry) {
+        if let Entry::Rules(rules) = entry {
+            self.rows.hold(rules.start, length(rules.rows.len()));
+        }
+        if let Some(host) = leads_to(entry) {
+            *self.towards.entry(host.clone()).or_default().entry(entry.key()).or_default() += 1;
         }
     }
 
+    /// The opposite of [`Self::hold`].
     pub(crate) fn let_go(&mut self, entry: &Entry, now: Timestamp) {
-        match entry {
-            Entry::Rules(rules) => self.rows.release(rules.start, length(rules.rows.len()), now),
-            Entry::NextHop(_) | Entry::Eni(_) | Entry::Label(_) | Entry::Route(_) | Entry::Flow(_) => {}
+        if let Entry::Rules(rules) = entry {
+            self.rows.release(rules.start, length(rules.rows.len()), now);
+        }
+        let Some((host, keys)) = leads_to(entry).and_then(|host| Some((host, self.towards.get_mut(host)?)))
+        else {
+            return;
+        };
+        let key = entry.key();
+        if let Some(count) = keys.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                keys.remove(&key);
+            }
+        }
+        if keys.is_empty() {
+            self.towards.remove(host);
         }
     }
 
@@ -179,6 +206,20 @@ impl Ledger {
             EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) => return,
         };
         *counter = counter.saturating_add_signed(by);
+    }
+}
+
+/// The interface that an entry of another key leads to.
+fn leads_to(entry: &Entry) -> Option<&HostSide> {
+    match entry {
+        Entry::Label(Label { action: LabelAction::Deliver { eni, .. }, .. }) => Some(eni),
+        Entry::Flow(Flow { target: Target::Eni(far), .. }) => Some(far),
+        Entry::Label(_)
+        | Entry::Flow(_)
+        | Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Route(_) => None,
     }
 }
 

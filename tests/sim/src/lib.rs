@@ -3,5 +3,7 @@
 
 pub mod chance;
 pub mod contract;
+pub mod host;
 pub mod kernel;
+pub mod objects;
 pub mod topology;

@@ -3,7 +3,7 @@ use super::{Node, Phase};
 use crate::bounds::Refused;
 use crate::diff::made_anew;
 use crate::io::Output;
-use crate::kernel_state::{Entry, EntryKey, HostSide, Rules};
+use crate::kernel_state::{Entry, EntryKey, Rules};
 use crate::ledger::{Cell, Have};
 use crate::lower;
 use crate::slots::{Pair, Use};
@@ -287,33 +287,11 @@ impl Node {
             return;
         }
         let dependents = match key {
-            EntryKey::Eni(host) => self.bound_to(host),
+            EntryKey::Eni(host) => self.ledger.bound_to(host),
             EntryKey::Rules(circuit) => self.flows_of(CircuitId(*circuit)),
             EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) | EntryKey::Flow(..) => return,
         };
         dependents.into_iter().for_each(|key| self.work.mark(key));
-    }
-
-    /// Everything that refers to an interface: its routes and flows, labels that deliver to it, flows from the other
-    /// end of a circuit that stays on this host.
-    pub(super) fn bound_to(&self, host: &HostSide) -> BTreeSet<EntryKey> {
-        let mut bound: BTreeSet<EntryKey> = self.ledger.on(host).into_iter().collect();
-        let Some(resource) = self.resource_at(host) else { return bound };
-        for (circuit, _) in self.ends_of.get(&resource).into_iter().flatten() {
-            for side in [Side::Source, Side::Destination] {
-                let end = self.objects.get(&ObjectKey::Endpoint(*circuit, side));
-                bound.extend(end.into_iter().flat_map(|end| self.entries_of(end)));
-            }
-        }
-        bound
-    }
-
-    fn resource_at(&self, host: &HostSide) -> Option<ResourceId> {
-        let cell = self.ledger.get(&EntryKey::Eni(host.clone()))?;
-        match cell.owner.as_ref()? {
-            ObjectKey::Eni(resource) => Some(resource.clone()),
-            ObjectKey::Endpoint(..) | ObjectKey::Hop(_) | ObjectKey::Rules(_) => None,
-        }
     }
 
     fn flows_of(&self, circuit: CircuitId) -> BTreeSet<EntryKey> {

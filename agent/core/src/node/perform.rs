@@ -66,7 +66,7 @@ impl Node {
 
     /// The interface may have been made anew: what is bound to it is written again.
     fn doubt_bound(&mut self, host: &HostSide, now: Timestamp) {
-        for key in self.bound_to(host) {
+        for key in self.ledger.bound_to(host) {
             let there = self.ledger.get(&key).and_then(|cell| match &cell.have {
                 Have::Is(entry) => Some(entry.clone()),
                 Have::Absent | Have::Unsure(_) => None,
@@ -82,7 +82,7 @@ impl Node {
     /// interface is made again.
     pub(super) fn vanished(&mut self, host: &HostSide, now: Timestamp) {
         let eni = EntryKey::Eni(host.clone());
-        let mut bound = self.bound_to(host);
+        let mut bound = self.ledger.bound_to(host);
         bound.insert(eni.clone());
         for key in bound {
             let there = self.ledger.get(&key).map(|cell| cell.have.clone());
