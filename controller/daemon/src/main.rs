@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use controller_daemon::{Config, Daemon, config};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The controller of a Foreweave region: knows resources, links and circuits, decides, and tells the agents.
@@ -37,8 +38,18 @@ enum Command {
     Example,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<()> {
+    match command {
         Command::Run { config, record } => run(config, record),
         Command::Check { config } => {
             Config::read(&config)?;
