@@ -2,4 +2,5 @@
 pub mod packet;
 pub mod record;
 pub mod text;
+pub mod topology;
 pub mod wire;

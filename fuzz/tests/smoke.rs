@@ -1,5 +1,5 @@
 //! The fuzz targets with a fixed number of pseudo-random inputs, for machines without a nightly compiler.
-use foreweave_fuzz::{packet, record, text, wire};
+use foreweave_fuzz::{packet, record, text, topology, wire};
 
 /// splitmix64 (Steele, Lea, Flood 2014): the same inputs every time.
 struct Random(u64);
@@ -129,20 +129,124 @@ fn damaged_messages_break_nothing() {
     }
 }
 
+/// A small fabric as it is stored: two hosts, a link, two resources, a circuit in force.
+fn stored() -> Vec<u8> {
+    use controller_core::record::{CircuitRecord, Counters, Life, NodeRecord, Placed, Record};
+    use proto_model::circuit::{CircuitSpec, Path};
+    use proto_model::resource::{Attachment, Form, Metadata, Resource, Status};
+    use proto_model::topology::{LinkId, LinkValues, Underlay};
+    use proto_model::{CircuitId, FabricPrefix, Label, NodeName, Timestamp};
+
+    fn named<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+        text.parse().expect(text)
+    }
+    let node = |name: &str, address: &str| {
+        let underlay = Underlay {
+            interface: "eth0".into(),
+            network: named("wan"),
+            addresses: vec![named(address)],
+            mtu: 1500,
+            speed: None,
+        };
+        Record::Node(NodeRecord {
+            name: named(name),
+            enrolled: Some(Timestamp(1)),
+            underlays: vec![underlay],
+        })
+    };
+    let resource = |id: &str, node: &str, host| {
+        Record::Resource(Resource {
+            id: named(id),
+            metadata: Metadata {
+                form: Form::Container,
+                node: named(node),
+                attachment: Attachment::Named(id.into()),
+                interface: None,
+                addresses: Vec::new(),
+                labels: Default::default(),
+                services: Vec::new(),
+            },
+            intents: Vec::new(),
+            status: Status::Up,
+            address: FabricPrefix::default().address(host).expect("address"),
+            lease: None,
+            registered: Timestamp(1),
+            renewed: Timestamp(1),
+        })
+    };
+    let nodes: Vec<NodeName> = vec![named("a"), named("b")];
+    let link = LinkId::new(nodes[0].clone(), nodes[1].clone(), named("wan")).expect("two ends");
+    let label = |number| vec![Label::new(number).expect("label")];
+    let circuit = CircuitRecord {
+        id: CircuitId(1),
+        spec: CircuitSpec {
+            name: named("web-db"),
+            source: named("web"),
+            destination: named("db"),
+            bounds: Default::default(),
+            priority: 0,
+            pinned_path: None,
+        },
+        life: Life::Placed {
+            route: Placed {
+                path: Path { nodes, links: vec![link.clone()] },
+                mtu: 1450,
+                forward: label(131_073),
+                reverse: label(131_074),
+                local: None,
+            },
+            opened: true,
+        },
+        rules: Vec::new(),
+        rules_version: 1,
+        next_rule: 1,
+        created: Timestamp(1),
+        since: Timestamp(1),
+    };
+    let records = [
+        Record::Counters(Counters { next_circuit: 2 }),
+        node("a", "192.0.2.1"),
+        node("b", "192.0.2.2"),
+        Record::Link(link, LinkValues::default()),
+        resource("web", "a", 1),
+        resource("db", "b", 2),
+        Record::Circuit(circuit),
+    ];
+    assert!(record::restore(records.to_vec()), "a good state is refused");
+    records
+        .iter()
+        .flat_map(|record| [serde_json::to_vec(record).expect("JSON"), vec![b'\n']].concat())
+        .collect()
+}
+
 #[test]
 fn damaged_records_break_nothing() {
     let mut random = Random(3);
-    let seeds: [&[u8]; 3] = [
-        br#"{"Counters":{"next_circuit":42}}"#,
-        br#"{"Node":{"name":"edge-a","enrolled":1,"underlays":[]}}"#,
-        br#"{"Link":[{"a":"x","b":"y","network":"z"},{"rtt":1,"capacity":null,"loss":0,"price":0,"encrypted":false,"tags":[],"disabled":false}]}"#,
-    ];
-    for seed in seeds {
-        serde_json::from_slice::<controller_core::record::Record>(seed).expect("a good record");
+    let seed = stored();
+    for _ in 0..20_000 {
+        record::check(&random.damaged(&seed));
     }
-    for turn in 0..50_000 {
-        let bytes = random.damaged(seeds[turn % seeds.len()]);
-        record::check(&bytes);
+}
+
+#[test]
+fn records_that_are_missing_or_doubled_break_nothing() {
+    let seed = stored();
+    let lines: Vec<&[u8]> = seed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    for chosen in 0..1u32 << lines.len() {
+        let some = lines.iter().enumerate().filter(|(at, _)| chosen & 1 << at != 0).map(|(_, line)| *line);
+        record::check(&some.clone().collect::<Vec<_>>().join(&b'\n'));
+        record::check(&some.clone().chain(some.take(1)).collect::<Vec<_>>().join(&b'\n'));
+    }
+}
+
+#[test]
+fn damaged_topologies_break_nothing() {
+    let mut random = Random(5);
+    let seed = b"name = \"x\"\n[[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n[[link]]\nends = [\"a\", \"b\"]\ndelay = \"2ms\"\n\
+                 [[workload]]\nname = \"web\"\nnode = \"a\"\nprivate = \"192.168.1.10/24\"\nservices = [\"http tcp/80\"]\n";
+    tests_sim::topology::Topology::parse(std::str::from_utf8(seed).expect("text")).expect("a good topology");
+    for _ in 0..20_000 {
+        topology::check(&random.damaged(seed));
     }
 }
 
