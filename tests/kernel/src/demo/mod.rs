@@ -13,10 +13,12 @@ const TOPOLOGY: &str = include_str!("../../../topologies/demo.toml");
 /// Runs the demo; `false` when a claim failed.
 pub fn run() -> Result<bool> {
     let mut story = Story::default();
-    let before = Snapshot::of_machine()?;
+    let plan = file::parse(TOPOLOGY, None)?;
+    let look = || Ok(Snapshot::of_machine()?.concerning(&plan.name));
+    let before = look()?;
     story.chapter("Five hosts, three workloads, one controller");
     let begun = Instant::now();
-    let lab = Lab::up(file::parse(TOPOLOGY, None)?, Options::default(), &ProgressBar::hidden())?;
+    let lab = Lab::up(plan.clone(), Options::default(), &ProgressBar::hidden())?;
     acts::opening(&mut story, &lab, begun.elapsed());
     if let Err(failure) = acts::play(&mut story, &lab) {
         story.claim("the demo runs to its end", false, format!("{failure:#}"));
@@ -26,7 +28,7 @@ pub fn run() -> Result<bool> {
     let down = lab.down();
     let took = ending.elapsed();
     story.measure("the lab is gone in under 3 s", down.map(|()| (took.as_secs_f64() < 3.0, seconds(took))));
-    let left = settled(&before)?;
+    let left = settled(&before, look)?;
     let shown = if left.is_empty() { "no difference".to_owned() } else { left.join("; ") };
     story.claim("links, routes, rules, BPF objects, pins and files are as before", left.is_empty(), shown);
     Ok(story.end())
@@ -37,10 +39,10 @@ fn seconds(time: std::time::Duration) -> String {
 }
 
 /// The kernel frees BPF objects and namespaces a little after the last reference: looks again for up to 2 s.
-fn settled(before: &Snapshot) -> Result<Vec<String>> {
+fn settled(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Result<Vec<String>> {
     let begun = Instant::now();
     loop {
-        let left = before.differences(&Snapshot::of_machine().context("looking again")?);
+        let left = before.differences(&look().context("looking again")?);
         if left.is_empty() || begun.elapsed().as_secs() >= 2 {
             return Ok(left);
         }

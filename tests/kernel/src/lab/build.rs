@@ -113,7 +113,7 @@ pub(super) fn workloads(plan: &Plan) -> Result<()> {
     })
 }
 
-/// One emulator process per link that needs it.
+/// One emulator process per link that needs it; returns when each carries.
 pub(super) fn emulators(plan: &Plan, emulated: &[usize]) -> Result<()> {
     for index in emulated {
         let process = Process::new(&plan.folder(), &format!("emulator-{index}"));
@@ -121,7 +121,12 @@ pub(super) fn emulators(plan: &Plan, emulated: &[usize]) -> Result<()> {
         command.args(["emulate", &plan.name, &index.to_string()]);
         process.start(&plan.controller_namespace(), command)?;
     }
-    Ok(())
+    each(emulated, |index| {
+        for end in &plan.links[*index].ends {
+            within(&plan.namespace(&end.host)?, async |network| network.carrier(&end.interface).await)?;
+        }
+        Ok(())
+    })
 }
 
 /// Does the work for each item, some at a time; the first failure is told.

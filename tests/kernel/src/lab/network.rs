@@ -1,11 +1,12 @@
 //! Interfaces, addresses and shaping inside the lab's namespaces, by netlink.
 use super::namespace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
-use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkFlags};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// A netlink conversation inside one namespace.
 pub(super) struct Network {
@@ -62,6 +63,19 @@ impl Network {
     pub(super) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<()> {
         let change = LinkUnspec::new_with_name(name).mtu(mtu).build();
         self.handle.link().set(change).execute().await.with_context(|| format!("{name} mtu {mtu}"))
+    }
+
+    /// Waits until someone is at the other end of the wire.
+    pub(super) async fn carrier(&self, name: &str) -> Result<()> {
+        for _ in 0..1_000 {
+            let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+            let link = found.try_next().await?.with_context(|| format!("there is no interface {name}"))?;
+            if link.header.flags.contains(LinkFlags::LowerUp) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("nobody attached to {name} within 5 s")
     }
 
     /// IPv6 addresses are used at once, since nobody else can have them.

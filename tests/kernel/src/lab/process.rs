@@ -76,8 +76,13 @@ impl Process {
 
     /// Ends it for good, without asking it first, and waits until it is gone.
     pub fn kill(&self) -> Result<()> {
+        let pid = self.pid();
         self.signal(Signal::SIGKILL)?;
         self.wait_gone(Duration::from_secs(5))?;
+        if let Some(pid) = pid {
+            // It is our child, or that of a lab that has ended; only in the first case is there something to reap.
+            let _ = waitpid(Pid::from_raw(pid as i32), Some(WaitPidFlag::WNOHANG));
+        }
         let _ = std::fs::remove_file(self.pid_file());
         Ok(())
     }
@@ -89,8 +94,6 @@ impl Process {
             if begun.elapsed() > patience {
                 bail!("{} (process {pid}) did not end within {patience:?}", self.name);
             }
-            // It is our child, or that of a lab that has ended; only in the first case is there something to reap.
-            let _ = waitpid(Pid::from_raw(pid as i32), Some(WaitPidFlag::WNOHANG));
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())

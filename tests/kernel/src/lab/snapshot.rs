@@ -48,6 +48,16 @@ impl Snapshot {
         Ok(taken)
     }
 
+    /// Leaves out the namespaces, pins, files and processes of other labs, which may come and go meanwhile.
+    pub fn concerning(mut self, lab: &str) -> Self {
+        for kind in ["namespaces", "pins", "lab files", "processes"] {
+            if let Some(lines) = self.lines.get_mut(kind) {
+                lines.retain(|line| line.contains(lab));
+            }
+        }
+        self
+    }
+
     fn put(&mut self, kind: &str, mut lines: Vec<String>) {
         lines.sort();
         self.lines.insert(kind.to_owned(), lines);
@@ -126,11 +136,14 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Names of our running programs.
+/// Command lines of our running programs.
 fn processes() -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
-    names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("foreweave")).collect()
+    let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    let words = lines.map(|line| line.trim_end_matches('\0').replace('\0', " "));
+    words
+        .filter(|line| line.split(' ').next().is_some_and(|program| program.contains("foreweave-")))
+        .collect()
 }
 
 #[cfg(test)]

@@ -55,21 +55,41 @@ fn controller_crash_keeps_state_and_traffic() -> Result<()> {
 }
 
 #[test]
-fn damaged_pins_are_replaced_and_the_circuit_comes_back() -> Result<()> {
-    let fabric = Fabric::up("pins", ROW)?;
+fn lost_pins_are_replaced_and_the_circuit_comes_back() -> Result<()> {
+    let fabric = Fabric::up("lost", ROW)?;
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     assert!(fabric.both_families_pass()?);
+    for (host, lost) in [("t", ["map_labels", "map_next_hops"]), ("a", ["map_flows", "map_rulesets"])] {
+        fabric.lab.kill_agent(host)?;
+        for name in lost {
+            let pin = fabric.lab.plan().pins(host).join(name);
+            std::fs::remove_file(&pin).with_context(|| pin.display().to_string())?;
+        }
+        fabric.lab.start_agent(host)?;
+        fabric.lab.wait_connected(&[host])?;
+        eventually("packets pass again", || fabric.both_families_pass())?;
+    }
+    fabric.lab.down()
+}
+
+#[test]
+fn foreign_pin_is_named_and_packets_pass_meanwhile() -> Result<()> {
+    let fabric = Fabric::up("pins", ROW)?;
+    fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let pins = fabric.lab.plan().pins("t");
     fabric.lab.kill_agent("t")?;
-    let labels = pins.join("map_labels");
-    std::fs::remove_file(&labels).with_context(|| labels.display().to_string())?;
-    std::fs::create_dir(&labels)?;
     let flows = pins.join("map_flows");
-    // A pin of the wrong kind: what was the hash of flows is now an array of something else.
     std::fs::remove_file(&flows).with_context(|| flows.display().to_string())?;
-    std::fs::hard_link(pins.join("map_settings"), &flows).or_else(|_| std::fs::create_dir(&flows))?;
+    std::fs::hard_link(pins.join("map_settings"), &flows)
+        .context("another map under the name of this one")?;
+    fabric.lab.start_agent("t")?;
+    eventually("the agent refuses", || Ok(fabric.lab.agent("t").pid().is_none()))?;
+    let words = fabric.lab.agent("t").last_words();
+    assert!(words.contains("map_flows"), "{words}");
+    assert!(fabric.both_families_pass()?);
+    std::fs::remove_file(&flows)?;
     fabric.lab.start_agent("t")?;
     fabric.lab.wait_connected(&["t"])?;
-    eventually("packets pass again", || fabric.both_families_pass())?;
+    eventually("packets pass", || fabric.both_families_pass())?;
     fabric.lab.down()
 }

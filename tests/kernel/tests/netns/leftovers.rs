@@ -7,15 +7,16 @@ const NOTHING: Vec<String> = Vec::new();
 
 #[test]
 fn deleted_circuits_and_removed_resources_leave_hosts_as_they_were() -> Result<()> {
-    let machine = Snapshot::of_machine()?;
+    let look = || Ok(Snapshot::of_machine()?.concerning(&Fabric::name("left")));
+    let machine = look()?;
     let fabric = Fabric::up("left", ROW)?;
     for resource in ["web", "db"] {
         fabric.remove(resource)?;
     }
-    let look = |node: &str| Snapshot::of_namespace(&fabric.namespace(node));
+    let inside = |node: &str| Snapshot::of_namespace(&fabric.namespace(node));
     let nodes = ["a", "t", "b", "web", "db"];
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let before: Vec<Snapshot> = nodes.iter().map(|node| look(node)).collect::<Result<_>>()?;
+    let before: Vec<Snapshot> = nodes.iter().map(|node| inside(node)).collect::<Result<_>>()?;
     for _ in 0..3 {
         fabric.lab.register()?;
         fabric.circuit(web_to_db(vec![allow_icmp()]))?;
@@ -26,10 +27,10 @@ fn deleted_circuits_and_removed_resources_leave_hosts_as_they_were() -> Result<(
         }
     }
     for (node, before) in nodes.iter().zip(&before) {
-        assert_eq!(settled(before, || look(node))?, NOTHING, "on {node}");
+        assert_eq!(settled(before, || inside(node))?, NOTHING, "on {node}");
     }
     fabric.lab.down()?;
-    assert_eq!(settled(&machine, Snapshot::of_machine)?, NOTHING);
+    assert_eq!(settled(&machine, look)?, NOTHING);
     Ok(())
 }
 
@@ -57,13 +58,14 @@ fn uninstall_leaves_nothing_of_the_agent() -> Result<()> {
 
 #[test]
 fn lab_goes_down_with_circuits_in_force() -> Result<()> {
-    let before = Snapshot::of_machine()?;
+    let look = || Ok(Snapshot::of_machine()?.concerning(&Fabric::name("full")));
+    let before = look()?;
     let fabric = Fabric::up("full", ROW)?;
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let folder = fabric.lab.plan().folder();
     fabric.lab.down()?;
     assert!(!folder.exists());
-    let left = settled(&before, Snapshot::of_machine).context("looking again")?;
+    let left = settled(&before, look).context("looking again")?;
     assert_eq!(left, NOTHING);
     Ok(())
 }

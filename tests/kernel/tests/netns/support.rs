@@ -44,10 +44,14 @@ pub(crate) struct Fabric {
 impl Fabric {
     /// Brings up a topology under a name of this test's own, with its workloads registered.
     pub(crate) fn up(test: &str, topology: &str) -> Result<Self> {
-        let name = format!("{test}-{}", std::process::id());
-        let plan = file::parse(topology, Some(&name))?;
+        let plan = file::parse(topology, Some(&Self::name(test)))?;
         let options = Options { register: true, ..Options::default() };
         Ok(Self { lab: Lab::up(plan, options, &ProgressBar::hidden())? })
+    }
+
+    /// Name of a test's lab; no other process has it.
+    pub(crate) fn name(test: &str) -> String {
+        format!("{test}-{}", std::process::id())
     }
 
     pub(crate) fn ask<T: Send>(

@@ -44,7 +44,15 @@ pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A fragment: IPv4 in the header's own fields, IPv6 by a fragment header. `offset` in bytes.
-pub fn fragment(from: IpAddr, to: IpAddr, protocol: u8, id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+pub fn fragment(
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    id: u16,
+    offset: u16,
+    more: bool,
+    payload: &[u8],
+) -> Vec<u8> {
     if from.is_ipv4() {
         let mut packet = ip(from, to, protocol, payload);
         let bits = offset / 8 | if more { 0x2000 } else { 0 };
@@ -70,7 +78,10 @@ pub fn fix_checksum(header: &mut [u8]) {
 
 /// RFC 1071, over an even number of bytes.
 pub fn sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -1,0 +1,9 @@
+//! Packet in, packet out, verdict, reason and counters, of the programs as the verifier took them. Needs root; without it
+//! every test fails with the command that runs it.
+mod agree;
+mod delivery;
+mod endpoint;
+mod fixture;
+mod frame;
+mod loading;
+mod transit;
