@@ -16,7 +16,8 @@ const NAME: &str = "store.redb";
 
 #[derive(Debug)]
 pub struct Embedded {
-    database: Database,
+    /// Taken out at the end only.
+    database: Option<Database>,
     file: String,
 }
 
@@ -32,7 +33,13 @@ impl Embedded {
                 why: format!("{why:#}"),
             })?;
         }
-        let store = Self { database: guarded(&file, || Database::open(&path).map_err(opening))?, file };
+        let database = guarded(&file, || {
+            let mut database = Database::open(&path).map_err(opening)?;
+            // Reads all pages, as loading does anyway: bit rot must show now, not at some later commit.
+            database.check_integrity().map_err(text)?;
+            Ok(database)
+        })?;
+        let store = Self { database: Some(database), file };
         store.check(region)?;
         Ok(store)
     }
@@ -40,7 +47,7 @@ impl Embedded {
     fn check(&self, region: &Name) -> Result<(), StoreError> {
         let file = self.file.clone();
         let facts = guarded(&self.file, || {
-            let table = self.database.begin_read().map_err(text)?.open_table(FACTS).map_err(text)?;
+            let table = self.database()?.begin_read().map_err(text)?.open_table(FACTS).map_err(text)?;
             let fact = |name: &str| -> Result<Option<String>, String> {
                 Ok(table.get(name).map_err(text)?.map(|value| value.value().to_owned()))
             };
@@ -55,6 +62,10 @@ impl Embedded {
             Ok(newer) if newer > FORMAT => Err(StoreError::Newer { file, found: newer, known: FORMAT }),
             Ok(_) | Err(_) => Err(StoreError::Foreign { file, why: format!("its format is \"{format}\"") }),
         }
+    }
+
+    fn database(&self) -> Result<&Database, String> {
+        self.database.as_ref().ok_or_else(|| "it is closed".into())
     }
 
     fn failed(&self, why: String) -> StoreError {
@@ -93,21 +104,33 @@ fn opening(why: redb::DatabaseError) -> String {
     }
 }
 
-/// Reads of a damaged file may fail deep inside the engine; whatever happens there becomes an error that names the
-/// file.
-fn guarded<T>(file: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T, StoreError> {
-    let outcome = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+/// The storage engine may give up deep inside a damaged file; whatever happens there becomes an error.
+fn caught<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(said.unwrap_or_else(|| "the storage engine gave up".into()))
-    });
-    outcome.map_err(|why| StoreError::Foreign { file: file.to_owned(), why })
+    })
+}
+
+fn guarded<T>(file: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T, StoreError> {
+    caught(read).map_err(|why| StoreError::Foreign { file: file.to_owned(), why })
+}
+
+/// Closing writes a little; a damaged file must not turn that into a panic while another error is on its way.
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if let Err(why) = caught(|| Ok(drop(database))) {
+            tracing::error!(file = self.file, why, "the store was not closed cleanly");
+        }
+    }
 }
 
 impl Store for Embedded {
     fn load(&self) -> Result<Vec<Record>, StoreError> {
         let raw = guarded(&self.file, || {
-            let table = self.database.begin_read().map_err(text)?.open_table(RECORDS).map_err(text)?;
+            let table = self.database()?.begin_read().map_err(text)?.open_table(RECORDS).map_err(text)?;
             let mut raw = Vec::new();
             for entry in table.iter().map_err(text)? {
                 let (key, value) = entry.map_err(text)?;
@@ -122,7 +145,7 @@ impl Store for Embedded {
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let perform = || -> Result<(), String> {
-            let transaction = self.database.begin_write().map_err(text)?;
+            let transaction = self.database()?.begin_write().map_err(text)?;
             {
                 let mut table = transaction.open_table(RECORDS).map_err(text)?;
                 for write in writes {
@@ -140,7 +163,10 @@ impl Store for Embedded {
             }
             transaction.commit().map_err(text)
         };
-        if writes.is_empty() { Ok(()) } else { perform().map_err(|why| self.failed(why)) }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        caught(perform).map_err(|why| self.failed(why))
     }
 }
 
@@ -220,7 +246,7 @@ mod tests {
         let path = state.path().join(NAME);
         let whole = std::fs::read(&path).expect("read");
         let kept = [Record::Counters(Counters { next_circuit: 4711 })];
-        for at in (0..whole.len()).filter(|at| whole[*at] != 0).step_by(7) {
+        for at in (0..whole.len()).filter(|at| whole[*at] != 0).step_by(131) {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
             std::fs::write(&path, &bytes).expect("write");
