@@ -70,7 +70,7 @@ fn is_unsafe(line: &str) -> bool {
         let opened = code.find(&format!("{keyword}{after}"));
         opened.is_some_and(|at| {
             let word = !code[..at].ends_with(|before: char| before == '_' || before.is_alphanumeric());
-            word && code[..at].matches('"').count() % 2 == 0
+            word && code[..at].matches('"').count().is_multiple_of(2)
         })
     })
 }
