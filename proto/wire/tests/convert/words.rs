@@ -1,0 +1,605 @@
+//! Well-formed values of the model, at random.
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
+use proto_model::desired::{
+    Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
+};
+use proto_model::intent::{Bounds, Intent};
+use proto_model::plan::{
+    Candidate, Discovery, Feasible, Found, HostChange, LeftOut, Offer, Plan, Term, Weights,
+};
+use proto_model::report::{DropCount, DropEvent, Failure, Hello, Report, Say, Telemetry, Traffic};
+use proto_model::request::{
+    CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
+    RuleEdit, StatusView,
+};
+use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
+use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Rule, RuleSet, RuleSpec};
+use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
+use proto_model::{
+    Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
+    Price, ResourceId, ServiceName, Timestamp,
+};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+fn name() -> impl Strategy<Value = Name> {
+    "[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?".prop_map(|text| text.parse().expect("a name by construction"))
+}
+fn node() -> impl Strategy<Value = NodeName> {
+    name().prop_map(NodeName)
+}
+fn resource_id() -> impl Strategy<Value = ResourceId> {
+    name().prop_map(ResourceId)
+}
+fn circuit_name() -> impl Strategy<Value = CircuitName> {
+    "[d-z][a-z0-9]{0,20}".prop_map(|text| text.parse().expect("a name by construction"))
+}
+fn circuit_ref() -> impl Strategy<Value = CircuitRef> {
+    prop_oneof![
+        any::<u64>().prop_map(|id| CircuitRef::Id(CircuitId(id))),
+        circuit_name().prop_map(CircuitRef::Name)
+    ]
+}
+fn circuit_id() -> impl Strategy<Value = CircuitId> {
+    any::<u64>().prop_map(CircuitId)
+}
+fn sentence() -> impl Strategy<Value = String> {
+    "\\PC{0,40}"
+}
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp)
+}
+fn bandwidth() -> impl Strategy<Value = Bandwidth> {
+    (0..=Bandwidth::MAX.bits_per_second()).prop_map(Bandwidth::from_bits_per_second)
+}
+fn latency() -> impl Strategy<Value = Latency> {
+    (0..=Latency::MAX.nanos()).prop_map(Latency::from_nanos)
+}
+fn price() -> impl Strategy<Value = Price> {
+    (0..=Price::MAX.micro_dollars_per_gb()).prop_map(Price::from_micro_dollars_per_gb)
+}
+fn loss() -> impl Strategy<Value = Loss> {
+    (0..=Loss::ALL.ppm()).prop_map(Loss::from_ppm)
+}
+fn label() -> impl Strategy<Value = Label> {
+    (1..=Label::MAX).prop_map(|value| Label::new(value).expect("in range"))
+}
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::V4), any::<Ipv6Addr>().prop_map(IpAddr::V6)]
+}
+fn address_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
+    prop_oneof![
+        any::<(Ipv4Addr, Ipv4Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
+        any::<(Ipv6Addr, Ipv6Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
+    ]
+}
+fn fabric_address() -> impl Strategy<Value = FabricAddress> {
+    any::<(Ipv4Addr, u64, u32)>().prop_map(|(v4, high, middle)| {
+        let bits = u128::from(high) << 64 | u128::from(middle) << 32 | u128::from(v4.to_bits());
+        FabricAddress { v4, v6: bits.into() }
+    })
+}
+fn interface() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9.@-]{0,14}"
+}
+fn finite() -> impl Strategy<Value = f64> {
+    -1e12..1e12
+}
+
+fn bounds() -> impl Strategy<Value = Bounds> {
+    let sets =
+        (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
+    (of(latency()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets).prop_map(
+        |(max_rtt, bandwidth, encrypted, max_price, max_hops, (via, avoid, require_tags, avoid_tags))| {
+            Bounds {
+                avoid: avoid.difference(&via).cloned().collect(),
+                avoid_tags: avoid_tags.difference(&require_tags).cloned().collect(),
+                max_rtt,
+                bandwidth,
+                encrypted,
+                max_price,
+                max_hops,
+                via,
+                require_tags,
+            }
+        },
+    )
+}
+
+fn intent() -> impl Strategy<Value = Intent> {
+    (name().prop_map(ServiceName), bounds(), any::<u8>()).prop_map(|(service, bounds, priority)| Intent {
+        service,
+        bounds,
+        priority,
+    })
+}
+
+fn prefix(v4: bool) -> impl Strategy<Value = Prefix> {
+    (any::<u128>(), 0..=128_u8).prop_map(move |(bits, length)| match v4 {
+        true => Prefix::new(Ipv4Addr::from(bits as u32).into(), length % 33).expect("fits"),
+        false => Prefix::new(Ipv6Addr::from(bits).into(), length).expect("fits"),
+    })
+}
+
+pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
+    let protocol = prop_oneof![
+        Just(Protocol::Any),
+        Just(Protocol::Tcp),
+        Just(Protocol::Udp),
+        Just(Protocol::Icmp),
+        any::<u8>().prop_filter("has a name", |n| ![1, 6, 17, 58].contains(n)).prop_map(Protocol::Number),
+    ];
+    let prefixes = any::<bool>().prop_flat_map(|v4| (of(prefix(v4)), of(prefix(v4))));
+    let opener = prop_oneof![Just(Opener::Forward), Just(Opener::Reverse), Just(Opener::Both)];
+    (any::<(bool, u16, u16, bool)>(), protocol, opener, prefixes).prop_map(
+        |((allow, one, other, all), protocol, opener, (source, destination))| RuleSpec {
+            action: if allow { Action::Allow } else { Action::Deny },
+            opener,
+            protocol,
+            ports: match protocol {
+                Protocol::Tcp | Protocol::Udp if !all => Ports { from: one.min(other), to: one.max(other) },
+                Protocol::Icmp if !all => Ports { from: one.min(other) % 256, to: 255 },
+                _ => Ports::ALL,
+            },
+            source,
+            destination,
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    vec((1..=u32::MAX, rule_spec()), 0..6).prop_map(|rules| {
+        let mut seen = BTreeSet::new();
+        rules.into_iter().filter(|(id, _)| seen.insert(*id)).map(|(id, spec)| Rule { id, spec }).collect()
+    })
+}
+
+pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
+    (circuit_id(), any::<u32>(), rules()).prop_map(|(circuit, version, rules)| RuleSet {
+        circuit,
+        version,
+        rules,
+    })
+}
+
+pub(crate) fn rule_change() -> impl Strategy<Value = RuleChange> {
+    let edit = prop_oneof![
+        (vec(rule_spec(), 1..5), of(1..=u32::MAX))
+            .prop_map(|(rules, before)| RuleEdit::Add { rules, before }),
+        vec(1..=u32::MAX, 1..5).prop_map(|ids| RuleEdit::Remove { ids }),
+        vec(rule_spec(), 0..5).prop_map(|rules| RuleEdit::Replace { rules }),
+    ];
+    (circuit_ref(), of(any::<u32>()), edit).prop_map(|(circuit, expected_version, edit)| RuleChange {
+        circuit,
+        expected_version,
+        edit,
+    })
+}
+
+fn attachment() -> impl Strategy<Value = Attachment> {
+    prop_oneof![
+        "/[a-z0-9/._-]{0,40}".prop_map(Attachment::Path),
+        "[a-z0-9_-]{1,20}".prop_map(Attachment::Named),
+        (1..=4_194_304_u32).prop_map(Attachment::Process),
+        Just(Attachment::Host),
+    ]
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    let form = prop_oneof![
+        Just(Form::VirtualMachine),
+        Just(Form::Container),
+        Just(Form::Serverless),
+        Just(Form::Host)
+    ];
+    let service = (name(), any::<bool>(), 1..=u16::MAX).prop_map(|(name, tcp, port)| Service {
+        name: ServiceName(name),
+        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+        port,
+    });
+    let services = vec(service, 0..4).prop_map(|services| {
+        let mut once: Vec<Service> = Vec::new();
+        services.into_iter().for_each(|service| {
+            if !once.contains(&service) {
+                once.push(service)
+            }
+        });
+        once
+    });
+    let lists = (vec(address(), 0..4), btree_map(name(), sentence(), 0..4), services);
+    (form, node(), attachment(), of(interface()), lists).prop_map(
+        |(form, node, attachment, interface, (addresses, labels, services))| Metadata {
+            form,
+            node,
+            attachment,
+            interface,
+            addresses,
+            labels,
+            services,
+        },
+    )
+}
+
+fn lease() -> impl Strategy<Value = Option<Duration>> {
+    of((1_000_000_000..=30 * 86_400_000_000_000_u64).prop_map(Duration::from_nanos))
+}
+
+fn resource() -> impl Strategy<Value = Resource> {
+    let status =
+        prop_oneof![Just(Status::Up), Just(Status::Degraded), Just(Status::Draining), Just(Status::Down)];
+    let times = (timestamp(), timestamp());
+    (resource_id(), metadata(), vec(intent(), 0..3), status, fabric_address(), lease(), times).prop_map(
+        |(id, metadata, intents, status, address, lease, (registered, renewed))| Resource {
+            id,
+            metadata,
+            intents,
+            status,
+            address,
+            lease,
+            registered,
+            renewed,
+        },
+    )
+}
+
+pub(crate) fn resource_view() -> impl Strategy<Value = ResourceView> {
+    let liveness = prop_oneof![Just(Liveness::Alive), Just(Liveness::Expired), Just(Liveness::NodeLost)];
+    (resource(), liveness, vec(circuit_id(), 0..4)).prop_map(|(resource, liveness, circuits)| ResourceView {
+        resource,
+        liveness,
+        circuits,
+    })
+}
+
+fn link_id() -> impl Strategy<Value = LinkId> {
+    (node(), node(), name()).prop_filter_map("one node", |(a, b, network)| LinkId::new(a, b, network))
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    (vec(link_id(), 0..5), node()).prop_map(|(links, first)| {
+        let nodes = std::iter::once(first).chain(links.iter().map(|link| link.ends().1.clone())).collect();
+        Path { nodes, links }
+    })
+}
+
+fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
+    of(btree_set(node(), 1..5).prop_map(|nodes| nodes.into_iter().collect()))
+}
+
+pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
+    let ends = (resource_id(), resource_id()).prop_filter("two ends", |(a, b)| a != b);
+    (of(circuit_name()), ends, bounds(), any::<u8>(), pinned(), vec(rule_spec(), 0..4)).prop_map(
+        |(name, (source, destination), bounds, priority, pinned_path, rules)| CircuitRequest {
+            name,
+            source,
+            destination,
+            bounds,
+            priority,
+            pinned_path,
+            rules,
+        },
+    )
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    any::<[u64; 4]>().prop_map(|[sent_packets, sent_bytes, received_packets, received_bytes]| Traffic {
+        sent_packets,
+        sent_bytes,
+        received_packets,
+        received_bytes,
+    })
+}
+
+pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
+    let waiting = || vec(node(), 0..4);
+    let state = prop_oneof![
+        waiting().prop_map(|waiting| CircuitState::Building { waiting }),
+        waiting().prop_map(|waiting| CircuitState::Opening { waiting }),
+        Just(CircuitState::Active),
+        sentence().prop_map(|why| CircuitState::Suspended { why }),
+        waiting().prop_map(|waiting| CircuitState::Closing { waiting }),
+    ];
+    let spec = (circuit_request(), circuit_name()).prop_map(|(request, name)| CircuitSpec {
+        name,
+        source: request.source,
+        destination: request.destination,
+        bounds: request.bounds,
+        priority: request.priority,
+        pinned_path: request.pinned_path,
+    });
+    let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence());
+    (circuit_id(), spec, state, rest, (timestamp(), timestamp()), (traffic(), traffic())).prop_map(
+        |(
+            id,
+            spec,
+            state,
+            (path, mtu, rules, rules_version, detail),
+            (created, since),
+            (at_source, at_destination),
+        )| {
+            // The detail of a suspended circuit is why it is suspended.
+            let detail = if matches!(state, CircuitState::Suspended { .. }) { String::new() } else { detail };
+            let circuit =
+                Circuit { id, spec, state, path, mtu, rules, rules_version, created, since, detail };
+            CircuitView { circuit, at_source, at_destination }
+        },
+    )
+}
+
+fn candidate() -> impl Strategy<Value = Candidate> {
+    let offer = (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, u16)>()).prop_map(
+        |(rtt, free, loss, price, (encrypted, mtu))| Offer { rtt, free, loss, price, encrypted, mtu },
+    );
+    let term =
+        (sentence(), sentence(), finite()).prop_map(|(name, quantity, cost)| Term { name, quantity, cost });
+    (path(), offer, vec(term, 0..4), finite(), vec(sentence(), 0..3))
+        .prop_map(|(path, offer, terms, cost, rejected)| Candidate { path, offer, terms, cost, rejected })
+}
+
+pub(crate) fn plan() -> impl Strategy<Value = Plan> {
+    let weights = proptest::array::uniform6(finite())
+        .prop_map(|[rtt, hop, load, loss, price, unknown]| Weights { rtt, hop, load, loss, price, unknown });
+    let feasible = (of(bandwidth()), of(latency()), of(price()), vec(sentence(), 0..3))
+        .prop_map(|(bandwidth, rtt, price, sentences)| Feasible { bandwidth, rtt, price, sentences });
+    let host = (node(), vec(sentence(), 0..3)).prop_map(|(node, changes)| HostChange { node, changes });
+    let refused = of("\\PC{1,40}");
+    let parts = (vec(candidate(), 0..4), any::<prop::sample::Index>(), any::<(bool, u32)>());
+    (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3)).prop_map(
+        |(bounds, weights, (candidates, index, (accepted, omitted)), refused, feasible, hosts)| Plan {
+            chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
+            bounds,
+            weights,
+            candidates,
+            omitted,
+            refused,
+            feasible,
+            hosts,
+        },
+    )
+}
+
+pub(crate) fn discovery() -> impl Strategy<Value = Discovery> {
+    let found = (resource(), of(candidate())).prop_map(|(resource, best)| Found { resource, best });
+    let left_out = (resource_id(), sentence()).prop_map(|(resource, why)| LeftOut { resource, why });
+    (intent(), vec(found, 0..3), vec(left_out, 0..3)).prop_map(|(intent, found, left_out)| Discovery {
+        intent,
+        found,
+        left_out,
+    })
+}
+
+fn underlay() -> impl Strategy<Value = Underlay> {
+    let outer = address().prop_filter("of one host", |a| !a.is_unspecified() && !a.is_multicast());
+    (interface(), name(), vec(outer, 0..4), 576..=u16::MAX, of(bandwidth())).prop_map(
+        |(interface, network, addresses, mtu, speed)| Underlay { interface, network, addresses, mtu, speed },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    (object_key(), sentence()).prop_map(|(key, why)| Failure { key, why })
+}
+
+pub(crate) fn node_view() -> impl Strategy<Value = NodeView> {
+    let state = prop_oneof![Just(NodeState::Expected), Just(NodeState::Connected), Just(NodeState::Lost)];
+    let lists = (vec(underlay(), 0..3), vec(sentence(), 0..3), vec(failure(), 0..3));
+    (node(), state, lists, (sentence(), sentence()), of(timestamp()), any::<(u64, u64)>()).prop_map(
+        |(name, state, (underlays, datapath, failures), (version, kernel), seen, (desired, reported))| {
+            NodeView {
+                name,
+                state,
+                underlays,
+                datapath,
+                version,
+                kernel,
+                seen,
+                desired: Generation(desired),
+                reported: Generation(reported),
+                failures,
+            }
+        },
+    )
+}
+
+fn link_values() -> impl Strategy<Value = LinkValues> {
+    (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, bool)>(), btree_set(name(), 0..4))
+        .prop_map(|(rtt, capacity, loss, price, (encrypted, disabled), tags)| LinkValues {
+            rtt,
+            capacity,
+            loss,
+            price,
+            encrypted,
+            tags,
+            disabled,
+        })
+}
+
+pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
+    (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence()).prop_map(
+        |(id, values, capacity, reserved, usable, why)| LinkView {
+            id,
+            values,
+            capacity,
+            reserved,
+            usable,
+            why,
+        },
+    )
+}
+
+pub(crate) fn status_view() -> impl Strategy<Value = StatusView> {
+    (sentence(), any::<[u32; 5]>(), timestamp()).prop_map(
+        |(version, [nodes_connected, nodes, resources, circuits_active, circuits], started)| StatusView {
+            version,
+            nodes_connected,
+            nodes,
+            resources,
+            circuits_active,
+            circuits,
+            started,
+        },
+    )
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        circuit_view().prop_map(Event::Circuit),
+        circuit_id().prop_map(Event::CircuitGone),
+        resource_view().prop_map(Event::Resource),
+        resource_id().prop_map(Event::ResourceGone),
+        node_view().prop_map(Event::Node),
+        node().prop_map(Event::NodeGone),
+    ]
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Source), Just(Side::Destination)]
+}
+
+fn object_key() -> impl Strategy<Value = ObjectKey> {
+    prop_oneof![
+        resource_id().prop_map(ObjectKey::Eni),
+        (circuit_id(), side()).prop_map(|(circuit, side)| ObjectKey::Endpoint(circuit, side)),
+        label().prop_map(ObjectKey::Hop),
+        circuit_id().prop_map(ObjectKey::Rules),
+    ]
+}
+
+fn next_hop() -> impl Strategy<Value = NextHop> {
+    (node(), address_pair(), label()).prop_map(|(node, (local, remote), label)| NextHop {
+        node,
+        local,
+        remote,
+        label,
+    })
+}
+
+fn receive() -> impl Strategy<Value = Receive> {
+    (label(), address_pair()).prop_map(|(label, (local, from))| Receive { label, local, from })
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    let eni = (resource_id(), attachment(), interface(), fabric_address(), 1280..=u16::MAX).prop_map(
+        |(resource, attachment, interface, address, mtu)| Eni {
+            resource,
+            attachment,
+            interface,
+            address,
+            mtu,
+        },
+    );
+    let leg = prop_oneof![
+        (next_hop(), vec(receive(), 1..=2)).prop_map(|(send, receive)| Leg::Tunnel { send, receive }),
+        (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
+    ];
+    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, any::<bool>()).prop_map(
+        |(circuit, side, resource, remote, leg, open)| Endpoint {
+            circuit,
+            side,
+            resource,
+            remote,
+            leg,
+            gate: if open { Gate::Open } else { Gate::Closed },
+        },
+    );
+    let hop = (circuit_id(), side(), receive(), next_hop())
+        .prop_map(|(circuit, from_side, receive, send)| Hop { circuit, from_side, receive, send });
+    prop_oneof![
+        eni.prop_map(Object::Eni),
+        endpoint.prop_map(Object::Endpoint),
+        hop.prop_map(Object::Hop),
+        rule_set().prop_map(Object::Rules),
+    ]
+}
+
+pub(crate) fn tell() -> impl Strategy<Value = Tell> {
+    let change = prop_oneof![object().prop_map(Change::Put), object_key().prop_map(Change::Remove)];
+    prop_oneof![
+        (any::<u64>(), vec(object(), 0..5))
+            .prop_map(|(generation, objects)| Tell::Whole { generation: Generation(generation), objects }),
+        (any::<(u64, u64)>(), vec(change, 0..5)).prop_map(|((from, to), changes)| Tell::Changes {
+            from: Generation(from),
+            to: Generation(to),
+            changes,
+        }),
+    ]
+}
+
+pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
+    (of(circuit_id()), "[a-z_]{0,30}", any::<(u32, u64, u64)>()).prop_map(
+        |(circuit, reason, (rule, packets, bytes))| DropCount { circuit, reason, rule, packets, bytes },
+    )
+}
+
+fn drop_event() -> impl Strategy<Value = DropEvent> {
+    let ends = (of(address()), of(address()));
+    let words = ("[a-z_]{0,30}", sentence(), interface());
+    (timestamp(), of(circuit_id()), words, ends, any::<(u32, u8, u16, u16, u32, Option<u32>)>()).prop_map(
+        |(at, circuit, (reason, text, interface), (source, destination), numbers)| {
+            let (rule, protocol, source_port, destination_port, length, label) = numbers;
+            DropEvent {
+                at,
+                circuit,
+                reason,
+                text,
+                rule,
+                interface,
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                length,
+                label,
+            }
+        },
+    )
+}
+
+pub(crate) fn say() -> impl Strategy<Value = Say> {
+    let hello = (sentence(), sentence(), sentence(), vec(underlay(), 0..4), vec(sentence(), 0..4)).prop_map(
+        |(version, kernel, boot, underlays, datapath)| Hello { version, kernel, boot, underlays, datapath },
+    );
+    let report = (any::<(u64, bool)>(), vec(failure(), 0..4), vec(object_key(), 0..4)).prop_map(
+        |((generation, whole), failed, recovered)| Report {
+            generation: Generation(generation),
+            whole,
+            failed,
+            recovered,
+        },
+    );
+    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4))
+        .prop_map(|(traffic, drops)| Telemetry { traffic, drops });
+    prop_oneof![
+        hello.prop_map(Say::Hello),
+        report.prop_map(Say::Report),
+        Just(Say::AskWhole),
+        telemetry.prop_map(Say::Telemetry),
+        vec(drop_event(), 0..4).prop_map(Say::Drops),
+    ]
+}
+
+/// Those that travel as messages of their own.
+pub(crate) fn request() -> impl Strategy<Value = Request> {
+    let status =
+        prop_oneof![Just(Status::Up), Just(Status::Degraded), Just(Status::Draining), Just(Status::Down)];
+    prop_oneof![
+        (resource_id(), metadata(), vec(intent(), 0..3), lease()).prop_map(
+            |(id, metadata, intents, lease)| Request::RegisterResource { id, metadata, intents, lease }
+        ),
+        (resource_id(), status).prop_map(|(id, status)| Request::UpdateResourceStatus { id, status }),
+        (resource_id(), any::<bool>()).prop_map(|(id, force)| Request::RemoveResource { id, force }),
+        (resource_id(), vec(intent(), 0..3))
+            .prop_map(|(source, intents)| Request::DiscoverResources { source: Some(source), intents }),
+        (circuit_request(), of("[ -~]{1,128}"))
+            .prop_map(|(circuit, idempotency_key)| Request::CreateCircuit { circuit, idempotency_key }),
+        circuit_request().prop_map(|circuit| Request::PlanCircuit { circuit }),
+        circuit_ref().prop_map(|circuit| Request::DeleteCircuit { circuit }),
+        rule_change().prop_map(Request::UpdateFirewallRule),
+        node().prop_map(|node| Request::RemoveNode { node }),
+        (link_id(), link_values()).prop_map(|(link, values)| Request::SetLink { link, values }),
+    ]
+}
