@@ -4,13 +4,15 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 
 /// The programs of each half; each prints Markdown on standard output.
-const DATAPLANE: [&str; 2] = ["bench-throughput", "bench-dataplane"];
+const DATAPLANE: [&str; 3] = ["bench-throughput", "bench-dataplane", "bench-survival"];
 const CONTROL: [&str; 1] = ["bench-control"];
 
 pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
     shell::need_root("bench")?;
     setup::run()?;
     build::all(true)?;
+    // The other build by which a running agent is replaced under traffic.
+    shell::run(shell::cargo().args(["build", "--package", "agent-daemon", "--bins"]))?;
     let halves = match what {
         Some(half) => vec![half],
         None => vec![Bench::Dataplane, Bench::Control],

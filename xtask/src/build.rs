@@ -22,7 +22,8 @@ pub(crate) fn all(release: bool) -> Result<()> {
 /// Builds, then becomes the lab with these words.
 pub(crate) fn lab(release: bool, words: &[String]) -> Result<()> {
     let words = words.strip_prefix(&["--".to_owned()]).unwrap_or(words);
-    let harmless = matches!(words.first().map(String::as_str), None | Some("--help" | "-h" | "help"));
+    let harmless =
+        matches!(words.first().map(String::as_str), None | Some("--help" | "-h" | "help" | "plan"));
     if !harmless {
         let task = if words[0] == "demo" { "demo".to_owned() } else { format!("lab {}", words.join(" ")) };
         shell::need_root(&task)?;

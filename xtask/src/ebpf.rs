@@ -18,7 +18,9 @@ pub(crate) fn build() -> Result<()> {
     let mut cargo = toolchain.cargo();
     cargo.env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf");
     cargo.args(["build", "--quiet", "--release", "-Z", "build-std=core", "--target", "bpfel-unknown-none"]);
-    cargo.args(["--package", "ebpf-programs", "--bin", "foreweave-dataplane", "--target-dir"]);
+    // With the packet generator of the benchmarks, which is not shipped.
+    cargo.args(["--package", "ebpf-programs", "--bin", "foreweave-dataplane", "--bin", "foreweave-testgen"]);
+    cargo.arg("--target-dir");
     cargo.arg(shell::root().join("target/bpf"));
     let bar = shell::progress("building the BPF programs");
     let built = shell::run(&mut cargo);

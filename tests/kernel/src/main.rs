@@ -53,6 +53,12 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
+    /// Print what a topology would become, as JSON; needs no root.
+    Plan {
+        topology: PathBuf,
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// What is in the kernel and on disk now.
     Snapshot,
     /// Show the whole thing: register, discover, plan, create, filter, crash, tear down.
@@ -80,6 +86,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Status { lab, json } => show_status(lab.as_deref(), json)?,
         Task::Exec { lab, node, command } => exec(lab.as_deref(), &node, &command)?,
         Task::Down { lab, all } => down(lab.as_deref(), all)?,
+        Task::Plan { topology, name } => {
+            println!("{}", serde_json::to_string_pretty(&file::read(&topology, name.as_deref())?)?);
+        }
         Task::Snapshot => {
             for (kind, count) in Snapshot::of_machine()?.counts() {
                 println!("{kind:<16} {count}");
