@@ -163,9 +163,10 @@ pub fn keys(id: CircuitId, route: &Placed) -> Vec<(NodeName, ObjectKey)> {
     if nodes.len() > 1 {
         keys.push((last.clone(), ObjectKey::Rules(id)));
     }
-    for at in 1..nodes.len().saturating_sub(1) {
-        keys.push((nodes[at].clone(), ObjectKey::Hop(route.forward[at - 1])));
-        keys.push((nodes[at].clone(), ObjectKey::Hop(route.reverse[at])));
+    let transit = nodes.iter().enumerate().take(nodes.len().saturating_sub(1)).skip(1);
+    for (at, node) in transit {
+        keys.push((node.clone(), ObjectKey::Hop(route.forward[at - 1])));
+        keys.push((node.clone(), ObjectKey::Hop(route.reverse[at])));
     }
     keys
 }

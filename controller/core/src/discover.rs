@@ -8,8 +8,8 @@ use proto_model::resource::{Liveness, Status};
 use proto_model::{NodeName, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Hosts to which paths are sought for one intent.
-const MAX_HOSTS: usize = 256;
+/// Links that the searches for one request look at, about: so that no question keeps the fabric for long.
+const MAX_LINKS_LOOKED_AT: usize = 1_000_000;
 
 /// Who asks, and over what.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,34 @@ pub struct Offering<'a> {
     pub lost_for: Option<u64>,
 }
 
+/// Searches for paths that one request may still cause.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    allowed: usize,
+    left: usize,
+}
+
+impl Patience {
+    pub fn new(topology: &Topology) -> Self {
+        let allowed = (MAX_LINKS_LOOKED_AT / (topology.graph().edge_count() + 1)).clamp(16, 1024);
+        Self { allowed, left: allowed }
+    }
+
+    fn spend(&mut self) -> Result<(), String> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(format!(
+                "not looked at: paths to {} hosts were sought for this question already, which is the bound",
+                self.allowed
+            ));
+        };
+        self.left = left;
+        Ok(())
+    }
+}
+
 pub fn find<'a>(
     seeker: &Seeker<'_>,
+    patience: &mut Patience,
     intent: &Intent,
     offering: impl Iterator<Item = Offering<'a>>,
 ) -> Discovery {
@@ -38,7 +64,7 @@ pub fn find<'a>(
     let (mut found, mut left_out) = (Vec::new(), Vec::new());
     for one in offering {
         let id = one.member.resource.id.clone();
-        match judge(seeker, &intent.bounds, &one, &mut paths) {
+        match judge(seeker, patience, &intent.bounds, &one, &mut paths) {
             Ok(best) => found.push(Found { resource: one.member.resource.clone(), best }),
             Err(why) => left_out.push(LeftOut { resource: id, why }),
         }
@@ -58,6 +84,7 @@ type Paths = BTreeMap<NodeName, Result<Candidate, String>>;
 
 fn judge(
     seeker: &Seeker<'_>,
+    patience: &mut Patience,
     bounds: &Bounds,
     one: &Offering<'_>,
     paths: &mut Paths,
@@ -85,11 +112,7 @@ fn judge(
     }
     let to = &resource.metadata.node;
     if !paths.contains_key(to) {
-        if paths.len() >= MAX_HOSTS {
-            return Err(format!(
-                "not looked at: {MAX_HOSTS} hosts were looked at before it, which is the bound"
-            ));
-        }
+        patience.spend()?;
         paths.insert(to.clone(), best(seeker, bounds, from, to));
     }
     paths[to].clone().map(Some)

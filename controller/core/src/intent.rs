@@ -1,5 +1,6 @@
 //! Checks what a client asks of a path, before any path is looked at.
 use crate::route::MAX_HOPS;
+use crate::route::tour::MAX_VIA;
 use proto_model::intent::{Bounds, Intent};
 use proto_model::{Bandwidth, Refusal};
 
@@ -24,8 +25,10 @@ pub fn check(bounds: &Bounds, field: &str) -> Result<(), Refusal> {
     if let Some(tag) = bounds.require_tags.intersection(&bounds.avoid_tags).next() {
         return refuse("require_tags", format!("{tag} is both required and to be avoided"));
     }
+    if bounds.via.len() > MAX_VIA {
+        return refuse("via", format!("{} hosts, at most {MAX_VIA} are allowed", bounds.via.len()));
+    }
     for (name, count) in [
-        ("via", bounds.via.len()),
         ("avoid", bounds.avoid.len()),
         ("require_tags", bounds.require_tags.len()),
         ("avoid_tags", bounds.avoid_tags.len()),

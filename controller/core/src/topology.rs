@@ -47,9 +47,16 @@ pub struct Link {
     pub reserved: Bandwidth,
     /// In the order of the link's ends.
     ends: [End; 2],
+    /// Kept in step with the ends' contact and the values: asked for each link of each search.
+    usable: bool,
 }
 
 impl Link {
+    /// Something new may be placed on it.
+    pub fn is_usable(&self) -> bool {
+        self.usable
+    }
+
     /// Configured, else the slower driver's speed.
     pub fn capacity(&self) -> Option<Bandwidth> {
         let [a, b] = self.ends;
@@ -152,6 +159,10 @@ impl Topology {
     pub fn set_connected(&mut self, name: &NodeName, connected: bool) {
         if let Some(at) = self.place(name) {
             self.graph[at].connected = connected;
+            let edges: Vec<_> = self.graph.edges(at).map(|edge| edge.id()).collect();
+            for edge in edges {
+                self.judge(edge);
+            }
         }
     }
 
@@ -212,8 +223,9 @@ impl Topology {
         };
         let values = self.configured.get(&id).cloned().unwrap_or_default();
         let reserved = self.reserved.get(&id).copied().unwrap_or_default();
-        let edge = self.graph.add_edge(a, b, Link { id: id.clone(), values, reserved, ends });
+        let edge = self.graph.add_edge(a, b, Link { id: id.clone(), values, reserved, ends, usable: false });
         self.edges.insert(id, edge);
+        self.judge(edge);
     }
 
     pub fn configured(&self) -> usize {
@@ -225,8 +237,9 @@ impl Topology {
     }
 
     pub fn configure(&mut self, id: LinkId, values: LinkValues) {
-        if let Some(at) = self.edges.get(&id) {
-            self.graph[*at].values = values.clone();
+        if let Some(at) = self.edges.get(&id).copied() {
+            self.graph[at].values = values.clone();
+            self.judge(at);
         }
         self.configured.insert(id, values);
     }
@@ -265,14 +278,9 @@ impl Topology {
             .then(|| format!("{a} and {b} have no address of a common family in it"))
     }
 
-    pub fn usable(&self, edge: EdgeIndex) -> bool {
-        let link = &self.graph[edge];
-        !link.values.disabled
-            && (link.has(Family::V4) || link.has(Family::V6))
-            && self
-                .graph
-                .edge_endpoints(edge)
-                .is_some_and(|(a, b)| self.graph[a].connected && self.graph[b].connected)
+    fn judge(&mut self, edge: EdgeIndex) {
+        let usable = self.why_unusable(&self.graph[edge]).is_none();
+        self.graph[edge].usable = usable;
     }
 
     pub fn view(&self, id: &LinkId) -> LinkView {

@@ -1,6 +1,6 @@
 //! Answers clients: who may ask, what is asked, what is listed.
 use super::Fabric;
-use crate::discover::{self, Offering, Seeker};
+use crate::discover::{self, Offering, Patience, Seeker};
 use crate::registry::nodes::Contact;
 use crate::roles;
 use proto_model::access::Actor;
@@ -94,13 +94,14 @@ impl Fabric {
             source: asking.map(|resource| (&resource.id, &resource.metadata.node)),
             limit: self.settings.limits.candidates,
         };
+        let mut patience = Patience::new(&self.topology);
         let found = intents.iter().map(|intent| {
             let offering = self.resources.offering(&intent.service).map(|member| Offering {
                 member,
                 liveness: self.liveness(member),
                 lost_for: self.lost_for(&member.resource.metadata.node, now),
             });
-            discover::find(&seeker, intent, offering)
+            discover::find(&seeker, &mut patience, intent, offering)
         });
         Ok(Response::Discovered(found.collect()))
     }

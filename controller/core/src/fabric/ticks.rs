@@ -6,7 +6,7 @@ use proto_model::{CircuitId, Timestamp};
 use std::collections::BTreeSet;
 
 /// Circuits that one step places anew; so that no step takes long, however many circuits a lost host leaves behind.
-const WORK_PER_STEP: usize = 64;
+const WORK_PER_STEP: usize = 32;
 /// Deadlines that one step handles; the rest stay due.
 const DEADLINES_PER_STEP: usize = 1_000;
 

@@ -2,11 +2,12 @@
 pub mod admission;
 pub mod cost;
 pub mod paths;
+pub mod tour;
 
 use crate::topology::{Link, Topology};
 use admission::Broken;
 use cost::Sum;
-use paths::{Query, Trail};
+use paths::{End, Query, Trail};
 use petgraph::stable_graph::NodeIndex;
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
@@ -48,32 +49,37 @@ pub struct Decision {
     pub omitted: u32,
     /// Why not even an unfit path was found.
     pub no_way: Option<String>,
+    /// The network is too dense for the bounds: not all paths were looked at.
+    pub cut_off: bool,
 }
 
 impl Decision {
+    fn none(why: String) -> Self {
+        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false }
+    }
+
     pub fn chosen(&self) -> Option<&Candidate> {
         self.judged.first().filter(|judged| judged.broken.is_empty()).map(|judged| &judged.candidate)
     }
 
     /// One sentence.
     pub fn why_refused(&self, ask: &Ask<'_>) -> String {
-        match (&self.no_way, self.judged.first()) {
-            (Some(why), _) => why.clone(),
-            (None, Some(nearest)) => {
-                let broken: Vec<_> = nearest.broken.iter().map(ToString::to_string).collect();
-                let count = match self.judged.len() {
-                    1 => "the only path breaks a bound".to_owned(),
-                    many => format!("none of {many} paths keeps all bounds; the nearest"),
-                };
-                format!(
-                    "from {} to {}: {count}: {}: {}",
-                    ask.from,
-                    ask.to,
-                    nearest.candidate.path,
-                    broken.join("; ")
-                )
+        if let Some(why) = &self.no_way {
+            return why.clone();
+        }
+        let ends = format!("from {} to {}", ask.from, ask.to);
+        let Some(nearest) = self.judged.first() else { return format!("there is no path {ends}") };
+        let broken: Vec<_> = nearest.broken.iter().map(ToString::to_string).collect();
+        let broken = format!("{}: {}", nearest.candidate.path, broken.join("; "));
+        let cut_off = match self.cut_off {
+            true => format!(" (the search ended after {} partial paths)", paths::MAX_PARTIAL),
+            false => String::new(),
+        };
+        match self.judged.len() {
+            1 => format!("{ends}: the only path breaks a bound: {broken}{cut_off}"),
+            many => {
+                format!("{ends}: none of {many} paths keeps all bounds; the nearest is {broken}{cut_off}")
             }
-            (None, None) => format!("there is no path from {} to {}", ask.from, ask.to),
         }
     }
 
@@ -118,27 +124,29 @@ impl Judged {
 pub fn decide(topology: &Topology, weights: &Weights, ask: &Ask<'_>) -> Decision {
     let (from, to) = match ends(topology, ask) {
         Ok(ends) => ends,
-        Err(why) => return Decision { judged: Vec::new(), omitted: 0, no_way: Some(why) },
+        Err(why) => return Decision::none(why),
     };
     if from == to {
         return local(topology, ask, weights);
     }
     let pinned = match pinned(topology, ask) {
         Ok(pinned) => pinned,
-        Err(why) => return Decision { judged: Vec::new(), omitted: 0, no_way: Some(why) },
+        Err(why) => return Decision::none(why),
     };
     let query = Query { topology, weights, ask, from, to, pinned: pinned.as_deref(), strict: false };
     let all = paths::lowest(&query);
     let mut judged = judge(topology, weights, ask, all.trails);
-    if !all.complete && !judged.iter().any(|judged| judged.broken.is_empty()) {
+    let mut cut_off = false;
+    if all.end != End::Complete && !judged.iter().any(|judged| judged.broken.is_empty()) {
         let fit = paths::lowest(&Query { strict: true, ..query });
+        cut_off = fit.end == End::CutOff;
         judged.splice(0..0, judge(topology, weights, ask, fit.trails));
     }
     let no_way = judged.is_empty().then(|| no_way(topology, ask));
     order(&mut judged);
     let omitted = judged.len().saturating_sub(ask.limit) as u32;
     judged.truncate(ask.limit);
-    Decision { judged, omitted, no_way }
+    Decision { judged, omitted, no_way, cut_off }
 }
 
 fn ends(topology: &Topology, ask: &Ask<'_>) -> Result<(NodeIndex, NodeIndex), String> {
@@ -184,7 +192,7 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
 fn local(topology: &Topology, ask: &Ask<'_>, weights: &Weights) -> Decision {
     let nodes = ends(topology, ask).map(|(at, _)| vec![at]).unwrap_or_default();
     let judged = vec![judge_one(topology, weights, ask, &Trail { nodes, edges: Vec::new() })];
-    Decision { judged, omitted: 0, no_way: None }
+    Decision { judged, omitted: 0, no_way: None, cut_off: false }
 }
 
 /// Equal costs: fewer hops, then names; so that the same state gives the same choice.

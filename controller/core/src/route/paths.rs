@@ -5,6 +5,7 @@
 //! complete paths leave the queue in the order of their cost, and only partial paths that could be among the first
 //! ones are ever looked at.
 use super::cost::{self, Sum};
+use super::tour::Tour;
 use super::{Ask, DEFAULT_HOPS, hops_searched};
 use crate::topology::{Family, Link, Topology};
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
@@ -12,10 +13,10 @@ use petgraph::visit::{EdgeRef, NodeIndexable};
 use proto_model::plan::Weights;
 use proto_model::{Latency, Price};
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 
 /// Partial paths of one search at most; a search that ends here is not complete.
-pub const MAX_PARTIAL: usize = 200_000;
+pub const MAX_PARTIAL: usize = 100_000;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
@@ -38,8 +39,18 @@ pub struct Trail {
 #[derive(Clone, Debug)]
 pub struct Found {
     pub trails: Vec<Trail>,
-    /// Nothing was cut off.
-    pub complete: bool,
+    pub end: End,
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// There are no more paths.
+    Complete,
+    /// As many were found as were asked for.
+    Enough,
+    /// [`MAX_PARTIAL`] was reached.
+    CutOff,
 }
 
 /// A partial path, and the step by which it came about.
@@ -52,7 +63,7 @@ struct Partial {
     price: Price,
     v4: bool,
     v6: bool,
-    /// Bit i: the i-th host of `via` has been crossed.
+    /// Bit i: the i-th host to cross has been crossed.
     via: u32,
 }
 
@@ -92,17 +103,12 @@ struct Search<'a> {
     max_hops: u8,
     /// Lower bounds from each host to the goal.
     cost_left: Vec<f64>,
-    hops_left: Vec<u8>,
-    via: Vec<Via>,
+    hops_left: Vec<f64>,
+    rtt_left: Option<Vec<f64>>,
+    price_left: Option<Vec<f64>>,
+    tour: Tour,
     partials: Vec<Partial>,
     queue: BinaryHeap<Open>,
-}
-
-/// A host to cross: lower bounds from each host to it, and from it to the goal.
-struct Via {
-    node: NodeIndex,
-    cost: Vec<f64>,
-    hops: Vec<u8>,
 }
 
 impl<'a> Search<'a> {
@@ -110,24 +116,22 @@ impl<'a> Search<'a> {
         let bounds = query.ask.bounds;
         let max_hops =
             if query.strict { bounds.max_hops.unwrap_or(DEFAULT_HOPS) } else { hops_searched(bounds) };
-        let via = match query.strict {
-            true => bounds.via.iter().filter_map(|name| query.topology.place(name)).take(32).collect(),
-            false => Vec::new(),
-        };
-        let tree = |node| Via { node, cost: costs(query, node), hops: hops(query, node) };
+        let strict = |bound: bool| (query.strict && bound).then_some(());
         Self {
             query,
             max_hops,
-            cost_left: costs(query, query.to),
-            hops_left: hops(query, query.to),
-            via: via.into_iter().map(tree).collect(),
+            cost_left: least(query, query.to, |link| cost::additive(link, query.weights)),
+            hops_left: least(query, query.to, |_| 1.0),
+            rtt_left: strict(bounds.max_rtt.is_some()).map(|()| least(query, query.to, rtt_of)),
+            price_left: strict(bounds.max_price.is_some()).map(|()| least(query, query.to, price_of)),
+            tour: Tour::new(query),
             partials: Vec::new(),
             queue: BinaryHeap::new(),
         }
     }
 
     fn collect(&mut self) -> Found {
-        let start = Partial {
+        self.offer(Partial {
             before: None,
             at: self.query.from,
             hops: 0,
@@ -136,24 +140,24 @@ impl<'a> Search<'a> {
             price: Price::FREE,
             v4: true,
             v6: true,
-            via: self.crossed(self.query.from),
-        };
-        self.offer(start);
+            via: self.tour.crossed(self.query.from),
+        });
         let mut trails = Vec::new();
         while let Some(open) = self.queue.pop() {
             if self.partials[open.partial].at == self.query.to {
                 trails.push(self.trail(open.partial));
                 if trails.len() == self.query.ask.limit {
-                    return Found { trails, complete: self.queue.is_empty() };
+                    let end = if self.queue.is_empty() { End::Complete } else { End::Enough };
+                    return Found { trails, end };
                 }
                 continue;
             }
             self.extend(open.partial);
             if self.partials.len() >= MAX_PARTIAL {
-                return Found { trails, complete: false };
+                return Found { trails, end: End::CutOff };
             }
         }
-        Found { trails, complete: true }
+        Found { trails, end: End::Complete }
     }
 
     fn extend(&mut self, from: usize) {
@@ -161,7 +165,7 @@ impl<'a> Search<'a> {
         let graph = self.query.topology.graph();
         for edge in graph.edges(at) {
             let next = if edge.source() == at { edge.target() } else { edge.source() };
-            if !self.may_step(hops, next, edge.id(), edge.weight()) || self.crosses(from, next) {
+            if !self.may_step(hops, next, edge.weight()) || self.crosses(from, next) {
                 continue;
             }
             let (partial, link) = (&self.partials[from], edge.weight());
@@ -174,7 +178,7 @@ impl<'a> Search<'a> {
                 price: partial.price.saturating_add(link.values.price),
                 v4: partial.v4 && link.has(Family::V4),
                 v6: partial.v6 && link.has(Family::V6),
-                via: partial.via | self.crossed(next),
+                via: partial.via | self.tour.crossed(next),
             };
             if !self.query.strict || self.within_bounds(&grown) {
                 self.offer(grown);
@@ -182,15 +186,15 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn may_step(&self, hops: u8, next: NodeIndex, edge: EdgeIndex, link: &Link) -> bool {
+    fn may_step(&self, hops: u8, next: NodeIndex, link: &Link) -> bool {
         let index = next.index();
-        if hops.saturating_add(1).saturating_add(self.hops_left[index]) > self.max_hops {
+        if f64::from(hops) + 1.0 + self.hops_left[index] > f64::from(self.max_hops) {
             return false;
         }
         if self.query.pinned.is_some_and(|pinned| pinned.get(usize::from(hops) + 1) != Some(&next)) {
             return false;
         }
-        allowed(self.query, edge, link) && (!self.query.strict || self.welcome(next))
+        allowed(self.query, link) && (!self.query.strict || self.welcome(next))
     }
 
     /// Not among the hosts to avoid.
@@ -199,13 +203,22 @@ impl<'a> Search<'a> {
         !self.query.ask.bounds.avoid.contains(name) && !self.query.ask.shun.contains(name)
     }
 
+    /// So far, and with what is still to come at least.
     fn within_bounds(&self, partial: &Partial) -> bool {
-        let bounds = self.query.ask.bounds;
+        let (bounds, at) = (self.query.ask.bounds, partial.at.index());
+        let left = |tree: &Option<Vec<f64>>| tree.as_ref().map_or(0.0, |left| left[at]);
+        let rtt = |max: Latency| {
+            partial.rtt.is_some_and(|rtt| rtt.nanos() as f64 + left(&self.rtt_left) <= max.nanos() as f64)
+        };
+        let price = |max: Price| {
+            let sum = partial.price.micro_dollars_per_gb() as f64 + left(&self.price_left);
+            sum <= max.micro_dollars_per_gb() as f64
+        };
         let arrived = partial.at == self.query.to;
         (partial.v4 || partial.v6)
-            && bounds.max_rtt.is_none_or(|max| partial.rtt.is_some_and(|rtt| rtt <= max))
-            && bounds.max_price.is_none_or(|max| partial.price <= max)
-            && (!arrived || partial.via.count_ones() as usize == self.via.len())
+            && bounds.max_rtt.is_none_or(rtt)
+            && bounds.max_price.is_none_or(price)
+            && (!arrived || partial.via == self.tour.all())
     }
 
     fn crosses(&self, mut partial: usize, node: NodeIndex) -> bool {
@@ -220,20 +233,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn crossed(&self, node: NodeIndex) -> u32 {
-        self.via.iter().enumerate().filter(|(_, via)| via.node == node).fold(0, |bits, (i, _)| bits | 1 << i)
-    }
-
     fn offer(&mut self, partial: Partial) {
         let at = partial.at.index();
-        let (mut left, mut hops_left) = (self.cost_left[at], self.hops_left[at]);
-        for (i, via) in self.via.iter().enumerate() {
-            if partial.via & 1 << i == 0 {
-                left = left.max(via.cost[at] + self.cost_left[via.node.index()]);
-                hops_left = hops_left.max(via.hops[at].saturating_add(self.hops_left[via.node.index()]));
-            }
-        }
-        if !left.is_finite() || partial.hops.saturating_add(hops_left) > self.max_hops {
+        let (cost, hops) = self.tour.left(at, partial.via);
+        let left = self.cost_left[at].max(cost);
+        let hops = f64::from(partial.hops) + self.hops_left[at].max(hops);
+        if !left.is_finite() || hops > f64::from(self.max_hops) {
             return;
         }
         let estimate = partial.sum.cost(self.query.weights) + left;
@@ -255,8 +260,8 @@ impl<'a> Search<'a> {
 }
 
 /// Whether a path may use the link, looked at alone.
-fn allowed(query: &Query<'_>, edge: EdgeIndex, link: &Link) -> bool {
-    if !query.topology.usable(edge) {
+fn allowed(query: &Query<'_>, link: &Link) -> bool {
+    if !link.is_usable() {
         return false;
     }
     let bounds = query.ask.bounds;
@@ -267,45 +272,34 @@ fn allowed(query: &Query<'_>, edge: EdgeIndex, link: &Link) -> bool {
             && bounds.avoid_tags.is_disjoint(&link.values.tags))
 }
 
-/// Least additive cost from each host to `goal` (Dijkstra); infinite where there is no way.
-fn costs(query: &Query<'_>, goal: NodeIndex) -> Vec<f64> {
-    let graph = query.topology.graph();
-    let mut costs = vec![f64::INFINITY; graph.node_bound()];
-    let mut queue = BinaryHeap::from([Open { estimate: 0.0, hops: 0, partial: goal.index() }]);
-    costs[goal.index()] = 0.0;
-    while let Some(Open { estimate, partial, .. }) = queue.pop() {
-        if estimate > costs[partial] {
-            continue;
-        }
-        let at = NodeIndex::new(partial);
-        for edge in graph.edges(at) {
-            let next = if edge.source() == at { edge.target() } else { edge.source() };
-            let cost = estimate + cost::additive(edge.weight(), query.weights);
-            if cost < costs[next.index()] && allowed(query, edge.id(), edge.weight()) {
-                costs[next.index()] = cost;
-                queue.push(Open { estimate: cost, hops: 0, partial: next.index() });
-            }
-        }
-    }
-    costs
+fn rtt_of(link: &Link) -> f64 {
+    link.values.rtt.map_or(f64::INFINITY, |rtt| rtt.nanos() as f64)
 }
 
-/// Fewest links from each host to `goal`; 255 where there is no way.
-fn hops(query: &Query<'_>, goal: NodeIndex) -> Vec<u8> {
+fn price_of(link: &Link) -> f64 {
+    link.values.price.micro_dollars_per_gb() as f64
+}
+
+/// Least sum of a link's `weight` from each host to `goal` (Dijkstra); infinite where there is no way.
+pub(super) fn least(query: &Query<'_>, goal: NodeIndex, weight: impl Fn(&Link) -> f64) -> Vec<f64> {
     let graph = query.topology.graph();
-    let mut hops = vec![u8::MAX; graph.node_bound()];
-    let mut queue = VecDeque::from([goal]);
-    hops[goal.index()] = 0;
-    while let Some(at) = queue.pop_front() {
-        for edge in graph.edges(at) {
-            let next = if edge.source() == at { edge.target() } else { edge.source() };
-            if hops[next.index()] == u8::MAX && allowed(query, edge.id(), edge.weight()) {
-                hops[next.index()] = hops[at.index()].saturating_add(1).min(u8::MAX - 1);
-                queue.push_back(next);
+    let mut least = vec![f64::INFINITY; graph.node_bound()];
+    let mut queue = BinaryHeap::from([Open { estimate: 0.0, hops: 0, partial: goal.index() }]);
+    least[goal.index()] = 0.0;
+    while let Some(Open { estimate, partial, .. }) = queue.pop() {
+        if estimate > least[partial] {
+            continue;
+        }
+        for edge in graph.edges(NodeIndex::new(partial)) {
+            let next = if edge.source().index() == partial { edge.target() } else { edge.source() };
+            let sum = estimate + weight(edge.weight());
+            if sum < least[next.index()] && allowed(query, edge.weight()) {
+                least[next.index()] = sum;
+                queue.push(Open { estimate: sum, hops: 0, partial: next.index() });
             }
         }
     }
-    hops
+    least
 }
 
 #[cfg(test)]
@@ -407,7 +401,7 @@ mod tests {
             links in links(),
             mbit in 0..10u64,
             rtt in proptest::option::of(1..60u64),
-            via in proptest::option::of(1..5usize),
+            via in proptest::collection::btree_set(1..5usize, 0..3),
             avoid in proptest::option::of(1..5usize),
         ) {
             let topology = topology(6, &links);
@@ -415,8 +409,8 @@ mod tests {
             let bounds = Bounds {
                 bandwidth: Bandwidth::mbit(mbit),
                 max_rtt: rtt.map(Latency::from_millis),
+                avoid: avoid.filter(|avoid| !via.contains(avoid)).into_iter().map(node).collect(),
                 via: via.into_iter().map(node).collect(),
-                avoid: avoid.filter(|avoid| Some(*avoid) != via).into_iter().map(node).collect(),
                 ..Bounds::default()
             };
             let (from, to, shun) = (node(0), node(5), BTreeSet::new());
@@ -432,8 +426,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_full_mesh_of_200_hosts_is_searched_with_few_partial_paths() {
+    fn mesh() -> Topology {
         let mut topology = Topology::new(100_000);
         for number in 0..200 {
             let host = [10, 0, (number / 250) as u8, (number % 250) as u8 + 1];
@@ -448,6 +441,25 @@ mod tests {
             topology.set_underlays(&node(number), vec![underlay]);
             topology.set_connected(&node(number), true);
         }
+        topology
+    }
+
+    #[test]
+    fn three_hosts_to_cross_are_found_in_a_full_mesh() {
+        let topology = mesh();
+        let via: BTreeSet<_> = [9, 10, 11].map(node).into();
+        let bounds = Bounds { via: via.clone(), ..Bounds::default() };
+        let (from, to, shun) = (node(3), node(177), BTreeSet::new());
+        let ask = Ask { from: &from, to: &to, bounds: &bounds, pinned: None, shun: &shun, limit: 64 };
+        let decision = decide(&topology, &Weights::default(), &ask);
+        let path = &decision.chosen().expect("there is one").path;
+        assert_eq!(path.hops(), 4);
+        assert!(via.iter().all(|node| path.nodes.contains(node)), "{path}");
+    }
+
+    #[test]
+    fn a_full_mesh_of_200_hosts_is_searched_with_few_partial_paths() {
+        let topology = mesh();
         assert_eq!(topology.graph().edge_count(), 200 * 199 / 2);
         let (from, to, shun, bounds) = (node(3), node(177), BTreeSet::new(), Bounds::default());
         let ask = Ask { from: &from, to: &to, bounds: &bounds, pinned: None, shun: &shun, limit: 64 };

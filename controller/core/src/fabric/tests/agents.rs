@@ -5,6 +5,7 @@ use proto_model::circuit::CircuitState;
 use proto_model::desired::{ObjectKey, Side};
 use proto_model::report::{DropCount, Hello, Say, Telemetry, Traffic};
 use proto_model::request::{CircuitRef, Event, Request, Response};
+use proto_model::resource::Status;
 use proto_model::topology::{LinkValues, NodeState};
 use proto_model::{Bandwidth, Kind};
 use std::time::Duration;
@@ -294,11 +295,8 @@ fn a_disabled_link_takes_no_new_circuit_and_capacity_set_later_revives_a_suspend
     };
     world.ask(set(1000, true)).expect("known");
     assert_eq!(world.state(id), "active", "what is there stays");
-    for node in ["b"] {
-        let status = proto_model::resource::Status::Down;
+    for status in [Status::Down, Status::Up] {
         world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect("known");
-        let status = proto_model::resource::Status::Up;
-        world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect(node);
     }
     world.pass(Duration::from_secs(1));
     assert_eq!(world.state(id), "suspended");
