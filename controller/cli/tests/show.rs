@@ -309,6 +309,13 @@ fn drops_name_reason_rule_circuit_and_packet() {
         event(1, Some("100.64.0.1"), 0x0800),
         event(47, Some("100.64.0.1"), 0),
         event(0, None, 0),
+        DropEvent {
+            reason: "unknown_label".into(),
+            text: "A VXLAN packet under an unknown label.".into(),
+            circuit: None,
+            label: Some(77),
+            ..event(17, Some("192.0.2.9"), 4789)
+        },
     ];
     let text: String = lines.iter().map(|e| show::drops::line(&named("edge-a"), e) + "\n").collect();
     insta::assert_snapshot!("drop_lines", text);

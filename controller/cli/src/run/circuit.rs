@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
 use proto_model::request::{CircuitRef, CircuitView};
-use proto_model::{Kind, ResourceId};
+use proto_model::{Kind, Refusal, ResourceId};
 use proto_wire::v1;
 use std::time::Duration;
 
@@ -51,13 +51,31 @@ async fn create(fabric: &mut Fabric, wish: &Create, out: Out) -> Result<(), Fail
     let answer =
         fabric.ask(Again::Yes, wait, ask, async |mut client, ask| client.create_circuit(ask).await).await;
     spinner.finish_and_clear();
-    let answer = answer?;
+    let answer = answer.map_err(with_way_to_reasons)?;
     let view: CircuitView = understood(answer.clone())?;
     let ends = ends(fabric, &view).await;
     out.answer("Circuit", &answer, || {
         format!("{}{}", show::circuit::one(&view, ends, show::now()), show::circuit::next(&view, ends))
     })?;
     if wait.is_zero() { Ok(()) } else { in_force(&view, wait) }
+}
+
+/// A refusal for lack of a path has more to tell than fits into a sentence.
+fn with_way_to_reasons(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused { mut refusal, option } if is_for_lack_of_a_path(&refusal) => {
+            let more = "foreweave circuit plan with the same options shows every path and its numbers";
+            let known = std::mem::take(&mut refusal.hint);
+            refusal.hint = if known.is_empty() { more.into() } else { format!("{known}; {more}") };
+            Failure::Refused { refusal, option }
+        }
+        other => other,
+    }
+}
+
+fn is_for_lack_of_a_path(refusal: &Refusal) -> bool {
+    matches!(refusal.kind, Kind::Exhausted | Kind::Precondition)
+        && (refusal.field.is_empty() || refusal.field.contains("bounds"))
 }
 
 /// Whoever waited for an active circuit and has none shall know.
@@ -128,7 +146,7 @@ fn refused(answer: &v1::Plan) -> Result<(), Failure> {
     }
     let what = if answer.refused.is_empty() { "no path satisfies the bounds" } else { &answer.refused };
     let feasible = answer.feasible.as_ref().map(|feasible| feasible.sentences.join("; ")).unwrap_or_default();
-    let refusal = proto_model::Refusal::precondition(what).hint(feasible);
+    let refusal = Refusal::precondition(what).hint(feasible);
     Err(Failure::Refused { refusal, option: None })
 }
 

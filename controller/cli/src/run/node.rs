@@ -58,8 +58,7 @@ async fn add(
     out.answer("CreateTokenResponse", &answer, || {
         let left = show::span(Timestamp(answer.expires).since(show::now()));
         format!(
-            "on the host {name}, run within {left} (the token works once):\n\n  foreweave-agent enrol --token {} --state \
-             /var/lib/foreweave/agent\n\nthen\n\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk \
+            "on the host {name}, run within {left} (the token works once):\n\n  foreweave-agent enrol --token {}\n\nthen\n\n  foreweave-agent run --config /etc/foreweave/agent.toml\n\nit will talk \
              to {}",
             answer.token,
             show::words(&config.controllers)

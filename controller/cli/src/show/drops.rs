@@ -40,14 +40,15 @@ pub fn line(node: &NodeName, drop: &DropEvent) -> String {
         rule => format!(" rule {rule}"),
     };
     let label = drop.label.map(|label| format!(" label {label}")).unwrap_or_default();
+    // Of a rule's verdict, the rule says it all.
+    let text = if rule.is_empty() { format!("  {}", drop.text) } else { String::new() };
     format!(
-        "{} {node} {circuit} {}{rule}  {}  on {}{label}, {} bytes  {}",
+        "{} {node} {circuit} {}{rule}  {}  on {}{label}, {} bytes{text}",
         clock(drop.at),
         drop.reason,
         packet(drop),
         drop.interface,
         drop.length,
-        drop.text
     )
 }
 

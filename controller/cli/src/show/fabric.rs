@@ -1,9 +1,10 @@
 //! Status, nodes and links as people read them.
-use super::table::{self, Tone, cell, indented, plain};
+use super::table::{self, Tone, cell, plain};
 use super::{age, or_dash, words};
 use proto_model::Timestamp;
+use proto_model::report::Failure;
 use proto_model::request::{LinkView, NodeView, StatusView};
-use proto_model::topology::NodeState;
+use proto_model::topology::{NodeState, Underlay};
 
 pub fn status(status: &StatusView, region: &str, now: Timestamp) -> String {
     table::pairs(&[
@@ -26,10 +27,6 @@ fn state(state: NodeState) -> (&'static str, Tone) {
 pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
     let row = |node: &NodeView| {
         let (word, tone) = state(node.state);
-        let underlays = node
-            .underlays
-            .iter()
-            .map(|own| format!("{} {} ({})", own.interface, own.network, words(&own.addresses)));
         let behind = if node.seen.is_none() {
             plain("–")
         } else if node.reported == node.desired {
@@ -43,24 +40,42 @@ pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
             cell(word, tone),
             plain(seen),
             behind,
-            plain(words(underlays)),
             plain(&node.version),
             plain(&node.kernel),
         ]
     };
     let table = table::of(
-        &["NAME", "STATE", "SEEN", "DESIRED STATE", "UNDERLAY", "AGENT", "KERNEL"],
+        &["NAME", "STATE", "SEEN", "DESIRED STATE", "AGENT", "KERNEL"],
         nodes.iter().map(row),
         "no nodes; foreweave node add NAME makes a token for one\n",
     );
-    format!("{table}{}", nodes.iter().map(remarks).collect::<String>())
+    let failures: String = nodes.iter().map(failures).collect();
+    let parts = [table, interfaces(nodes), failures];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// What a node could not bring about, and how it handles transit packets.
-fn remarks(node: &NodeView) -> String {
-    let failures = node.failures.iter().map(|failure| format!("failed: {}: {}", failure.key, failure.why));
-    let lines: Vec<String> = node.datapath.iter().cloned().chain(failures).collect();
-    if lines.is_empty() { String::new() } else { format!("\n{}\n{}", node.name, indented(&lines.join("\n"))) }
+/// What carries tunnels, and how transit packets are handled there.
+fn interfaces(nodes: &[NodeView]) -> String {
+    let row = |(node, underlay): (&NodeView, &Underlay)| {
+        let marked = format!("{}: ", underlay.interface);
+        let how = node.datapath.iter().find_map(|text| text.strip_prefix(&marked));
+        vec![
+            plain(&node.name),
+            plain(&underlay.interface),
+            plain(&underlay.network),
+            plain(words(&underlay.addresses)),
+            plain(underlay.mtu),
+            plain(how.unwrap_or("–")),
+        ]
+    };
+    let rows = nodes.iter().flat_map(|node| node.underlays.iter().map(move |underlay| (node, underlay)));
+    table::of(&["NAME", "INTERFACE", "NETWORK", "ADDRESSES", "MTU", "TRANSIT"], rows.map(row), "")
+}
+
+/// What a node could not bring about.
+fn failures(node: &NodeView) -> String {
+    let line = |failure: &Failure| format!("{}: failed: {}: {}\n", node.name, failure.key, failure.why);
+    node.failures.iter().map(line).collect()
 }
 
 /// One line for watchers.

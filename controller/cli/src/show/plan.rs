@@ -1,7 +1,7 @@
 //! A decision as people read it: every candidate with the terms of its cost, and what would change where.
 use super::table::{self, Tone, cell, indented, plain};
 use super::{bounds, or_dash};
-use proto_model::plan::{Candidate, Feasible, HostChange, Plan, Weights};
+use proto_model::plan::{Candidate, Feasible, HostChange, Plan, Term, Weights};
 
 pub fn plan(plan: &Plan) -> String {
     let parts = [
@@ -24,7 +24,9 @@ fn weights(weights: &Weights) -> String {
 
 fn verdict(plan: &Plan) -> String {
     match plan.chosen.and_then(|index| plan.candidates.get(index)) {
-        Some(chosen) => format!("chosen     {}, cost {:.2}\n", chosen.path, chosen.cost),
+        Some(chosen) => {
+            format!("chosen     {}\ncost       {:.2} = {}\n", chosen.path, chosen.cost, explained(chosen))
+        }
         None => format!(
             "refused    {}\n{}",
             plan.refused.as_deref().unwrap_or("no path satisfies the bounds"),
@@ -82,9 +84,15 @@ fn candidates(plan: &Plan) -> String {
     format!("\n{}{more}", table::of(&columns, plan.candidates.iter().enumerate().map(row), ""))
 }
 
-/// `8.00 rtt (8 ms) + 1.00 hop (2)`.
-pub fn terms(candidate: &Candidate) -> String {
-    let term = |term: &proto_model::plan::Term| format!("{:.2} {} ({})", term.cost, term.name, term.quantity);
+/// `8.00 rtt + 1.00 hop`: the terms that cost something; the other columns have the quantities.
+fn terms(candidate: &Candidate) -> String {
+    let costly = candidate.terms.iter().filter(|term| term.cost != 0.0);
+    costly.map(|term| format!("{:.2} {}", term.cost, term.name)).collect::<Vec<_>>().join(" + ")
+}
+
+/// `8.00 rtt (8 ms) + 1.00 hop (2 hops)`: every term with its quantity.
+fn explained(candidate: &Candidate) -> String {
+    let term = |term: &Term| format!("{:.2} {} ({})", term.cost, term.name, term.quantity);
     candidate.terms.iter().map(term).collect::<Vec<_>>().join(" + ")
 }
 
