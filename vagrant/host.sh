@@ -27,7 +27,7 @@ for underlay in "$@"; do
   printf '\n[[underlay]]\ninterface = "%s"\nnetwork = "%s"\n' "$interface" "$network" >> /etc/foreweave-agent.toml
 done
 
-[ -f "$state/certificate.pem" ] || "$binaries/foreweave-agent" enrol --token-file "/foreweave/vagrant/tokens/$name" --state "$state"
+[ -f "$state/identity.toml" ] || "$binaries/foreweave-agent" enrol --token-file "/foreweave/vagrant/tokens/$name" --state "$state"
 systemctl stop foreweave-agent 2> /dev/null || true
 systemd-run --unit foreweave-agent --property Restart=always \
   "$binaries/foreweave-agent" run --config /etc/foreweave-agent.toml

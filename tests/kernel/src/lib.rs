@@ -1,7 +1,9 @@
 //! The lab: hosts, links and real daemons on one machine; and what tests and measurements on a real kernel share.
+pub mod bench;
 pub mod demo;
 pub mod emulate;
 pub mod lab;
 pub mod measure;
+pub mod model;
 pub mod pretend;
 pub mod traffic;
