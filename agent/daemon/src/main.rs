@@ -111,7 +111,7 @@ fn main() -> ExitCode {
 }
 
 fn start_log(cli: &Cli) -> Result<()> {
-    let filter = EnvFilter::try_new(&cli.log).with_context(|| {
+    let filter = EnvFilter::try_new(filter(&cli.log)).with_context(|| {
         format!("--log \"{}\" is not a filter (e.g. info, or agent_daemon=debug)", cli.log)
     })?;
     let log = tracing_subscriber::fmt()
@@ -123,6 +123,12 @@ fn start_log(cli: &Cli) -> Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// A bare level speaks of the agent; libraries then say only what is wrong.
+fn filter(text: &str) -> String {
+    let bare = ["error", "warn", "info", "debug", "trace"].contains(&text);
+    if bare { format!("warn,agent_daemon={text},agent_core={text}") } else { text.to_owned() }
 }
 
 fn act(command: Command) -> Result<ExitCode> {

@@ -1,14 +1,15 @@
 //! Makes an ENI whole: the pair, its program, its addresses; and takes it away without a trace.
 use super::Linux;
+use super::filters;
 use super::links::{self, InnerRefused, Link, Pair};
 use super::namespaces::{self, Namespace};
 use super::netlink::Netlink;
-use super::programs::{self, Hook, Programs};
+use super::programs::{Hook, Programs};
 use agent_core::abi::{Door, Inner};
 use agent_core::kernel_state::{Eni, HostSide};
 use anyhow::{Context, Result, anyhow, bail};
-use std::path::Path;
-use tracing::{debug, warn};
+use std::os::fd::AsFd;
+use tracing::warn;
 
 /// An ENI that is there.
 #[derive(Clone, Debug)]
@@ -43,13 +44,11 @@ pub(crate) fn of_alias(alias: &str) -> Option<(String, proto_model::resource::At
 }
 
 impl Linux {
-    /// Idempotent. A change of MTU or resource happens in place; anything else makes the pair anew under the same
-    /// interface index, so that the rows of the maps that point to it stay right.
+    /// Idempotent. A change of MTU or resource happens in place; anything else makes the pair anew.
     pub(crate) fn put_eni(&mut self, eni: &Eni) -> Result<()> {
         let alias = alias(eni)?;
         let place = self.namespaces.open(&eni.attachment)?;
         let there = links::find(&mut self.netlink, &eni.host.0)?;
-        let old_index = self.enis.get(&eni.host).map(|known| known.index);
         let host = match there {
             Some(link) if !link.is_ours() => {
                 bail!("an interface named {} exists, and it is not the fabric's", eni.host.0)
@@ -57,9 +56,9 @@ impl Linux {
             Some(link) if self.serves(&link, eni, &place)? => link,
             Some(link) => {
                 self.drop_pair(&link)?;
-                self.create_pair(eni, &alias, &place, Some(link.index))?
+                self.create_pair(eni, &alias, &place)?
             }
-            None => self.create_pair(eni, &alias, &place, old_index)?,
+            None => self.create_pair(eni, &alias, &place)?,
         };
         if let Err(error) = self.settle(eni, &alias, &place, &host) {
             // Nothing half-done remains.
@@ -69,6 +68,7 @@ impl Linux {
         }
         let known =
             Known { entry: eni.clone(), index: host.index, inner: host.peer, both_here: place.is_home() };
+        self.indexes.insert(eni.host.clone(), host.index);
         self.enis.insert(eni.host.clone(), known);
         Ok(())
     }
@@ -83,33 +83,27 @@ impl Linux {
         Ok(inner.is_some_and(|inner| is_other_side(&inner, link) && inner.mac == eni.address.mac()))
     }
 
-    fn create_pair(&mut self, eni: &Eni, alias: &str, place: &Namespace, index: Option<u32>) -> Result<Link> {
-        let pair = |index| Pair {
+    fn create_pair(&mut self, eni: &Eni, alias: &str, place: &Namespace) -> Result<Link> {
+        if let Some(former) = self.indexes.remove(&eni.host) {
+            self.clear_references(former)?;
+        }
+        let pair = Pair {
             host: &eni.host.0,
             alias,
             inner: &eni.interface,
             address: &eni.address,
             mtu: eni.mtu,
-            index,
-            namespace: std::os::fd::AsFd::as_fd(place),
+            namespace: place.as_fd(),
         };
-        match (links::create(&mut self.netlink, &pair(index)), index) {
-            (Err(error), Some(taken)) => {
-                debug!(interface = %eni.host.0, index = taken, %error, "the old index is not to be had");
-                links::create(&mut self.netlink, &pair(None))
-            }
-            (outcome, _) => outcome,
-        }
+        links::create(&mut self.netlink, &pair)
     }
 
     /// The program before the interface is up: no packet passes it unseen.
     fn settle(&mut self, eni: &Eni, alias: &str, place: &Namespace, host: &Link) -> Result<()> {
-        let hung = self.enis.get(&eni.host).is_some_and(|known| known.index == host.index)
-            && self.programs.is_attached(&eni.host.0, Hook::Eni);
-        if !hung {
+        if !filters::is_there(&mut self.netlink, host.index)? {
             self.programs.attach(&eni.host.0, Hook::Eni)?;
         }
-        links::settle_host(&mut self.netlink, host.index, alias, eni.mtu)?;
+        links::settle_host(&mut self.netlink, host, alias, eni.mtu)?;
         let mut there = self.namespaces.netlink(place)?;
         match links::settle_inner(&mut there, host.peer, &eni.address, eni.mtu) {
             Ok(()) => Ok(()),
@@ -135,7 +129,7 @@ impl Linux {
             self.shared.was_removed(link.index);
             return Err(error);
         }
-        self.programs.detach(&link.name, Hook::Eni)
+        Ok(())
     }
 
     pub(crate) fn remove_eni(&mut self, host: &HostSide) -> Result<()> {
@@ -144,9 +138,10 @@ impl Linux {
                 bail!("the interface {} is not the fabric's", host.0)
             }
             Some(link) => self.drop_pair(&link)?,
-            None => self.programs.detach(&host.0, Hook::Eni)?,
+            None => {}
         }
         self.enis.remove(host);
+        self.indexes.remove(host);
         Ok(())
     }
 }
@@ -156,17 +151,16 @@ pub(crate) fn is_other_side(inner: &Link, host: &Link) -> bool {
     inner.kind.as_deref() == Some("veth") && inner.index == host.peer && inner.peer == host.index
 }
 
-/// At the start: the new program into every ENI's link; leftovers of interfaces that are gone are removed.
-pub(crate) fn renew_links(netlink: &mut Netlink, programs: &mut Programs, pins: &Path) -> Result<()> {
-    for pin in programs::pinned(pins)? {
-        let Some((interface, Hook::Eni)) = pin.link() else { continue };
-        let there = links::find(netlink, interface)?.is_some_and(|link| link.is_ours());
-        if !there {
-            debug!(pin = %pin.path.display(), "leftover of an interface that is gone");
-            programs.detach(interface, Hook::Eni)?;
-        } else if let Err(error) = programs.attach(interface, Hook::Eni) {
+/// At the start: this build's program into every ENI that has one, in one step each.
+pub(crate) fn renew_programs(netlink: &mut Netlink, programs: &mut Programs) -> Result<()> {
+    for link in links::all(netlink)?.into_iter().filter(Link::is_ours) {
+        if !filters::is_there(netlink, link.index)? {
+            // Half made; what was observed of it leads to its repair or removal.
+            continue;
+        }
+        if let Err(error) = programs.attach(&link.name, Hook::Eni) {
             // The old program goes on; the interface's own step will say so again.
-            warn!(interface, error = %format!("{error:#}"), "program not renewed");
+            warn!(interface = %link.name, error = %format!("{error:#}"), "program not renewed");
         }
     }
     Ok(())

@@ -95,8 +95,6 @@ pub(crate) struct Pair<'a> {
     pub(crate) inner: &'a str,
     pub(crate) address: &'a FabricAddress,
     pub(crate) mtu: u16,
-    /// Wanted index of the host side, so that an interface that is made anew keeps its place in the maps.
-    pub(crate) index: Option<u32>,
     pub(crate) namespace: BorrowedFd<'a>,
 }
 
@@ -190,7 +188,6 @@ fn veth(pair: &Pair<'_>) -> LinkMessage {
         LinkAttribute::NetNsFd(pair.namespace.as_raw_fd()),
     ]);
     let mut host = named(pair.host);
-    host.header.index = pair.index.unwrap_or(0);
     host.attributes.extend([
         LinkAttribute::Address(pair.address.gateway_mac().to_vec()),
         LinkAttribute::Mtu(u32::from(pair.mtu)),
@@ -216,16 +213,22 @@ fn up(mut message: LinkMessage) -> Request {
     Request { message: RouteNetlinkMessage::SetLink(message), flags: 0 }
 }
 
-/// Brings the host side into its final shape. Does nothing to an interface that is as it shall be.
+/// Brings the host side into its final shape. What is right already is not asked for: every change costs a round of
+/// the kernel's notifiers.
 ///
 /// # Errors
 /// What the kernel refused.
-pub(crate) fn settle_host(netlink: &mut Netlink, index: u32, alias: &str, mtu: u16) -> Result<()> {
-    let mut shape = indexed(index);
-    shape.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
-    shape.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    let shape = Request { message: RouteNetlinkMessage::SetLink(shape), flags: 0 };
-    for answer in netlink.transact(vec![shape, up(indexed(index))])? {
+pub(crate) fn settle_host(netlink: &mut Netlink, link: &Link, alias: &str, mtu: u16) -> Result<()> {
+    let mut shape = indexed(link.index);
+    if link.mtu != u32::from(mtu) {
+        shape.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
+    }
+    if link.alias != alias {
+        shape.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    }
+    let changes = !shape.attributes.is_empty();
+    let shape = changes.then(|| Request { message: RouteNetlinkMessage::SetLink(shape), flags: 0 });
+    for answer in netlink.transact(shape.into_iter().chain([up(indexed(link.index))]).collect())? {
         answer.context("setting up the host side")?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 pub(crate) mod counters;
 pub(crate) mod enis;
 pub(crate) mod events;
+pub(crate) mod filters;
 pub(crate) mod links;
 pub(crate) mod maps;
 pub(crate) mod namespaces;
@@ -62,8 +63,8 @@ pub struct Linux {
     stats: PerCpu<Stats>,
     /// ENIs that are there.
     enis: BTreeMap<HostSide, Known>,
-    /// Index part of the key of every row in `FLOWS`: it outlives the interface.
-    gates: BTreeMap<(HostSide, IpAddr), u32>,
+    /// Index of every host side that rows of the maps may refer to, also of one that vanished.
+    indexes: BTreeMap<HostSide, u32>,
     shared: Shared,
     datapath: Datapath,
 }
@@ -115,7 +116,7 @@ impl Linux {
         let mut programs = Programs::load(crate::DATAPLANE, &options.pins, options.attach)?;
         let mut settings: Slots<Settings> = Slots::new(programs.take_map("SETTINGS")?)?;
         settings.put(0, &Settings { port: options.port.to_be_bytes(), reserved: [0; 6] })?;
-        enis::renew_links(&mut netlink, &mut programs, &options.pins)?;
+        enis::renew_programs(&mut netlink, &mut programs)?;
         let locals = Table::new(programs.take_map("LOCALS")?)?;
         let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
         Ok(Self {
@@ -129,7 +130,7 @@ impl Linux {
             netlink,
             programs,
             enis: BTreeMap::new(),
-            gates: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             shared: Shared::default(),
             datapath,
         })
@@ -242,29 +243,34 @@ impl Linux {
 
     fn put_flow(&mut self, flow: &Flow) -> Result<()> {
         let (key, row) = abi::flow(flow, |host| self.door(host))?;
-        let index = key.eni;
-        let gate = (flow.host.clone(), flow.remote);
-        if let Some(old) = self.gates.get(&gate).copied().filter(|old| *old != index) {
-            self.flows.remove(&FlowKey { eni: old, ..key })?;
-        }
         if matches!(flow.target, Target::Eni(_)) && self.shared.with(|seen| seen.slots.insert(flow.slot)) {
             // A local circuit receives under no label, so nobody has cleared its counters yet.
             self.zero(flow.slot)?;
         }
-        self.flows
-            .put(&key, &row)
-            .with_context(|| format!("FLOWS takes {} entries", ebpf_abi::maps::FLOWS))?;
-        self.gates.insert(gate, index);
-        Ok(())
+        self.flows.put(&key, &row).with_context(|| format!("FLOWS takes {} entries", ebpf_abi::maps::FLOWS))
     }
 
     fn remove_flow(&mut self, host: &HostSide, remote: IpAddr) -> Result<()> {
-        let gate = (host.clone(), remote);
-        let index = self.gates.get(&gate).copied().or_else(|| self.enis.get(host).map(|eni| eni.index));
-        if let Some(eni) = index {
-            self.flows.remove(&FlowKey { eni, remote: abi::address(remote) })?;
+        // An interface that was never there has no flows.
+        let Some(eni) = self.indexes.get(host).copied() else { return Ok(()) };
+        Ok(self.flows.remove(&FlowKey { eni, remote: abi::address(remote) })?)
+    }
+
+    /// An interface that is made again inherits nothing from the one that vanished.
+    fn clear_references(&mut self, index: u32) -> Result<()> {
+        for slot in self.shared.slots() {
+            let label = self.labels.get(slot)?;
+            if label.label != 0 && label.kind != LabelEntry::TRANSIT && label.target == index {
+                self.remove_label(slot)?;
+            }
         }
-        self.gates.remove(&gate);
+        let refers = |key: &FlowKey, row: &FlowRow| {
+            key.eni == index || (row.kind != FlowRow::TUNNEL && row.target == index)
+        };
+        let rows = self.flows.rows().collect::<Result<Vec<_>, _>>()?;
+        for (key, _) in rows.iter().filter(|(key, row)| refers(key, row)) {
+            self.flows.remove(key)?;
+        }
         Ok(())
     }
 

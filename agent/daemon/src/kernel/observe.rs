@@ -2,7 +2,7 @@
 use super::enis::{self, Known, of_alias};
 use super::links::{self, Link};
 use super::namespaces::Namespace;
-use super::{Linux, routes};
+use super::{Linux, filters, routes};
 use agent_core::abi;
 use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
 use anyhow::Result;
@@ -24,6 +24,7 @@ impl Linux {
         for link in links::all(&mut self.netlink)?.into_iter().filter(Link::is_ours) {
             self.read_eni(&link, &mut found);
         }
+        self.indexes.append(&mut found.indexes);
         self.enis = found.known;
         for entry in found.entries.into_iter().chain(self.read_maps()?) {
             state.insert(entry.key(), entry);
@@ -33,6 +34,7 @@ impl Linux {
 
     fn read_eni(&mut self, link: &Link, found: &mut Found) {
         let host = HostSide(link.name.clone());
+        found.indexes.insert(host.clone(), link.index);
         match self.read_whole(link) {
             Ok((known, routes)) => {
                 found.entries.push(Entry::Eni(known.entry.clone()));
@@ -51,8 +53,8 @@ impl Linux {
     fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<FabricAddress>)> {
         let (resource, attachment) =
             of_alias(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
-        if !self.programs.is_attached(&link.name, super::programs::Hook::Eni) {
-            anyhow::bail!("no program is pinned for it");
+        if !filters::is_there(&mut self.netlink, link.index)? {
+            anyhow::bail!("it has no program");
         }
         let place: Namespace = self.namespaces.open(&attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
@@ -83,11 +85,13 @@ impl Linux {
     }
 
     fn read_maps(&mut self) -> Result<Vec<Entry>> {
-        // Rows outlive their interface; while this process runs it remembers whose they were.
-        let former = self.gates.iter().map(|((host, _), index)| (*index, host.clone()));
-        let now = self.enis.iter().map(|(host, known)| (known.index, host.clone()));
-        let names: BTreeMap<u32, HostSide> = former.chain(now).collect();
-        // An index without an interface of ours: a name that nothing wanted has, so that the row will be removed.
+        // Rows outlive their interface. A name that nothing wanted has lets those of unknown ones be removed.
+        let mut names: BTreeMap<u32, HostSide> =
+            self.indexes.iter().map(|(host, index)| (*index, host.clone())).collect();
+        for (key, _) in self.flows.rows().collect::<Result<Vec<_>, _>>()? {
+            let host = names.entry(key.eni).or_insert_with(|| HostSide(format!("if{}", key.eni)));
+            self.indexes.entry(host.clone()).or_insert(key.eni);
+        }
         let host =
             |index: u32| Some(names.get(&index).cloned().unwrap_or_else(|| HostSide(format!("if{index}"))));
         let mut entries = Vec::new();
@@ -108,13 +112,11 @@ impl Linux {
                 }
             }
         }
-        self.gates.clear();
         let flows = self.flows.rows().collect::<Result<Vec<_>, _>>()?;
         for (key, row) in flows {
             match abi::read_flow(&key, &row, host) {
                 Ok(flow) => {
                     slots.insert(flow.slot);
-                    self.gates.insert((flow.host.clone(), flow.remote), key.eni);
                     entries.push(Entry::Flow(flow));
                 }
                 Err(error) => {
@@ -145,6 +147,7 @@ impl Linux {
 struct Found {
     entries: Vec<Entry>,
     known: BTreeMap<HostSide, Known>,
+    indexes: BTreeMap<HostSide, u32>,
 }
 
 fn both_up(host: &Link, inner: &Link) -> bool {

@@ -1,4 +1,5 @@
 //! Loads the programs against the pinned maps, attaches them, and replaces them in their links without losing a packet.
+use super::filters::PRIORITY;
 use super::maps;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::Map;
@@ -21,7 +22,7 @@ pub(crate) struct Programs {
     attach: Attach,
 }
 
-/// How programs hang on an interface's traffic control.
+/// How the program on an underlay interface hangs in its traffic control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
     /// Links (kernel 6.6 and later).
@@ -40,16 +41,20 @@ impl Attach {
     }
 }
 
-/// Where a program hangs; part of its link's pin name.
+/// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hook {
+    /// The host side of an ENI: always a clsact filter. Attaching a tcx link waits for a whole grace period of RCU with
+    /// the lock of all network configuration held (`tcx_entry_sync`; 13 ms of the 15 ms that an ENI took on 6.18), a
+    /// filter does not. It stays with the interface, so it needs no pin, and it is replaced in one step as well.
     Eni,
     Tcx,
     Xdp,
 }
 
 impl Hook {
-    const ALL: [Self; 3] = [Self::Eni, Self::Tcx, Self::Xdp];
+    /// Those whose links are pinned.
+    const PINNED: [Self; 2] = [Self::Tcx, Self::Xdp];
 
     fn suffix(self) -> &'static str {
         match self {
@@ -67,8 +72,7 @@ impl Hook {
     }
 }
 
-/// Priority and handle of our clsact filters, fixed so that a restart finds and replaces them.
-const PRIORITY: u16 = 0x6677;
+/// Handle of our filters.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 impl Programs {
@@ -139,14 +143,14 @@ impl Programs {
         let pin = self.pin(interface, hook);
         let outcome = match (hook, self.attach) {
             (Hook::Xdp, _) => self.attach_xdp(interface, &pin),
-            (Hook::Eni | Hook::Tcx, Attach::Tcx) => self.attach_tcx(interface, hook, &pin),
-            (Hook::Eni | Hook::Tcx, Attach::Clsact) => self.attach_clsact(interface, hook),
+            (Hook::Tcx, Attach::Tcx) => self.attach_tcx(interface, &pin),
+            (Hook::Eni, _) | (Hook::Tcx, Attach::Clsact) => self.attach_clsact(interface, hook),
         };
         outcome.with_context(|| format!("attaching {} to {interface}", hook.program()))
     }
 
-    fn attach_tcx(&mut self, interface: &str, hook: Hook, pin: &Path) -> Result<()> {
-        let program = self.classifier(hook)?;
+    fn attach_tcx(&mut self, interface: &str, pin: &Path) -> Result<()> {
+        let program = self.classifier(Hook::Tcx)?;
         if let Some(old) = open_link(pin)? {
             let link = SchedClassifierLink::try_from(old)
                 .map_err(|error| anyhow!("{} is not a tcx link ({error}); remove it", pin.display()))?;
@@ -212,7 +216,7 @@ impl Programs {
         Ok(())
     }
 
-    /// Whether a program of ours hangs there, as far as pins tell.
+    /// Whether a link on an underlay is pinned.
     pub(crate) fn is_attached(&self, interface: &str, hook: Hook) -> bool {
         self.pin(interface, hook).exists()
     }
@@ -222,7 +226,7 @@ impl Programs {
     /// # Errors
     /// When the pin cannot be removed.
     pub(crate) fn detach(&self, interface: &str, hook: Hook) -> Result<()> {
-        if self.attach == Attach::Clsact && hook != Hook::Xdp {
+        if self.attach == Attach::Clsact && hook == Hook::Tcx {
             detach_clsact(interface);
         }
         remove_pin(&self.pin(interface, hook))
@@ -285,7 +289,7 @@ impl Pin {
     /// For a link: which interface and hook.
     pub(crate) fn link(&self) -> Option<(&str, Hook)> {
         let (interface, suffix) = self.name.strip_prefix("link_")?.rsplit_once('_')?;
-        let hook = Hook::ALL.into_iter().find(|hook| hook.suffix() == suffix)?;
+        let hook = Hook::PINNED.into_iter().find(|hook| hook.suffix() == suffix)?;
         Some((interface, hook))
     }
 }
@@ -316,7 +320,7 @@ mod tests {
     #[test]
     fn pins_name_their_interface_and_hook() {
         let link = |name: &str| Pin { path: PathBuf::new(), name: name.to_owned() };
-        assert_eq!(link("link_fw64400001_eni").link(), Some(("fw64400001", Hook::Eni)));
+        assert_eq!(link("link_fw64400001_eni").link(), None, "a filter has no pin");
         assert_eq!(link("link_eth_0_tcx").link(), Some(("eth_0", Hook::Tcx)));
         assert_eq!(link("link_eth0_xdp").link(), Some(("eth0", Hook::Xdp)));
         assert_eq!(link("link_eth0_what").link(), None);

@@ -53,10 +53,10 @@ fn whatever_a_killed_agent_leaves_can_be_seen_and_removed() {
         let at = world.make("web");
         let Attachment::Named(place) = at.clone() else { panic!("a named namespace") };
         let mut found = 0;
-        for round in 0..25u64 {
+        for round in 0..12u64 {
             let victim = start(world.pins(), &place);
             // From while it loads to far into its steps.
-            std::thread::sleep(Duration::from_millis(20 + 23 * round));
+            std::thread::sleep(Duration::from_millis(20 + 97 * round));
             drop(victim);
             let mut linux = world.linux();
             found += linux.observe().expect("observed").len();

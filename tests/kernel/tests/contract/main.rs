@@ -3,5 +3,4 @@ mod kills;
 mod links;
 mod restart;
 mod suite;
-mod timing;
 mod world;

@@ -22,15 +22,17 @@ fn a_new_agent_observes_what_the_old_one_put() {
 }
 
 #[test]
-fn a_restart_keeps_every_interface_index_and_program_link() {
+fn a_restart_keeps_every_interface_index_and_replaces_programs_in_place() {
     within(|world| {
         let at = world.make("web");
         put_all(&mut world.linux(), &everything(&at));
         let links = || (ip("-o link show group 26231"), ip_in(&at, "-o link"));
+        assert!(filters("fw64400001").contains("eni_ingress"), "{}", filters("fw64400001"));
         let (before, pins) = (links(), world.pinned());
         put_all(&mut world.linux(), &everything(&at));
         assert_eq!(links(), before);
         assert_eq!(sorted(world.pinned()), sorted(pins));
+        assert_eq!(filters("fw64400001").matches("handle 0x1").count(), 1, "replaced, not added");
         clear(&mut world.linux());
     });
 }
@@ -44,7 +46,7 @@ fn flows_of_an_interface_that_went_while_no_agent_ran_can_be_removed() {
         let mut linux = world.linux();
         let seen = linux.observe().expect("observed");
         assert!(seen.keys().all(|key| !matches!(key, EntryKey::Eni(host) if host.0 == "fw64400001")));
-        assert!(!world.pinned().iter().any(|pin| pin == "link_fw64400001_eni"), "the stale pin is gone");
+        assert!(seen.keys().any(|key| matches!(key, EntryKey::Flow(host, _) if host.0.starts_with("if"))));
         clear(&mut linux);
         assert_eq!(world.leftovers(), Vec::<String>::new());
     });
@@ -87,6 +89,12 @@ fn an_interface_that_lost_its_address_differs_from_what_is_wanted() {
         }
         clear(&mut world.linux());
     });
+}
+
+fn filters(interface: &str) -> String {
+    let output =
+        std::process::Command::new("tc").args(["filter", "show", "dev", interface, "ingress"]).output();
+    String::from_utf8_lossy(&output.expect("tc runs").stdout).into_owned()
 }
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {

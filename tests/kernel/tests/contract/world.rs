@@ -105,8 +105,7 @@ impl World {
             .into_iter()
             .filter(|name| name.starts_with("fw") || name.starts_with("ctr"));
         let routes = ip("route show table all proto 187") + &ip("-6 route show table all proto 187");
-        let pins = self.pinned().into_iter().filter(|name| name.ends_with("_eni"));
-        interfaces.chain(routes.lines().map(str::to_owned)).chain(pins).collect()
+        interfaces.chain(routes.lines().map(str::to_owned)).collect()
     }
 
     pub(crate) fn pinned(&self) -> Vec<String> {
