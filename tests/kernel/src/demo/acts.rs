@@ -121,7 +121,7 @@ fn plan(story: &mut Story, lab: &Lab) -> Result<()> {
 }
 
 fn create(story: &mut Story, lab: &Lab, ends: &Ends) -> Result<()> {
-    story.chapter("Create: db answers pings and postgres, nothing else");
+    story.chapter("Create: db answers pings and postgres, not ssh, and nothing else either");
     let reached = reaches(&ends.web, ends.v4);
     story.claim(
         "without a circuit nothing passes",
@@ -130,7 +130,8 @@ fn create(story: &mut Story, lab: &Lab, ends: &Ends) -> Result<()> {
     );
     let begun = Instant::now();
     let words = ["circuit", "create", "web", "db", "--latency", "20ms", "--bandwidth", "200mbit"];
-    foreweave_ok(lab, &[&words[..], &["--allow", "tcp/5432", "--allow", "icmp"]].concat())?;
+    let rules = ["--deny", "tcp/22", "--allow", "tcp/5432", "--allow", "icmp"];
+    foreweave_ok(lab, &[&words[..], &rules].concat())?;
     let took = begun.elapsed();
     let circuit = ask(lab, &["circuit", "show", "web-db"])?;
     let hosts = names(&circuit["path"]["nodes"], |node| node);
@@ -181,12 +182,21 @@ fn shown(pings: Pings) -> String {
 }
 
 fn refused(story: &mut Story, lab: &Lab, ends: &Ends) -> Result<()> {
-    story.chapter("Refused: ssh was not allowed");
+    story.chapter("Refused: ssh is denied by rule 1");
     let ssh = SocketAddr::new(ends.v4, 22);
     let _open = traffic::listen(&ends.db, SocketAddr::new(ends.v4, 22))?;
     story.say(&format!("db listens on {ssh}; web tries to connect."));
+    let mut live = Live::start(lab, &["drops", "-f", "--circuit", "web-db"])?;
     let connected = traffic::connects(&ends.web, ssh, PATIENCE)?;
+    let line = live.first_line(Duration::from_secs(10));
+    println!("     {}\n", line.as_deref().unwrap_or(""));
+    let told = line.as_deref().is_some_and(|line| line.contains("denied_by_rule") && line.contains("rule 1"));
     story.claim("tcp/22 does not connect", !connected, if connected { "connected" } else { "timed out" });
+    story.claim(
+        "the drop is shown live, with its rule",
+        told,
+        if told { "denied_by_rule rule 1" } else { "not shown" },
+    );
     let reason = || -> Result<Option<String>> {
         let drops = ask(lab, &["drops"])?;
         let drops = drops["drops"].as_array().cloned().unwrap_or_default();
@@ -203,7 +213,7 @@ fn refused(story: &mut Story, lab: &Lab, ends: &Ends) -> Result<()> {
     let seen = within(Duration::from_secs(15), || reason().ok().flatten());
     foreweave_ok(lab, &["drops"])?;
     let measured = seen.clone().unwrap_or_else(|| "no drop was reported".into());
-    story.claim("the drop is told with reason, circuit and rule", seen.is_some(), measured);
+    story.claim("the drop is counted by reason, circuit and rule", seen.is_some(), measured);
     Ok(())
 }
 
@@ -219,11 +229,12 @@ fn within<T>(patience: Duration, ask: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 fn change_rules(story: &mut Story, lab: &Lab, ends: &Ends) -> Result<()> {
-    story.chapter("Changed: a rule is added while packets flow");
+    story.chapter("Changed: the rules are replaced while packets flow");
     let ssh = SocketAddr::new(ends.v4, 22);
     let _open = traffic::listen(&ends.db, ssh)?;
-    let (pings, changed) =
-        during_pings(ends, || foreweave_ok(lab, &["rule", "add", "web-db", "allow tcp/22"]))?;
+    let (pings, changed) = during_pings(ends, || {
+        foreweave_ok(lab, &["rule", "replace", "web-db", "allow tcp/22", "allow tcp/5432", "allow icmp"])
+    })?;
     changed?;
     story.claim(
         "the rule change loses no packet",
@@ -359,5 +370,39 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A `foreweave` command that goes on printing.
+struct Live {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Live {
+    fn start(lab: &Lab, words: &[&str]) -> Result<Self> {
+        println!("   $ foreweave {} &", words.join(" "));
+        let mut child = lab.foreweave()?.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let (said, lines) = std::sync::mpsc::channel();
+        let output = child.stdout.take().context("its output")?;
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(output)).map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
+        // Until it watches: what happens before that is counted, but not shown.
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self { child, lines })
+    }
+
+    fn first_line(&mut self, patience: Duration) -> Option<String> {
+        self.lines.recv_timeout(patience).ok()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

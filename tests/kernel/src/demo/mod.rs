@@ -2,7 +2,7 @@
 mod acts;
 mod story;
 
-use crate::lab::{Lab, Options, Snapshot, file};
+use crate::lab::{Lab, Options, Owned, Snapshot, file};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use std::time::Instant;
@@ -24,11 +24,13 @@ pub fn run() -> Result<bool> {
         story.claim("the demo runs to its end", false, format!("{failure:#}"));
     }
     story.chapter("Down to the last trace");
+    let owned = Owned::by(&plan.name)?;
+    story.say(&format!("The lab's agents have {} BPF maps, programs and links in the kernel.", owned.len()));
     let ending = Instant::now();
     let down = lab.down();
     let took = ending.elapsed();
     story.measure("the lab is gone in under 3 s", down.map(|()| (took.as_secs_f64() < 3.0, seconds(took))));
-    let left = settled(&before, look)?;
+    let left = settled(&before, &owned, look)?;
     let shown = if left.is_empty() { "no difference".to_owned() } else { left.join("; ") };
     story.claim("links, routes, rules, BPF objects, pins and files are as before", left.is_empty(), shown);
     Ok(story.end())
@@ -39,10 +41,11 @@ fn seconds(time: std::time::Duration) -> String {
 }
 
 /// The kernel frees BPF objects and namespaces a little after the last reference: looks again for up to 2 s.
-fn settled(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Result<Vec<String>> {
+fn settled(before: &Snapshot, owned: &Owned, look: impl Fn() -> Result<Snapshot>) -> Result<Vec<String>> {
     let begun = Instant::now();
     loop {
-        let left = before.differences(&look().context("looking again")?);
+        let mut left = before.differences(&look().context("looking again")?);
+        left.extend(owned.left()?);
         if left.is_empty() || begun.elapsed().as_secs() >= 2 {
             return Ok(left);
         }

@@ -18,7 +18,7 @@ mod teardown;
 
 pub use daemons::binary;
 pub use plan::Plan;
-pub use snapshot::Snapshot;
+pub use snapshot::{Owned, Snapshot};
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;

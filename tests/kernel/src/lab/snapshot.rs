@@ -1,7 +1,8 @@
 //! What is in the kernel and on disk, to compare before and after: an absence is proved by two equal snapshots.
 use super::namespace;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -48,8 +49,10 @@ impl Snapshot {
         Ok(taken)
     }
 
-    /// Leaves out the namespaces, pins, files and processes of other labs, which may come and go meanwhile.
+    /// Leaves out what other labs and programs own, which may come and go meanwhile; the lab's BPF objects are looked
+    /// for by their numbers, see [`Owned`].
     pub fn concerning(mut self, lab: &str) -> Self {
+        self.lines.retain(|kind, _| !kind.starts_with("BPF"));
         for kind in ["namespaces", "pins", "lab files", "processes"] {
             if let Some(lines) = self.lines.get_mut(kind) {
                 lines.retain(|line| line.contains(lab));
@@ -116,13 +119,70 @@ fn ip(inside: Option<&str>, words: &str) -> Result<Vec<String>> {
 
 /// Kinds and names of the kernel's BPF objects, without their numbers.
 fn bpf(kind: &str) -> Result<Vec<String>> {
+    let word = |object: &Value, key: &str| object[key].as_str().unwrap_or("-").to_owned();
+    Ok(objects(kind)?
+        .iter()
+        .map(|object| format!("{} {}", word(object, "type"), word(object, "name")))
+        .collect())
+}
+
+/// As bpftool tells them, with their pins.
+fn objects(kind: &str) -> Result<Vec<Value>> {
     let output =
-        Command::new("bpftool").args(["-j", kind, "show"]).output().context("bpftool did not start")?;
-    let objects: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let word = |object: &serde_json::Value, key: &str| {
-        object.get(key).and_then(|v| v.as_str()).unwrap_or("-").to_owned()
-    };
-    Ok(objects.iter().map(|object| format!("{} {}", word(object, "type"), word(object, "name"))).collect())
+        Command::new("bpftool").args(["-j", "-f", kind, "show"]).output().context("bpftool did not start")?;
+    Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+/// The BPF objects of a lab, by kind and number; a number is not given twice before all others were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned(BTreeSet<(&'static str, u64)>);
+
+impl Owned {
+    /// Those of all agents of a lab.
+    pub fn by(lab: &str) -> Result<Self> {
+        Self::pinned_under(&format!("/sys/fs/bpf/fwl-{lab}-"))
+    }
+
+    /// Those of one agent, by the folder of its pins.
+    pub fn by_agent(pins: &Path) -> Result<Self> {
+        Self::pinned_under(&format!("{}/", pins.display()))
+    }
+
+    /// Maps and links by their pins, programs by their links.
+    fn pinned_under(prefix: &str) -> Result<Self> {
+        let mut owned = BTreeSet::new();
+        let ours = |object: &Value| {
+            let pins = object["pinned"].as_array().into_iter().flatten();
+            pins.filter_map(Value::as_str).any(|pin| pin.starts_with(prefix))
+        };
+        for kind in ["map", "link"] {
+            for object in objects(kind)?.iter().filter(|object| ours(object)) {
+                owned.extend(object["id"].as_u64().map(|id| (kind, id)));
+                owned.extend(object["prog_id"].as_u64().map(|id| ("prog", id)));
+            }
+        }
+        Ok(Self(owned))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that the kernel still has.
+    pub fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for kind in ["map", "link", "prog"] {
+            let there: BTreeSet<u64> =
+                objects(kind)?.iter().filter_map(|object| object["id"].as_u64()).collect();
+            let ours = self.0.iter().filter(|(own, id)| *own == kind && there.contains(id));
+            left.extend(ours.map(|(kind, id)| format!("BPF {kind} {id}")));
+        }
+        Ok(left)
+    }
 }
 
 fn files(folder: &Path) -> Vec<String> {

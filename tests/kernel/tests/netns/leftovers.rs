@@ -1,7 +1,7 @@
 //! Whatever ends leaves nothing behind.
-use crate::support::{Fabric, ROW, allow_icmp, settled, web_to_db};
+use crate::support::{Fabric, ROW, allow_icmp, eventually, settled, web_to_db};
 use anyhow::{Context, Result};
-use tests_kernel::lab::Snapshot;
+use tests_kernel::lab::{Owned, Snapshot};
 
 const NOTHING: Vec<String> = Vec::new();
 
@@ -29,8 +29,11 @@ fn deleted_circuits_and_removed_resources_leave_hosts_as_they_were() -> Result<(
     for (node, before) in nodes.iter().zip(&before) {
         assert_eq!(settled(before, || inside(node))?, NOTHING, "on {node}");
     }
+    let owned = Owned::by(&Fabric::name("left"))?;
+    assert!(!owned.is_empty());
     fabric.lab.down()?;
     assert_eq!(settled(&machine, look)?, NOTHING);
+    eventually("the BPF objects are freed", || Ok(owned.left()?.is_empty()))?;
     Ok(())
 }
 
@@ -40,8 +43,11 @@ fn uninstall_leaves_nothing_of_the_agent() -> Result<()> {
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let pins = fabric.lab.plan().pins("a");
     assert!(pins.join("map_flows").exists());
+    let owned = Owned::by_agent(&pins)?;
+    assert!(!owned.is_empty());
     fabric.lab.kill_agent("a")?;
     fabric.lab.uninstall("a")?;
+    eventually("the host's BPF objects are freed", || Ok(owned.left()?.is_empty()))?;
     assert!(!pins.exists(), "{} is still there", pins.display());
     for node in ["a", "web"] {
         let text = fabric.lab.output(node, "ip", &["-o", "link"])?;
@@ -63,9 +69,11 @@ fn lab_goes_down_with_circuits_in_force() -> Result<()> {
     let fabric = Fabric::up("full", ROW)?;
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let folder = fabric.lab.plan().folder();
+    let owned = Owned::by(&Fabric::name("full"))?;
+    assert!(!owned.is_empty());
     fabric.lab.down()?;
     assert!(!folder.exists());
     let left = settled(&before, look).context("looking again")?;
     assert_eq!(left, NOTHING);
-    Ok(())
+    eventually("the BPF objects are freed", || Ok(owned.left()?.is_empty()))
 }
