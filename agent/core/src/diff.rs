@@ -69,7 +69,7 @@ pub(crate) fn goal(ledger: &Ledger, key: &EntryKey) -> Goal {
         // What is there refers to something that vanished; what is to come only waits for something new.
         (_, Some((Footing::Missing, need))) if there.is_none_or(|have| needs(have).contains(&need)) => leave,
         (Have::Is(have), _) if have == want => Goal::Settled,
-        (Have::Is(have), _) if made_anew(have, want) => leave,
+        (Have::Is(have) | Have::Unsure(Some(have)), _) if made_anew(have, want) => leave,
         (_, Some((Footing::Unsure | Footing::Missing, need))) => Goal::Blocked(need),
         (_, None | Some((Footing::Firm, _))) => Goal::Put(want.clone()),
     }
@@ -80,7 +80,7 @@ fn footing(ledger: &Ledger, need: &EntryKey) -> Footing {
     match (&cell.want, &cell.have) {
         (None, _) => Footing::Leaving,
         (Some(_), Have::Absent) => Footing::Missing,
-        (Some(want), Have::Is(have)) if made_anew(have, want) => Footing::Leaving,
+        (Some(want), Have::Is(have) | Have::Unsure(Some(have))) if made_anew(have, want) => Footing::Leaving,
         (Some(_), Have::Is(_)) => Footing::Firm,
         (Some(_), Have::Unsure(_)) => Footing::Unsure,
     }

@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
     ("what needs an interface that is not there is refused", dependents_are_refused),
     ("an interface in no namespace is refused", no_namespace),
     ("what vanished with its namespace is not observed and can be removed", vanished),
+    ("an interface that is made again inherits nothing", nothing_is_inherited),
     ("what is removed is gone, also when it never was", removed),
 ];
 
@@ -139,21 +140,46 @@ fn vanished(bench: &mut dyn Bench) {
     let at = bench.make("one");
     let entries = everything(&at);
     put_all(bench, &entries);
-    bench.unmake(&at);
-    // The kernel takes a namespace down in its own time.
-    let mut patience = 200;
-    while observe(bench).contains_key(&EntryKey::Eni(host(1))) && patience > 0 {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        patience -= 1;
-    }
-    let left = observe(bench);
-    assert!(!left.contains_key(&EntryKey::Eni(host(1))), "its namespace is gone");
+    let left = lose(bench, &at);
     assert!(!left.keys().any(|key| matches!(key, EntryKey::Route(on, _) if *on == host(1))));
     for entry in entries.iter().rev() {
         remove(bench, &entry.key());
     }
     assert_eq!(observe(bench), KernelState::new());
     let again = bench.make("one");
+    put_all(bench, &everything(&again));
+    same(bench, &state(&everything(&again)));
+    clear(bench);
+    bench.unmake(&again);
+}
+
+/// A namespace goes with the interface in it; the kernel does that in its own time. Returns what is left.
+fn lose(bench: &mut dyn Bench, at: &Attachment) -> KernelState {
+    bench.unmake(at);
+    let mut patience = 500;
+    while observe(bench).contains_key(&EntryKey::Eni(host(1))) && patience > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        patience -= 1;
+    }
+    let left = observe(bench);
+    assert!(!left.contains_key(&EntryKey::Eni(host(1))), "its namespace is gone");
+    left
+}
+
+/// An agent may learn that an interface vanished only after it has made it again.
+fn nothing_is_inherited(bench: &mut dyn Bench) {
+    let at = bench.make("one");
+    put_all(bench, &everything(&at));
+    lose(bench, &at);
+    let again = bench.make("one");
+    put(bench, &Entry::Eni(eni(1, &again)));
+    let left = observe(bench);
+    assert!(!left.contains_key(&EntryKey::Label(1)), "a label of the vanished interface delivers");
+    assert!(
+        !left
+            .keys()
+            .any(|key| matches!(key, EntryKey::Flow(on, _) | EntryKey::Route(on, _) if *on == host(1)))
+    );
     put_all(bench, &everything(&again));
     same(bench, &state(&everything(&again)));
     clear(bench);

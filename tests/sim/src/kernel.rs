@@ -183,9 +183,19 @@ impl PretendedKernel {
             self.remove_interface(&eni.host);
         }
         self.last_index += 1;
-        self.indexes.insert(eni.host.clone(), self.last_index);
+        if let Some(former) = self.indexes.insert(eni.host.clone(), self.last_index) {
+            self.clear_references(former);
+        }
         self.interfaces.insert(self.last_index, Interface { eni: eni.clone(), routes: BTreeSet::new() });
         Ok(())
+    }
+
+    /// An interface that is made again inherits nothing from the one that vanished.
+    fn clear_references(&mut self, index: u32) {
+        self.maps.labels.retain(|_, label| label.kind == LabelEntry::TRANSIT || label.target != index);
+        self.maps.flows.retain(|key, flow| {
+            key.eni != index && (flow.kind == flow::Flow::TUNNEL || flow.target != index)
+        });
     }
 
     fn put_route(&mut self, route: &Route) -> Result<(), String> {

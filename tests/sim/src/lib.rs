@@ -7,3 +7,4 @@ pub mod host;
 pub mod kernel;
 pub mod objects;
 pub mod topology;
+pub mod world;

@@ -305,8 +305,8 @@ fn goes(cell: Option<&Cell>) -> bool {
     let Some(cell) = cell else { return true };
     match (&cell.want, &cell.have) {
         (None, _) => true,
-        (Some(want), Have::Is(have)) => made_anew(have, want),
-        (Some(_), Have::Absent | Have::Unsure(_)) => false,
+        (Some(want), Have::Is(have) | Have::Unsure(Some(have))) => made_anew(have, want),
+        (Some(_), Have::Absent | Have::Unsure(None)) => false,
     }
 }
 

@@ -1,0 +1,306 @@
+//! What must hold at every moment, and what must hold when everything has come to rest.
+use super::walk::{Fate, Map};
+use super::{Life, World};
+use agent_core::abi;
+use agent_core::kernel_state::{Entry, EntryKey, Kernel, Step};
+use ebpf_abi::flow::{Flow, FlowKey};
+use ebpf_abi::label::LabelEntry;
+use proto_model::circuit::{Circuit, CircuitState};
+use proto_model::desired::Side;
+use proto_model::intent::Bounds;
+use proto_model::request::{Request, Response};
+use proto_model::resource::Status;
+use proto_model::{Bandwidth, CircuitId, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+impl World {
+    /// After every event: no packet goes astray, no label delivers into another's interface, no agent sinned.
+    pub(super) fn check_always(&self) {
+        for (node, site) in &self.sites {
+            let kernel = site.kernel();
+            if let Some(sin) = kernel.sins.first() {
+                self.fail(&format!("{node}: {sin}"));
+            }
+            for label in kernel.maps.labels.values().filter(|label| label.kind != LabelEntry::TRANSIT) {
+                let Some(there) = kernel.interface(label.target) else { continue };
+                if there.eni.address.v4.octets() != label.local_v4 {
+                    self.fail(&format!(
+                        "label {} at {node} delivers into {}",
+                        label.label, there.eni.resource
+                    ));
+                }
+            }
+        }
+        for (node, _, flow, fate) in self.fates() {
+            if let Fate::Astray(how) = fate {
+                self.fail(&format!("a packet of c{} from {node} goes astray: {how}", flow.circuit));
+            }
+        }
+    }
+
+    /// Where packets of every flow of every host would end.
+    fn fates(&self) -> Vec<(NodeName, FlowKey, Flow, Fate)> {
+        let addresses = self.addresses();
+        let kernels = self.sites.iter().map(|(node, site)| (node.clone(), site.kernel())).collect();
+        let map = Map { kernels, addresses: &addresses };
+        let flows = map
+            .kernels
+            .iter()
+            .flat_map(|(node, kernel)| kernel.maps.flows.iter().map(move |(k, f)| (node, k, f)));
+        flows.map(|(node, key, flow)| (node.clone(), *key, *flow, map.send(node, key, flow))).collect()
+    }
+
+    fn addresses(&self) -> BTreeMap<IpAddr, NodeName> {
+        let all = self.sites.iter().flat_map(|(node, site)| site.underlays.iter().map(move |u| (node, u)));
+        all.flat_map(|(node, underlay)| underlay.addresses.iter().map(move |a| (*a, node.clone()))).collect()
+    }
+
+    /// A gate that was just opened leads somewhere, if the controller still wants it as it was told, and no host on
+    /// the way was disturbed.
+    pub(super) fn check_step(&mut self, node: &NodeName, step: &Step) {
+        let Step::Put(Entry::Flow(put)) = step else { return };
+        if self.controller.is_none() {
+            return;
+        }
+        let Some(circuit) = self.circuit(CircuitId(put.circuit)) else { return };
+        let Some(path) = &circuit.path else { return };
+        let open = matches!(circuit.state, CircuitState::Opening { .. } | CircuitState::Active);
+        let told = path.nodes.iter().all(|node| self.is_current(node));
+        if !open || !told || path.nodes.iter().any(|node| self.disturbed.contains(node)) {
+            return;
+        }
+        let remote = abi::address(put.remote);
+        let mine = |(at, key, flow, _): &&(NodeName, FlowKey, Flow, Fate)| {
+            at == node && key.remote == remote && flow.circuit == put.circuit
+        };
+        let fates = self.fates();
+        match fates.iter().find(mine) {
+            Some((.., Fate::Delivered(_))) => {}
+            Some((.., fate)) => {
+                self.fail(&format!("{node} opened c{} towards a half-built path: {fate:?}", put.circuit))
+            }
+            None => self.fail(&format!("the flow that {node} put is not there")),
+        }
+    }
+
+    /// Whether an agent has what the controller wants of it now, as far as telling goes.
+    fn is_current(&self, node: &NodeName) -> bool {
+        let connection = self.sites[node].connection;
+        let on_the_way = self
+            .queue
+            .values()
+            .any(|event| matches!(event, super::Event::ToAgent { node: of, .. } if of == node));
+        connection.is_some() && !on_the_way && matches!(self.sites[node].life, Life::Alive(_))
+    }
+
+    fn circuits(&mut self) -> Vec<Circuit> {
+        match self.query(Request::ListCircuits) {
+            Ok(Response::Circuits(views)) => views.into_iter().map(|view| view.circuit).collect(),
+            other => self.fail(&format!("circuits cannot be listed: {other:?}")),
+        }
+    }
+
+    fn circuit(&mut self, id: CircuitId) -> Option<Circuit> {
+        self.circuits().into_iter().find(|circuit| circuit.id == id)
+    }
+
+    /// Everything is repaired and has had time: every promise is kept, and nothing else is there.
+    pub fn check_at_rest(&mut self) {
+        self.repair();
+        self.run(Duration::from_secs(400));
+        self.check_kernels();
+        let circuits: BTreeMap<CircuitId, Circuit> = self.circuits().into_iter().map(|c| (c.id, c)).collect();
+        self.check_promises(&circuits);
+        self.check_packets(&circuits);
+        self.check_links(&circuits);
+        self.check_restart();
+    }
+
+    fn repair(&mut self) {
+        self.calm_down();
+        self.mood.requests = 0;
+        let attachments: Vec<_> = self
+            .topology
+            .workloads
+            .iter()
+            .map(|w| (w.node.clone(), super::client::attachment(&w.name)))
+            .collect();
+        for (node, attachment) in attachments {
+            if let Some(site) = self.sites.get_mut(&node) {
+                site.kernel_mut().add_namespace(&attachment);
+                site.kernel_mut().heal();
+            }
+        }
+        // Refusals that are still to come are undone by then.
+        self.run(Duration::from_secs(60));
+        self.sites.values_mut().for_each(|site| site.kernel_mut().heal());
+    }
+
+    fn check_kernels(&mut self) {
+        let nodes: Vec<NodeName> = self.sites.keys().cloned().collect();
+        for node in nodes {
+            let Some(host) = self.sites.get_mut(&node).and_then(super::Site::host) else {
+                self.fail(&format!("the agent of {node} is not alive"));
+            };
+            let (want, have) = (host.node().want(), host.node().have());
+            let observed = host.kernel.observe();
+            if want != have || observed.as_ref() != Ok(&want) {
+                let missing: Vec<&EntryKey> =
+                    want.keys().filter(|key| have.get(key) != want.get(key)).collect();
+                self.fail(&format!("{node} has not what it wants: {missing:?}"));
+            }
+        }
+    }
+
+    fn check_promises(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
+        let promises = self.client.circuits.clone();
+        for (id, promise) in &promises {
+            let Some(circuit) = circuits.get(id) else {
+                self.fail(&format!("{id} was promised and is lost"));
+            };
+            let rules: Vec<_> = circuit.rules.iter().map(|rule| rule.spec.clone()).collect();
+            if rules != promise.rules || circuit.rules_version < promise.version {
+                self.fail(&format!(
+                    "{id} has not the rules that were promised: {rules:?}, {:?}",
+                    promise.rules
+                ));
+            }
+            let up = [&promise.request.source, &promise.request.destination]
+                .map(|end| matches!(self.client.resources.get(end), Some(Status::Up | Status::Degraded)));
+            match &circuit.state {
+                CircuitState::Active => {}
+                CircuitState::Suspended { why } if why.is_empty() => {
+                    self.fail(&format!("{id} is suspended without a reason"))
+                }
+                CircuitState::Suspended { why }
+                    if up == [true, true] && promise.request.bounds == Bounds::default() =>
+                {
+                    self.fail(&format!("{id} is suspended although nothing hinders it: {why}"));
+                }
+                CircuitState::Suspended { .. } => {}
+                state @ (CircuitState::Building { .. }
+                | CircuitState::Opening { .. }
+                | CircuitState::Closing { .. }) => {
+                    self.fail(&format!("{id} is at rest, but {state:?}"));
+                }
+            }
+        }
+        if let Some(id) = self.client.gone.iter().find(|id| circuits.contains_key(id)) {
+            self.fail(&format!("{id} was deleted and is still there"));
+        }
+        if let Some(id) = circuits.keys().find(|id| !promises.contains_key(id)) {
+            self.fail(&format!("{id} is there and nobody was promised it"));
+        }
+    }
+
+    /// Packets arrive exactly over active circuits: both ways, both families.
+    fn check_packets(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
+        let mut arrived: BTreeSet<(CircuitId, Side, bool)> = BTreeSet::new();
+        for (node, _, flow, fate) in self.fates() {
+            let id = CircuitId(flow.circuit);
+            let Some(circuit) = circuits.get(&id).filter(|circuit| circuit.state == CircuitState::Active)
+            else {
+                self.fail(&format!("{node} has a flow of {id}, which is not active"));
+            };
+            let forward = flow.direction == ebpf_abi::Direction::Forward as u8;
+            let (side, end) = match forward {
+                true => (Side::Source, &circuit.spec.destination),
+                false => (Side::Destination, &circuit.spec.source),
+            };
+            if fate != Fate::Delivered(end.to_string()) {
+                self.fail(&format!("a packet of {id} from {node} should reach {end}: {fate:?}"));
+            }
+            arrived.insert((id, side, ebpf_abi::is_mapped(&flow.remote)));
+        }
+        let active = circuits.values().filter(|circuit| circuit.state == CircuitState::Active);
+        for circuit in active.clone() {
+            for side in [Side::Source, Side::Destination] {
+                if !(arrived.contains(&(circuit.id, side, true))
+                    && arrived.contains(&(circuit.id, side, false)))
+                {
+                    self.fail(&format!("{} is active, but its {side:?} cannot send", circuit.id));
+                }
+            }
+        }
+        let placed: BTreeMap<u64, u32> =
+            active.map(|circuit| (circuit.id.0, circuit.rules_version)).collect();
+        for (node, site) in &self.sites {
+            let maps = &site.kernel().maps;
+            if let Some(label) = maps.labels.values().find(|label| !placed.contains_key(&label.circuit)) {
+                self.fail(&format!("{node} still has a label of c{}", label.circuit));
+            }
+            if let Some(set) =
+                maps.rulesets.values().find(|set| placed.get(&set.circuit) != Some(&set.version))
+            {
+                self.fail(&format!("{node} has rules of c{} at version {}", set.circuit, set.version));
+            }
+        }
+    }
+
+    /// What is reserved is what active circuits need, and never more than there is.
+    fn check_links(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
+        let mut needed: BTreeMap<_, Bandwidth> = BTreeMap::new();
+        for circuit in circuits.values() {
+            for link in circuit.path.iter().flat_map(|path| &path.links) {
+                let sum = needed.entry(link.clone()).or_default();
+                *sum = sum.saturating_add(circuit.spec.bounds.bandwidth);
+            }
+        }
+        let Ok(Response::Links(links)) = self.query(Request::ListLinks) else {
+            self.fail("links cannot be listed")
+        };
+        for link in links {
+            let need = needed.get(&link.id).copied().unwrap_or_default();
+            if link.reserved != need || link.capacity.is_some_and(|capacity| link.reserved > capacity) {
+                self.fail(&format!(
+                    "{}: {} reserved, {need} needed, capacity {:?}",
+                    link.id, link.reserved, link.capacity
+                ));
+            }
+        }
+    }
+
+    /// Everybody starts anew, and no kernel notices.
+    fn check_restart(&mut self) {
+        let before: Vec<u64> = self.sites.values().map(|site| site.kernel().steps).collect();
+        let nodes: Vec<NodeName> = self.sites.keys().cloned().collect();
+        for node in nodes {
+            self.hang_up(&node);
+            if let Some(site) = self.sites.get_mut(&node) {
+                match std::mem::replace(&mut site.life, Life::Between) {
+                    Life::Alive(host) => site.life = Life::Dead(host.crash()),
+                    other => site.life = other,
+                }
+            }
+            self.revive(&node);
+        }
+        self.controller_dies("to see whether anybody notices");
+        self.run(Duration::from_secs(200));
+        let after: Vec<u64> = self.sites.values().map(|site| site.kernel().steps).collect();
+        if before != after {
+            self.fail(&format!("a restart without a change took steps: {before:?}, then {after:?}"));
+        }
+    }
+
+    /// Everything is taken down, and nothing remains.
+    pub fn check_end(&mut self) {
+        let resources: Vec<_> = self.client.resources.keys().cloned().collect();
+        for id in resources {
+            if let Err(refusal) = self.query(Request::RemoveResource { id, force: true }) {
+                self.fail(&format!("a resource cannot be removed: {refusal}"));
+            }
+        }
+        self.run(Duration::from_secs(120));
+        for (node, site) in &self.sites {
+            let left = site.kernel().leftovers();
+            if !left.is_empty() {
+                self.fail(&format!("{node} still has {left:?}"));
+            }
+        }
+        if !self.circuits().is_empty() {
+            self.fail("circuits are left");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Whole fabrics through hundreds of bad days. To repeat one: `FOREWEAVE_SIM_SEED=17 cargo nextest run -p tests-sim --test
+//! fabric`, which also prints everything that happened.
+use std::path::Path;
+use std::time::Duration;
+use tests_sim::topology::Topology;
+use tests_sim::world::{Mood, World};
+
+/// How many seeds each of the tests tries.
+const SEEDS: u64 = 80;
+
+const CALM: Mood = Mood {
+    nuisances: 0,
+    requests: 40,
+    slow_per_mille: 0,
+    controller_dies_per_mille: 0,
+    kernels: false,
+    talkative: false,
+};
+
+fn topology(name: &str) -> Topology {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../topologies/{name}.toml"));
+    Topology::load(&file).unwrap_or_else(|flaw| panic!("{}: {flaw}", file.display()))
+}
+
+/// Runs all seeds, or the one that the environment names.
+fn days(topologies: &[&str], first: u64, mood: Mood) {
+    let chosen: Option<u64> =
+        std::env::var("FOREWEAVE_SIM_SEED").ok().map(|seed| seed.parse().expect("a seed is a number"));
+    let seeds = match chosen {
+        Some(seed) => seed..seed + 1,
+        None => first..first + SEEDS,
+    };
+    for seed in seeds {
+        let name = topologies[usize::try_from(seed).expect("small") % topologies.len()];
+        let mood = Mood { talkative: chosen.is_some(), ..mood };
+        let day = std::panic::catch_unwind(|| {
+            let mut world = World::new(topology(name), seed, mood);
+            world.run(Duration::from_secs(60));
+            world.check_at_rest();
+            world.check_end();
+            world.summary()
+        });
+        match day {
+            Ok(summary) => println!("seed {seed}, {name}: {summary}"),
+            Err(_) => panic!("seed {seed}, {name}: repeat it with FOREWEAVE_SIM_SEED={seed}"),
+        }
+    }
+}
+
+#[test]
+fn calm_days_go_as_they_should() {
+    days(&["diamond", "line", "ring"], 0, CALM);
+}
+
+#[test]
+fn promises_outlive_broken_streams_and_dead_agents_and_controllers() {
+    let mood = Mood { nuisances: 12, slow_per_mille: 30, ..CALM };
+    days(&["diamond", "ring", "line"], 1_000, mood);
+}
+
+#[test]
+fn a_controller_may_die_between_any_two_transactions() {
+    let mood = Mood { controller_dies_per_mille: 25, nuisances: 4, slow_per_mille: 20, ..CALM };
+    days(&["diamond", "ring", "line"], 2_000, mood);
+}
+
+#[test]
+fn kernels_that_refuse_and_lose_things_are_repaired() {
+    let mood =
+        Mood { nuisances: 15, slow_per_mille: 30, controller_dies_per_mille: 3, kernels: true, ..CALM };
+    days(&["diamond", "ring", "line"], 3_000, mood);
+}
+
+#[test]
+fn twenty_hosts_have_a_bad_day_too() {
+    let mood = Mood {
+        nuisances: 15,
+        requests: 60,
+        slow_per_mille: 30,
+        controller_dies_per_mille: 2,
+        kernels: true,
+        ..CALM
+    };
+    let chosen = std::env::var("FOREWEAVE_SIM_SEED").ok();
+    for seed in if chosen.is_some() { 0..0 } else { 4_000..4_008 } {
+        let mut world = World::new(topology("twenty"), seed, mood);
+        world.run(Duration::from_secs(60));
+        world.check_at_rest();
+        world.check_end();
+        println!("seed {seed}: {}", world.summary());
+    }
+}
