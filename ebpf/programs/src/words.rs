@@ -8,6 +8,12 @@ pub fn halves(address: &Address) -> [u64; 2] {
     zerocopy::transmute!(*address)
 }
 
+/// An address of its halves in memory order.
+#[inline(always)]
+pub fn join(halves: [u64; 2]) -> Address {
+    zerocopy::transmute!(halves)
+}
+
 /// The four quarters in memory order.
 #[inline(always)]
 pub fn quarters(address: &Address) -> [u32; 4] {

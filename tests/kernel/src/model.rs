@@ -23,14 +23,32 @@ pub struct Rule {
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    Tcp { from: u16, to: u16, fin: bool, syn: bool, rst: bool, ack: bool },
-    Udp { from: u16, to: u16 },
-    Ask { id: u16 },
-    Answer { id: u16 },
+    Tcp {
+        from: u16,
+        to: u16,
+        fin: bool,
+        syn: bool,
+        rst: bool,
+        ack: bool,
+    },
+    Udp {
+        from: u16,
+        to: u16,
+    },
+    Ask {
+        id: u16,
+    },
+    Answer {
+        id: u16,
+    },
     /// Another ICMP message, by type.
-    Message { kind: u8 },
+    Message {
+        kind: u8,
+    },
     /// A protocol without ports.
-    Other { protocol: u8 },
+    Other {
+        protocol: u8,
+    },
 }
 
 /// How a packet relates to its datagram.
@@ -60,7 +78,9 @@ pub enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
-    Denied { rule: u32 },
+    Denied {
+        rule: u32,
+    },
     NoConnection,
     Unrelated,
     NoFirst,
@@ -217,8 +237,7 @@ impl Firewall {
             return Verdict::Pass;
         }
         let port = opened_port(&talk, known.opened_forward);
-        let (rule, allow) =
-            self.ask_rules(talk.circuit, known.opened_forward, talk.v6, talk.protocol, port);
+        let (rule, allow) = self.ask_rules(talk.circuit, known.opened_forward, talk.v6, talk.protocol, port);
         if allow {
             self.talks.insert(talk, Known { version, ..known });
             Verdict::Pass
@@ -289,9 +308,11 @@ fn impossible(body: Body) -> bool {
         Body::Tcp { fin, syn, rst, ack, .. } => {
             u8::from(fin) + u8::from(syn) + u8::from(rst) > 1 || !(syn || rst || ack)
         }
-        Body::Udp { .. } | Body::Ask { .. } | Body::Answer { .. } | Body::Message { .. } | Body::Other { .. } => {
-            false
-        }
+        Body::Udp { .. }
+        | Body::Ask { .. }
+        | Body::Answer { .. }
+        | Body::Message { .. }
+        | Body::Other { .. } => false,
     }
 }
 
@@ -320,12 +341,7 @@ fn opened_port(talk: &Talk, forward: bool) -> u16 {
 }
 
 /// RFC 791 makes the protocol part of a datagram's identity, RFC 8200 does not.
-fn first_key(
-    circuit: u64,
-    packet: &Packet,
-    id: u16,
-    body: Body,
-) -> (u64, bool, bool, u16, Option<u8>) {
+fn first_key(circuit: u64, packet: &Packet, id: u16, body: Body) -> (u64, bool, bool, u16, Option<u8>) {
     let protocol = match body {
         Body::Tcp { .. } => 6,
         Body::Udp { .. } => 17,

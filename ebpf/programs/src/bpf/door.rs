@@ -90,12 +90,20 @@ pub(crate) fn tcx(result: Result<Forward, Reason>, sight: &Sight) -> i32 {
 #[inline(always)]
 pub(crate) fn xdp(result: Result<Forward, Reason>, sight: &Sight) -> u32 {
     match result {
-        Ok(Forward::Pass) => xdp_action::XDP_PASS,
-        Ok(Forward::Sent(verdict)) => verdict as u32,
+        Ok(forward) => let_through(forward),
         Err(reason) => {
             refused(reason, sight);
             xdp_action::XDP_DROP
         }
+    }
+}
+
+/// The verdict of an XDP program that has nothing to tell.
+#[inline(always)]
+pub(crate) fn let_through(forward: Forward) -> u32 {
+    match forward {
+        Forward::Pass => xdp_action::XDP_PASS,
+        Forward::Sent(verdict) => verdict as u32,
     }
 }
 

@@ -10,8 +10,7 @@ mod work;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use door::Sight;
-use ebpf_abi::event::{HOOK_ENI, HOOK_UNDERLAY_TCX, HOOK_UNDERLAY_XDP};
+use ebpf_abi::event::{HOOK_ENI, HOOK_UNDERLAY_TCX};
 use ebpf_programs::bytes::Bytes;
 use packet::{Frame, Skb};
 use work::Work;
@@ -35,7 +34,8 @@ fn underlay_ingress(ctx: TcContext) -> i32 {
 #[xdp(frags)]
 fn underlay_xdp(ctx: XdpContext) -> u32 {
     let frame = Frame::new(ctx.ctx);
-    let mut sight = Sight::of(HOOK_UNDERLAY_XDP, frame.ifindex(), frame.length());
-    let result = transit::arrival(&frame, &mut sight);
-    door::xdp(result, &sight)
+    match transit::arrival(&frame) {
+        Ok(forward) => door::let_through(forward),
+        Err(refusal) => refusal.verdict(&frame),
+    }
 }

@@ -69,9 +69,8 @@ pub struct Ran {
 
 fn call<T>(command: u32, attributes: &mut T) -> io::Result<()> {
     // SAFETY: every pointer in `attributes` refers to a slice that its caller keeps alive and whose length it tells.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -130,7 +130,9 @@ impl Dataplane {
         bytes
             .chunks_exact(stride)
             .map(|one| {
-                V::read_from_prefix(one).map(|(v, _)| v).map_err(|_| anyhow::anyhow!("{map} holds other values"))
+                V::read_from_prefix(one)
+                    .map(|(v, _)| v)
+                    .map_err(|_| anyhow::anyhow!("{map} holds other values"))
             })
             .collect()
     }
@@ -159,7 +161,8 @@ pub fn object_file() -> PathBuf {
 
 /// An object as built in this workspace.
 pub fn built(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/bpfel-unknown-none/release")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/bpfel-unknown-none/release"))
+        .join(name)
 }
 
 fn data(map: &Map) -> Option<&MapData> {

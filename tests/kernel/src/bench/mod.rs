@@ -1,4 +1,8 @@
-//! The data plane without a network: programs loaded, fed frame by frame, and timed.
+//! The data plane without a fabric: programs loaded, fed frame by frame, and timed.
 #![expect(unsafe_code, reason = "bpf.rs makes system calls")]
 pub mod bpf;
 pub mod dataplane;
+pub mod endpoint;
+pub mod hop;
+pub mod report;
+pub mod wires;
