@@ -11,7 +11,7 @@ pub fn check(actor: &Actor, request: &Request) -> Result<(), Refusal> {
     }
     let what = format!("this needs the role {need}, {} is {}", actor.name, actor.role);
     Err(Refusal::new(Kind::Forbidden, what)
-        .hint(format!("an admin makes such a client: foreweave client create NAME --role {need}")))
+        .hint(format!("an admin makes such a client: foreweave client add NAME --role {need}")))
 }
 
 #[cfg(test)]

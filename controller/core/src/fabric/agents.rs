@@ -11,6 +11,10 @@ use proto_model::report::{Hello, Report, Say, Telemetry};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Failures of one node that are remembered, also of objects that it could not remove; the last ones by key are
+/// dropped.
+const MAX_FAILURES: usize = 50_000;
+
 impl Fabric {
     pub(super) fn agent_said(&mut self, name: &NodeName, session: Session, say: Say, now: Timestamp) {
         let hello = match say {
@@ -36,7 +40,7 @@ impl Fabric {
             return self.step.hang_up(name.clone(), session, why);
         };
         if node.record.enrolled.is_none() {
-            let why = format!("{name} has not enrolled; make a token: foreweave node token {name}");
+            let why = format!("{name} has not enrolled; make a token: foreweave node add {name}");
             return self.step.hang_up(name.clone(), session, why);
         }
         if let Err(why) = plausible(&hello) {
@@ -190,12 +194,8 @@ impl Fabric {
     /// Returns the circuits that an object failed or recovered for.
     fn note_failures(&mut self, name: &NodeName, report: Report, now: Timestamp) -> BTreeSet<CircuitId> {
         let Some(node) = self.nodes.get_mut(name) else { return BTreeSet::new() };
-        let failed: BTreeMap<_, _> = report
-            .failed
-            .into_iter()
-            .filter(|failure| node.desire.get(&failure.key).is_some())
-            .map(|failure| (failure.key, failure.why))
-            .collect();
+        let failed: BTreeMap<_, _> =
+            report.failed.into_iter().take(MAX_FAILURES).map(|failure| (failure.key, failure.why)).collect();
         let mut healed: Vec<_> =
             report.recovered.into_iter().filter(|key| node.failures.remove(key).is_some()).collect();
         if report.whole {
@@ -206,6 +206,9 @@ impl Fabric {
             return BTreeSet::new();
         }
         node.failures.extend(failed.clone());
+        while node.failures.len() > MAX_FAILURES {
+            node.failures.pop_last();
+        }
         self.step.announce_node(name);
         let mut affected = BTreeSet::new();
         for (key, why) in failed

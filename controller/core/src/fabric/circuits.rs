@@ -8,7 +8,7 @@ use crate::{compile, intent, rules};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::{HostChange, Plan};
 use proto_model::report::Traffic;
-use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange};
+use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
 use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ impl Fabric {
         {
             return Ok(answer);
         }
-        let (spec, rules) = self.checked(&request)?;
+        let (spec, rules) = self.checked(&request).map_err(within_circuit)?;
         let limit = self.settings.limits.circuits;
         if self.circuits.len() >= limit {
             let what = format!("there are {limit} circuits, which is the bound");
@@ -38,7 +38,7 @@ impl Fabric {
         let (chosen, plan) =
             self.decide(&spec, &BTreeSet::new(), |decision, ask| match decision.chosen() {
                 Some(chosen) => Ok((chosen.clone(), decision.plan(ask, &weights, keep))),
-                None => Err(decision.refusal(ask)),
+                None => Err(within_circuit(decision.refusal(ask))),
             })??;
         let placed = self.allocate(chosen.path, chosen.offer.mtu, now)?;
         let id = self.next_id();
@@ -124,7 +124,7 @@ impl Fabric {
     }
 
     pub(super) fn plan_circuit(&self, request: &CircuitRequest) -> Result<Response, Refusal> {
-        let (spec, rules) = self.checked(request)?;
+        let (spec, rules) = self.checked(request).map_err(within_circuit)?;
         let weights = self.settings.weights;
         let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
             (decision.plan(ask, &weights, ask.limit), decision.chosen().cloned())
@@ -324,7 +324,8 @@ impl Fabric {
             return Err(Refusal { field: "expected_version".into(), ..Refusal::precondition(what) }
                 .hint("somebody changed them; look at them again"));
         }
-        let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit)?;
+        let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit)
+            .map_err(|refusal| within(edit_field(&change.edit), refusal))?;
         if edited.rules != circuit.rules {
             self.replace_rules(id, edited);
         }
@@ -351,5 +352,25 @@ fn status_name(status: Status) -> &'static str {
         Status::Degraded => "degraded",
         Status::Draining => "draining",
         Status::Down => "down",
+    }
+}
+
+/// Names the field as the API does.
+fn within(message: &str, refusal: Refusal) -> Refusal {
+    match refusal.field.is_empty() {
+        true => refusal,
+        false => Refusal { field: format!("{message}.{}", refusal.field), ..refusal },
+    }
+}
+
+fn within_circuit(refusal: Refusal) -> Refusal {
+    within("circuit", refusal)
+}
+
+fn edit_field(edit: &RuleEdit) -> &'static str {
+    match edit {
+        RuleEdit::Add { .. } => "add",
+        RuleEdit::Remove { .. } => "remove",
+        RuleEdit::Replace { .. } => "replace",
     }
 }

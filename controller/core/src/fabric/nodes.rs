@@ -57,7 +57,7 @@ impl Fabric {
         hash: [u8; 32],
         now: Timestamp,
     ) -> Result<Response, Refusal> {
-        let again = format!("make a new one: foreweave node token {name}");
+        let again = format!("make a new one: foreweave node add {name}");
         let Some(token) = self.tokens.get(&hash) else {
             return Err(Refusal::not_found("the token is not known, or was used already").hint(again));
         };

@@ -317,7 +317,7 @@ impl Fabric {
         let (old, opened) = (circuit.phase.route().cloned(), circuit.phase.opened());
         if let Err(refusal) = self.check_ends(&spec) {
             if old.is_none() {
-                self.set_why(id, refusal.to_string());
+                self.set_why(id, reason(refusal));
             }
             return;
         }
@@ -338,9 +338,9 @@ impl Fabric {
             Ok((chosen, _)) if old.as_ref().is_some_and(|old| old.path == chosen.path) => {}
             Ok((chosen, plan)) => match self.allocate(chosen.path, chosen.offer.mtu, now) {
                 Ok(placed) => self.rebuild(id, placed, plan, now),
-                Err(refusal) => self.could_not_place(id, old.as_ref(), opened, refusal.to_string(), now),
+                Err(refusal) => self.could_not_place(id, old.as_ref(), opened, reason(refusal), now),
             },
-            Err(refusal) => self.could_not_place(id, old.as_ref(), opened, refusal.to_string(), now),
+            Err(refusal) => self.could_not_place(id, old.as_ref(), opened, reason(refusal), now),
         }
     }
 
@@ -392,4 +392,9 @@ impl Fabric {
     pub(super) fn circuit(&self, id: CircuitId) -> Option<&Circuit> {
         self.circuits.get(id)
     }
+}
+
+/// For people who asked for nothing just now: without the field.
+fn reason(refusal: Refusal) -> String {
+    Refusal { field: String::new(), ..refusal }.to_string()
 }

@@ -33,7 +33,7 @@ impl Fabric {
         if !self.nodes.contains_key(&metadata.node) {
             let what = format!("host {} is not known", metadata.node);
             return Err(Refusal { field: "metadata.node".into(), ..Refusal::precondition(what) }
-                .hint(format!("enrol it first: foreweave node token {}", metadata.node)));
+                .hint(format!("enrol it first: foreweave node add {}", metadata.node)));
         }
         self.resources.check_conflicts(&id, &metadata)?;
         let resource = match self.resources.get(&id) {

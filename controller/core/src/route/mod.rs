@@ -89,7 +89,8 @@ impl Decision {
         let field = if for_bandwidth { "bounds.bandwidth" } else { "" };
         let feasible = admission::feasible(&self.judged, ask.bounds);
         let hint = match feasible.sentences.is_empty() {
-            true => "see `foreweave nodes` and `foreweave links` for what is not usable, and why".to_owned(),
+            true => "see `foreweave node list` and `foreweave link list` for what is not usable, and why"
+                .to_owned(),
             false => format!("feasible: {}", feasible.sentences.join("; ")),
         };
         Refusal { field: field.into(), ..Refusal::new(kind, self.why_refused(ask)).hint(hint) }

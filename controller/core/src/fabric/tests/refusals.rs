@@ -1,8 +1,9 @@
 //! What is refused, and what the answer says.
 use crate::fabric::world::{World, link, name, request};
 use crate::fabric::{Fabric, Settings};
+use crate::record::RecordKey;
 use proto_model::access::Role;
-use proto_model::request::{CircuitRef, CircuitRequest, Request, Response};
+use proto_model::request::{CircuitRef, CircuitRequest, Request, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
 use proto_model::topology::LinkValues;
 use proto_model::{Bandwidth, Kind, Latency, Refusal, Timestamp};
@@ -70,31 +71,39 @@ fn wrong_requests_name_the_field() {
         wanted
     };
     for (wanted, field, kind) in [
-        (request("nobody", "db"), "source", Kind::NotFound),
-        (request("web", "nobody"), "destination", Kind::NotFound),
-        (request("web", "web"), "destination", Kind::Invalid),
-        (with(|w| w.bounds.max_hops = Some(0)), "bounds.max_hops", Kind::Invalid),
-        (with(|w| w.bounds.max_hops = Some(17)), "bounds.max_hops", Kind::Invalid),
-        (with(|w| w.bounds.max_rtt = Some(Latency::ZERO)), "bounds.max_rtt", Kind::Invalid),
-        (with(|w| w.bounds.via = [name("mars")].into()), "bounds.via", Kind::NotFound),
-        (with(|w| w.bounds.avoid = [name("a")].into()), "bounds.avoid", Kind::Invalid),
+        (request("nobody", "db"), "circuit.source", Kind::NotFound),
+        (request("web", "nobody"), "circuit.destination", Kind::NotFound),
+        (request("web", "web"), "circuit.destination", Kind::Invalid),
+        (with(|w| w.bounds.max_hops = Some(0)), "circuit.bounds.max_hops", Kind::Invalid),
+        (with(|w| w.bounds.max_hops = Some(17)), "circuit.bounds.max_hops", Kind::Invalid),
+        (with(|w| w.bounds.max_rtt = Some(Latency::ZERO)), "circuit.bounds.max_rtt", Kind::Invalid),
+        (with(|w| w.bounds.via = [name("mars")].into()), "circuit.bounds.via", Kind::NotFound),
+        (with(|w| w.bounds.avoid = [name("a")].into()), "circuit.bounds.avoid", Kind::Invalid),
         (
             with(|w| {
                 w.bounds.via = [name("t1")].into();
                 w.bounds.avoid = [name("t1")].into();
             }),
-            "bounds.via",
+            "circuit.bounds.via",
             Kind::Invalid,
         ),
-        (with(|w| w.pinned_path = Some(vec![])), "path", Kind::Invalid),
-        (with(|w| w.pinned_path = Some(vec![name("a"), name("mars"), name("b")])), "path", Kind::NotFound),
-        (with(|w| w.pinned_path = Some(vec![name("b"), name("t1"), name("a")])), "path", Kind::Invalid),
+        (with(|w| w.pinned_path = Some(vec![])), "circuit.path", Kind::Invalid),
+        (
+            with(|w| w.pinned_path = Some(vec![name("a"), name("mars"), name("b")])),
+            "circuit.path",
+            Kind::NotFound,
+        ),
+        (
+            with(|w| w.pinned_path = Some(vec![name("b"), name("t1"), name("a")])),
+            "circuit.path",
+            Kind::Invalid,
+        ),
         (
             with(|w| w.pinned_path = Some(vec![name("a"), name("t1"), name("a"), name("t1"), name("b")])),
-            "path",
+            "circuit.path",
             Kind::Invalid,
         ),
-        (with(|w| w.rules = vec!["deny any".parse().expect("rule"); 2]), "rules", Kind::Invalid),
+        (with(|w| w.rules = vec!["deny any".parse().expect("rule"); 2]), "circuit.rules", Kind::Invalid),
     ] {
         let refusal = refused(&mut world, wanted.clone());
         assert_eq!((refusal.field.as_str(), refusal.kind), (field, kind), "{refusal} for {wanted:?}");
@@ -145,7 +154,7 @@ fn a_resource_that_is_down_or_draining_takes_no_circuit() {
     for status in [Status::Down, Status::Draining] {
         world.ask(Request::UpdateResourceStatus { id: name("db"), status }).expect("known");
         let refusal = refused(&mut world, request("web", "db"));
-        assert_eq!((refusal.field.as_str(), refusal.kind), ("destination", Kind::Precondition));
+        assert_eq!((refusal.field.as_str(), refusal.kind), ("circuit.destination", Kind::Precondition));
     }
 }
 
@@ -209,6 +218,67 @@ fn at_the_bound_of_circuits_the_next_is_refused() {
     let refusal = world.create(request("web", "db2")).expect_err("at the bound");
     assert_eq!(refusal.kind, Kind::Exhausted);
     assert!(refusal.hint.contains("limits.circuits"), "{refusal}");
+}
+
+#[test]
+fn at_the_bound_of_keys_the_oldest_is_forgotten() {
+    let mut world = World::diamond();
+    world.fabric.settings.limits.idempotency_keys = 2;
+    let create = |to: &str, key: &str| Request::CreateCircuit {
+        circuit: request("web", to),
+        idempotency_key: Some(key.to_owned()),
+    };
+    for (at, id) in ["x", "y", "z"].into_iter().enumerate() {
+        world.register(id, "b");
+        world.now = world.now.plus(std::time::Duration::from_secs(1));
+        world.ask(create(id, &format!("k{at}"))).expect("feasible");
+    }
+    assert!(world.ask(create("z", "k2")).is_ok(), "remembered");
+    assert_eq!(world.ask(create("x", "k0")).expect_err("forgotten").kind, Kind::AlreadyExists);
+    let kept = world.store.keys().filter(|key| matches!(key, RecordKey::Idempotency(_))).count();
+    assert_eq!(kept, 2);
+}
+
+#[test]
+fn rule_edits_that_are_refused_name_the_field_and_change_nothing() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let store = world.store.clone();
+    let rules = |text: &str| vec![text.parse().expect("a rule")];
+    for (edit, field) in [
+        (RuleEdit::Add { rules: rules("deny tcp/5432"), before: None }, "add.rules"),
+        (RuleEdit::Add { rules: rules("allow udp"), before: Some(9) }, "add.before"),
+        (RuleEdit::Remove { ids: vec![9] }, "remove.ids"),
+        (RuleEdit::Replace { rules: [rules("allow any"), rules("allow udp")].concat() }, "replace.rules"),
+    ] {
+        let change = RuleChange { circuit: CircuitRef::Id(id), expected_version: None, edit };
+        assert_eq!(world.ask(Request::UpdateFirewallRule(change)).expect_err(field).field, field);
+    }
+    assert_eq!(world.store, store);
+}
+
+#[test]
+fn links_beyond_the_bound_are_not_used_and_the_host_says_how_many() {
+    let mut settings = Settings::default();
+    settings.limits.links = 3;
+    let mut world = World::new(settings);
+    for (one, other) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        world.wire(one, other, 1, 100);
+    }
+    // One more than there is room for: a second network between a and b.
+    let mut again = world.underlays[&name("a")][0].clone();
+    again.network = name("other");
+    for node in ["a", "b"] {
+        world.underlays.get_mut(&name(node)).expect("wired").push(again.clone());
+    }
+    for node in ["a", "b", "c"] {
+        world.enrol(node);
+        world.connect(node);
+    }
+    let views: Vec<_> =
+        ["a", "b", "c"].iter().filter_map(|node| world.fabric.node_view(&name(node))).collect();
+    let says = views.iter().flat_map(|view| &view.datapath).filter(|line| line.contains("bound of 3 links"));
+    assert_eq!(says.count(), 1, "{views:?}");
 }
 
 #[test]
