@@ -1,16 +1,22 @@
 //! The port: TLS, all services, and the bounds of connections.
+mod bounded;
+
 use crate::agents::{self, Agents};
 use crate::api::{self, Api};
 use crate::authority::Credentials;
 use crate::enrolment::Enrolment;
 use anyhow::{Context, Result};
-use futures::{StreamExt, stream};
+use futures::stream;
 use proto_wire::{DESCRIPTORS, v1};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+/// Connections at one time, on all addresses together.
+const CONNECTIONS: usize = 20_000;
 /// Calls at one time on one connection.
 const CALLS_PER_CONNECTION: u32 = 1024;
 /// Largest enrolment request.
@@ -77,6 +83,8 @@ pub(crate) async fn serve(
     bound: Vec<TcpIncoming>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let incoming = stream::select_all(bound.into_iter().map(StreamExt::boxed));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let incoming =
+        stream::select_all(bound.into_iter().map(|incoming| bounded::accept(incoming, Arc::clone(&room))));
     router.serve_with_incoming_shutdown(incoming, stop).await.context("serving")
 }

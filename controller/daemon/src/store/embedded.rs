@@ -121,7 +121,11 @@ fn guarded<T>(file: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T,
 impl Drop for Embedded {
     fn drop(&mut self) {
         let database = self.database.take();
-        if let Err(why) = caught(|| Ok(drop(database))) {
+        let close = || {
+            drop(database);
+            Ok(())
+        };
+        if let Err(why) = caught(close) {
             tracing::error!(file = self.file, why, "the store was not closed cleanly");
         }
     }

@@ -243,7 +243,7 @@ fn signing_request(bytes: Vec<u8>) -> Result<Vec<u8>> {
     }
 }
 
-/// The message that asks for `request`; `None` for verbs whose message is empty or made elsewhere.
+/// A request as the message of its verb.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     RegisterResource(v1::RegisterResourceRequest),
