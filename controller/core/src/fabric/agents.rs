@@ -247,20 +247,19 @@ impl Fabric {
         self.step.announce_circuit(id);
     }
 
-    /// Placed circuits that an object of a node is part of.
+    /// Placed circuits that an object of a node is part of; none when the node shall not have it.
     fn circuits_of(&self, node: &NodeName, key: &ObjectKey) -> Vec<CircuitId> {
-        let placed =
-            |id: &CircuitId| self.circuits.get(*id).is_some_and(|circuit| circuit.phase.route().is_some());
-        let ids: Vec<CircuitId> = match key {
-            ObjectKey::Endpoint(id, _) | ObjectKey::Rules(id) => vec![*id],
-            ObjectKey::Eni(resource) => {
-                self.resources.get(resource).map(|m| m.circuits.iter().copied().collect()).unwrap_or_default()
+        let Some(object) = self.nodes.get(node).and_then(|at| at.desire.get(key)) else { return Vec::new() };
+        let ids: Vec<CircuitId> = match object {
+            Object::Endpoint(end) => vec![end.circuit],
+            Object::Rules(set) => vec![set.circuit],
+            Object::Hop(hop) => vec![hop.circuit],
+            Object::Eni(eni) => {
+                let member = self.resources.get(&eni.resource);
+                member.map(|member| member.circuits.iter().copied().collect()).unwrap_or_default()
             }
-            ObjectKey::Hop(_) => match self.nodes.get(node).and_then(|at| at.desire.get(key)) {
-                Some(Object::Hop(hop)) => vec![hop.circuit],
-                Some(Object::Eni(_) | Object::Endpoint(_) | Object::Rules(_)) | None => Vec::new(),
-            },
         };
+        let placed = |id: &CircuitId| self.circuits.get(*id).is_some_and(|c| c.phase.route().is_some());
         ids.into_iter().filter(placed).collect()
     }
 

@@ -233,15 +233,13 @@ impl Fabric {
 
     fn settle_circuit(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
-        match circuit.phase.clone() {
-            Phase::Building { route, .. } => {
-                let _ = self.want_objects(id);
-                self.wait_for(id, route.path.nodes);
-            }
-            Phase::Active { .. } | Phase::Opening { .. } => {
-                let _ = self.want_objects(id);
-            }
-            Phase::Suspended { .. } => {}
+        let phase = circuit.phase.clone();
+        if let Err(broken) = self.want_objects(id) {
+            return self.suspend(id, format!("its path cannot be used: {broken}"), now);
+        }
+        match phase {
+            Phase::Building { route, .. } => self.wait_for(id, route.path.nodes),
+            Phase::Active { .. } | Phase::Opening { .. } | Phase::Suspended { .. } => {}
             // No agent is in contact, so there is nobody to wait for.
             Phase::Closing { .. } => self.advance(id, now),
         }

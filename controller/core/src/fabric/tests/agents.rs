@@ -3,7 +3,7 @@ use crate::fabric::world::{World, link, name, request};
 use crate::io::{Input, Session};
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{ObjectKey, Side};
-use proto_model::report::{DropCount, Hello, Say, Telemetry, Traffic};
+use proto_model::report::{DropCount, Failure, Hello, Report, Say, Telemetry, Traffic};
 use proto_model::request::{CircuitRef, Event, Request, Response};
 use proto_model::resource::Status;
 use proto_model::topology::{LinkValues, NodeState};
@@ -36,6 +36,22 @@ fn an_object_that_a_host_cannot_build_keeps_the_gate_closed_and_is_shown() {
     world.report(&name("b"));
     assert_eq!(world.state(id), "active");
     world.check();
+}
+
+#[test]
+fn a_host_cannot_trouble_circuits_that_it_is_no_part_of() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let agent = &world.agents[&name("t2")];
+    let (session, generation) = (agent.session.expect("connected"), agent.generation);
+    let failed = [ObjectKey::Endpoint(id, Side::Source), ObjectKey::Rules(id), ObjectKey::Eni(name("web"))]
+        .map(|key| Failure { key, why: "made up".into() })
+        .into();
+    let report = Report { generation, whole: false, failed, recovered: Vec::new() };
+    world.input(Input::AgentSaid { node: name("t2"), session, say: Say::Report(report) });
+    assert_eq!(world.view(id).expect("there").circuit.detail, "");
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t1 → b"));
 }
 
 #[test]

@@ -88,6 +88,26 @@ fn a_label_freed_by_one_host_while_another_is_still_closing_may_be_anothers_afte
 }
 
 #[test]
+fn a_circuit_whose_link_is_no_longer_stored_is_suspended_and_placed_when_hosts_are_back() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    if let Some(Record::Node(node)) = world.store.get_mut(&RecordKey::Node(name("t1"))) {
+        node.underlays.clear();
+    }
+    for node in ["a", "b", "t1", "t2"] {
+        world.disconnect(node);
+    }
+    world.restart();
+    assert_eq!(world.state(id), "suspended");
+    for node in ["a", "b", "t2"] {
+        world.connect(node);
+    }
+    world.pass(std::time::Duration::from_secs(1));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
 fn state_that_contradicts_itself_is_refused_by_name() {
     let mut world = World::diamond();
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
