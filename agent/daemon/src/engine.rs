@@ -1,7 +1,7 @@
 //! The agent's one loop: everything that happens becomes an input of the core, everything it wishes is done here.
 use crate::config::Config;
 use crate::doctor::{self, Verdict};
-use crate::identity::Identity;
+use crate::identity::{Identity, Lock};
 use crate::kernel::counters::Counters;
 use crate::kernel::neighbours::{self, Ask, Notice};
 use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
@@ -40,6 +40,7 @@ pub async fn run(run: Run) -> Result<()> {
     crate::install_crypto();
     check_host(&run)?;
     let identity = Identity::load(&run.config.state)?;
+    let _lock = Lock::take(&run.config.state)?;
     if let Some(address) = run.config.metrics {
         crate::metrics::export(address)?;
     }

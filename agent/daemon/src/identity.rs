@@ -2,6 +2,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use nix::fcntl::{Flock, FlockArg};
 use proto_model::{Name, NodeName};
 use proto_wire::v1;
 use proto_wire::v1::enrolment_client::EnrolmentClient;
@@ -11,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 use tracing::{info, warn};
 
@@ -305,11 +306,48 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Held while an agent runs: two of them would write the same maps.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+const LOCK: &str = "lock";
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+impl Lock {
+    /// # Errors
+    /// When another agent holds it.
+    pub fn take(state: &Path) -> Result<Self> {
+        let path = state.join(LOCK);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let begun = Instant::now();
+        let mut attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        // A killed agent takes a moment to be gone.
+        while let Err((file, nix::Error::EWOULDBLOCK)) = attempt {
+            if begun.elapsed() >= LOCK_PATIENCE {
+                bail!("another foreweave-agent runs with the state in {}; stop it first", state.display());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        }
+        let file = attempt.map_err(|(_, errno)| anyhow!("cannot lock {}: {errno}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+}
+
 /// Removes the identity.
 ///
 /// # Errors
 /// When the file cannot be removed.
 pub(crate) fn forget(state: &Path) -> Result<bool> {
+    let _ = std::fs::remove_file(state.join(LOCK));
     match std::fs::remove_file(path(state)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -380,6 +418,16 @@ mod tests {
             let refusal = Token::parse(text).map(|_| ()).expect_err("must be refused").to_string();
             assert!(refusal.contains("foreweave node add"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn two_agents_never_share_a_state() {
+        let state = tempfile::tempdir().expect("directory");
+        let lock = Lock::take(state.path()).expect("the first one");
+        let refusal = Lock::take(state.path()).map(|_| ()).expect_err("the second one").to_string();
+        assert!(refusal.contains("another foreweave-agent runs"), "{refusal}");
+        drop(lock);
+        Lock::take(state.path()).expect("free again");
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ pub struct Removed {
 /// What could not be removed; the rest may be gone already, and a second call removes it.
 pub fn uninstall(config: &Config) -> Result<Removed> {
     let mut removed = Removed::default();
+    // Without a state there is no agent that could run with it.
+    let lock = config.state.exists().then(|| identity::Lock::take(&config.state)).transpose()?;
     let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
     for link in links::all(&mut netlink)? {
         if link.is_ours() {
@@ -40,6 +42,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
         std::fs::remove_file(&pin.path).with_context(|| format!("removing {}", pin.path.display()))?;
         removed.pins.push(pin.name);
     }
+    drop(lock);
     // Another's pins, or another's files, keep their directory.
     for directory in [&config.pins, &config.state] {
         if directory == &config.state {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use proto_model::desired::Tell;
 use proto_wire::v1;
 use proto_wire::v1::agents_client::AgentsClient;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -52,8 +52,8 @@ struct Mouth {
 
 /// Messages to the controller that wait. An agent says one thing per second or so.
 const WAITING: usize = 256;
-/// The most bytes of one message: the whole desired state of a host with every bound reached.
-const MESSAGE: usize = 256 << 20;
+/// The most bytes of one message. The whole desired state of a host with 10,000 circuits has about 5 MiB.
+const MESSAGE: usize = 64 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(15);
 /// A session that lasted this long was a good one: the next attempt starts over with short waits.
@@ -93,7 +93,7 @@ pub async fn run(mut identity: Identity, state: PathBuf, events: mpsc::Sender<Ev
 
 async fn one(
     identity: &mut Identity,
-    state: &PathBuf,
+    state: &Path,
     controller: &str,
     session: u64,
     events: &mpsc::Sender<Event>,
@@ -113,7 +113,7 @@ async fn one(
 
 async fn listen(
     identity: &mut Identity,
-    state: &PathBuf,
+    state: &Path,
     session: u64,
     channel: Channel,
     mut mouth: Mouth,
@@ -156,7 +156,7 @@ fn refused(status: &tonic::Status) -> anyhow::Error {
 }
 
 /// When to try the next time.
-async fn renew(identity: &mut Identity, state: &PathBuf, channel: Channel) -> Instant {
+async fn renew(identity: &mut Identity, state: &Path, channel: Channel) -> Instant {
     let outcome = match identity.renew(channel).await {
         Ok(renewed) => renewed.store(state).map(|()| renewed),
         Err(error) => Err(error),

@@ -226,9 +226,11 @@ pub(crate) fn settle_host(netlink: &mut Netlink, link: &Link, alias: &str, mtu: 
     if link.alias != alias {
         shape.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     }
-    let changes = !shape.attributes.is_empty();
-    let shape = changes.then(|| Request { message: RouteNetlinkMessage::SetLink(shape), flags: 0 });
-    for answer in netlink.transact(shape.into_iter().chain([up(indexed(link.index))]).collect())? {
+    let mut requests = vec![up(indexed(link.index))];
+    if !shape.attributes.is_empty() {
+        requests.insert(0, Request { message: RouteNetlinkMessage::SetLink(shape), flags: 0 });
+    }
+    for answer in netlink.transact(requests)? {
         answer.context("setting up the host side")?;
     }
     Ok(())

@@ -35,8 +35,18 @@ macro_rules! rows {
     )+};
 }
 
-rows!(u32, u64, ebpf_abi::Address, FlowKey, Flow, NextHop, LabelEntry, RuleSetRef, RuleRow, Stats, Dropped);
+rows!(u32, u64, FlowKey, Flow, NextHop, LabelEntry, RuleSetRef, RuleRow, Stats, Dropped);
 rows!(DropKey, Settings, ebpf_abi::event::DropEvent);
+
+impl Row for ebpf_abi::Address {
+    type Bytes = Self;
+    fn bytes(&self) -> Self {
+        *self
+    }
+    fn of(bytes: Self) -> Self {
+        bytes
+    }
+}
 
 /// A hash map.
 #[derive(Debug)]

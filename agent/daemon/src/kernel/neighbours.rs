@@ -166,7 +166,7 @@ impl Watcher {
 
     /// Interfaces of the fabric come and go all the time; they carry no tunnels.
     fn link_changed(&self, message: &LinkMessage, unsettled: &mut Unsettled) {
-        if !links::Link::of(message).is_ours() {
+        if links::Link::of(message).group != links::GROUP {
             (unsettled.routes, unsettled.underlays) = (true, true);
             unsettled.wait();
         }

@@ -93,7 +93,21 @@ impl Datapath {
     }
 
     fn interfaces(&self, netlink: &mut Netlink) -> Result<Vec<Wanted>> {
-        let Underlays::These(wanted) = &self.wanted else { return by_default_route(netlink) };
+        let Underlays::These(wanted) = &self.wanted else {
+            let mut found = by_default_route(netlink)?;
+            // One that lost its default route goes on: a renewed lease must not interrupt what forwards.
+            for before in &self.summary.underlays {
+                let known = found.iter().any(|wanted| wanted.interface == before.interface);
+                if !known && links::find(netlink, &before.interface)?.is_some() {
+                    found.push(Wanted {
+                        interface: before.interface.clone(),
+                        network: before.network.clone(),
+                        transit: Transit::Auto,
+                    });
+                }
+            }
+            return Ok(found);
+        };
         Ok(wanted.clone())
     }
 
