@@ -156,3 +156,23 @@ impl Handle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::access::Role;
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_clients_by_name_and_number() {
+        let (sender, inbox) = mpsc::channel(1);
+        let handle = Handle::new(sender);
+        handle.watch_drops(DropFeed::new(None, None).0).expect("room for one");
+        let actor = Actor { name: "ann".parse().expect("name"), role: Role::Viewer };
+        let refused = handle.ask(actor.clone(), Request::Status).await.expect_err("full");
+        assert_eq!(refused.kind, Kind::Unavailable);
+        assert!(refused.what.contains(&QUEUE.to_string()) && !refused.hint.is_empty(), "{refused}");
+        drop(inbox);
+        let refused = handle.ask(actor, Request::Status).await.expect_err("stopped");
+        assert!(refused.what.contains("stopping"), "{refused}");
+    }
+}

@@ -62,3 +62,26 @@ impl Lines {
         metrics::gauge!("foreweave_sessions").set(self.lines.len() as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::Generation;
+
+    fn tell() -> Tell {
+        Tell::Whole { generation: Generation(1), objects: Vec::new() }
+    }
+
+    #[test]
+    fn an_agent_that_does_not_listen_is_cut_off() {
+        let mut lines = Lines::default();
+        let (line, mut outgoing) = mpsc::channel(2);
+        lines.open("a".parse().expect("name"), Session(1), line);
+        assert!(lines.tell(Session(1), tell()));
+        assert!(lines.tell(Session(1), tell()));
+        assert!(!lines.tell(Session(1), tell()), "the queue is full");
+        assert!(lines.tell(Session(1), tell()), "it is cut off once only");
+        assert!(outgoing.try_recv().is_ok() && outgoing.try_recv().is_ok());
+        assert_eq!(outgoing.try_recv().err(), Some(mpsc::error::TryRecvError::Disconnected));
+    }
+}

@@ -106,6 +106,7 @@ pub(super) struct Watchers {
 impl Watchers {
     /// Registers the watcher; answers to these requests are its snapshots.
     pub(super) fn begin(&mut self, interest: Interest, feed: Feed) -> (WatchId, Vec<Request>) {
+        self.watchers.retain(|_, watcher| !watcher.feed.queue.is_closed());
         let id = WatchId(self.next);
         self.next += 1;
         let kinds = [
@@ -150,6 +151,7 @@ impl Watchers {
     }
 
     pub(super) fn add_drops(&mut self, feed: DropFeed) {
+        self.drops.retain(|feed| !feed.queue.is_closed());
         self.drops.push(feed);
     }
 
@@ -170,5 +172,104 @@ fn wanted(interest: Interest, event: &Event) -> bool {
         Event::Circuit(_) | Event::CircuitGone(_) => interest.circuits,
         Event::Resource(_) | Event::ResourceGone(_) => interest.resources,
         Event::Node(_) | Event::NodeGone(_) => interest.nodes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::Timestamp;
+
+    const ALL: Interest = Interest { circuits: true, resources: true, nodes: true };
+
+    fn gone(number: u64) -> Event {
+        Event::CircuitGone(CircuitId(number))
+    }
+
+    /// A watcher that has its snapshots.
+    fn caught_up(watchers: &mut Watchers) -> (mpsc::Receiver<Fed>, Arc<AtomicBool>) {
+        let (feed, queue, too_slow) = Feed::new();
+        let (id, requests) = watchers.begin(ALL, feed);
+        for request in requests {
+            let answer = match request {
+                Request::ListNodes => Response::Nodes(Vec::new()),
+                Request::ListResources => Response::Resources(Vec::new()),
+                _ => Response::Circuits(Vec::new()),
+            };
+            watchers.snapshot(id, Ok(answer));
+        }
+        (queue, too_slow)
+    }
+
+    #[test]
+    fn what_is_announced_before_the_snapshot_is_not_told_twice() {
+        let mut watchers = Watchers::default();
+        let (feed, mut queue, _) = Feed::new();
+        let interest = Interest { circuits: true, resources: false, nodes: false };
+        let (id, requests) = watchers.begin(interest, feed);
+        assert_eq!(requests, [Request::ListCircuits]);
+        watchers.announced(gone(1));
+        watchers.snapshot(id, Ok(Response::Circuits(Vec::new())));
+        watchers.announced(gone(2));
+        watchers.announced(Event::NodeGone("a".parse().expect("name")));
+        assert!(matches!(queue.try_recv(), Ok(Fed::Snapshot(events)) if events.is_empty()));
+        assert!(matches!(queue.try_recv(), Ok(Fed::CaughtUp)));
+        assert!(matches!(queue.try_recv(), Ok(Fed::Event(event)) if *event == gone(2)));
+        assert!(queue.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_watcher_that_does_not_read_is_let_go_with_the_reason() {
+        let mut watchers = Watchers::default();
+        let (mut queue, too_slow) = caught_up(&mut watchers);
+        for number in 0..2 * QUEUE as u64 {
+            watchers.announced(gone(number));
+        }
+        assert!(watchers.watchers.is_empty());
+        assert!(too_slow.load(Ordering::Acquire));
+        let mut kept = 0;
+        while queue.try_recv().is_ok() {
+            kept += 1;
+        }
+        assert_eq!(kept, QUEUE);
+    }
+
+    #[test]
+    fn watchers_that_left_are_forgotten_even_when_nothing_happens() {
+        let mut watchers = Watchers::default();
+        for _ in 0..10 {
+            drop(caught_up(&mut watchers));
+            watchers.add_drops(DropFeed::new(None, None).0);
+        }
+        assert!(watchers.watchers.len() <= 1 && watchers.drops.len() <= 1);
+    }
+
+    #[test]
+    fn missed_drops_are_counted_and_told_with_the_next() {
+        let mut watchers = Watchers::default();
+        let (feed, mut queue) = DropFeed::new(Some(CircuitId(7)), None);
+        watchers.add_drops(feed);
+        let node: NodeName = "a".parse().expect("name");
+        let event = |circuit| DropEvent {
+            at: Timestamp(0),
+            circuit: Some(CircuitId(circuit)),
+            reason: String::new(),
+            text: String::new(),
+            rule: 0,
+            interface: String::new(),
+            source: None,
+            destination: None,
+            protocol: 0,
+            source_port: 0,
+            destination_port: 0,
+            length: 0,
+            label: None,
+        };
+        watchers.dropped(&node, vec![event(8)]);
+        assert!(queue.try_recv().is_err(), "of another circuit");
+        watchers.dropped(&node, vec![event(7); DROP_QUEUE + 3]);
+        while queue.try_recv().is_ok() {}
+        watchers.dropped(&node, vec![event(7)]);
+        assert_eq!(queue.try_recv().map(|(_, _, missed)| missed), Ok(3));
     }
 }

@@ -1,4 +1,5 @@
 //! The API over real TLS on loopback: who may do what, what bad input is answered, and that waiting means something.
+mod recording;
 mod support;
 
 use proto_wire::convert::{refusal_of, requests};
