@@ -3,4 +3,5 @@ mod kills;
 mod links;
 mod restart;
 mod suite;
+mod uninstall;
 mod world;
