@@ -40,8 +40,10 @@ pub(crate) fn run() -> Result<()> {
     }
     let toolchain = match Toolchain::find() {
         Ok(toolchain) => toolchain,
-        Err(_) if debian => {
-            install_packages(&["rustc-web", "cargo-web", "rust-web-src"].map(String::from))?;
+        // Other distributions with apt-get have no such packages, or older compilers.
+        Err(neither) if debian => {
+            let pair = ["rustc-web", "cargo-web", "rust-web-src"].map(String::from);
+            install_packages(&pair).map_err(|why| neither.context(format!("{why:#}")))?;
             Toolchain::find()?
         }
         Err(neither) => return Err(neither),
@@ -116,8 +118,10 @@ fn install_linker(toolchain: Toolchain, debian: bool) -> Result<()> {
     let least = toolchain.llvm()?;
     let (llvm, prefix) = find_llvm(least, debian)?;
     if debian {
-        let polly = format!("libpolly-{llvm}-dev");
-        install_packages(&[format!("llvm-{llvm}-dev"), polly, "zlib1g-dev".into(), "libzstd-dev".into()])?;
+        let mut packages = vec![format!("llvm-{llvm}-dev"), "zlib1g-dev".into(), "libzstd-dev".into()];
+        // Split off from LLVM's own package in some versions only.
+        packages.extend(Some(format!("libpolly-{llvm}-dev")).filter(|polly| candidate(polly)));
+        install_packages(&packages)?;
     }
     let mut cargo = shell::clean(shell::command("cargo"));
     cargo.env("LLVM_PREFIX", &prefix).args(["install", "bpf-linker", "--version", LINKER]);

@@ -65,7 +65,7 @@ impl Lab {
 
     fn make(&self, options: Options, bar: &ProgressBar) -> Result<()> {
         let plan = &self.plan;
-        bar.set_length(6);
+        bar.set_length(if options.register { 6 } else { 5 });
         let step = |what: String| {
             bar.set_message(what);
             bar.inc(1);
