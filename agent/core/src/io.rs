@@ -9,7 +9,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     /// First of all: what the kernel was seen to have. Until then nothing else is handled.
-    Observed(KernelState),
+    Observed(#[serde(with = "crate::kernel_state::as_list")] KernelState),
     /// A session with the controller began.
     Connected {
         session: u64,

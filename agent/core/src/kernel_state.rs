@@ -223,3 +223,17 @@ mod direction {
         u8::deserialize(from).map(Direction::of)
     }
 }
+
+/// A state as the list of its entries, whose keys follow from them; so that a recording can be text.
+pub(crate) mod as_list {
+    use super::{Entry, KernelState};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(state: &KernelState, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(state.values())
+    }
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<KernelState, D::Error> {
+        let entries: Vec<Entry> = Vec::deserialize(from)?;
+        Ok(entries.into_iter().map(|entry| (entry.key(), entry)).collect())
+    }
+}

@@ -6,5 +6,6 @@ pub mod contract;
 pub mod host;
 pub mod kernel;
 pub mod objects;
+pub mod scenario;
 pub mod topology;
 pub mod world;

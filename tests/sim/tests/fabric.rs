@@ -6,11 +6,12 @@ use tests_sim::topology::Topology;
 use tests_sim::world::{Mood, World};
 
 /// How many seeds each of the tests tries.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 75;
 
 const CALM: Mood = Mood {
     nuisances: 0,
-    requests: 40,
+    population: 12,
+    requests: 100,
     slow_per_mille: 0,
     controller_dies_per_mille: 0,
     kernels: false,
@@ -75,14 +76,15 @@ fn kernels_that_refuse_and_lose_things_are_repaired() {
 fn twenty_hosts_have_a_bad_day_too() {
     let mood = Mood {
         nuisances: 15,
-        requests: 60,
+        population: 40,
+        requests: 150,
         slow_per_mille: 30,
         controller_dies_per_mille: 2,
         kernels: true,
         ..CALM
     };
     let chosen = std::env::var("FOREWEAVE_SIM_SEED").ok();
-    for seed in if chosen.is_some() { 0..0 } else { 4_000..4_008 } {
+    for seed in if chosen.is_some() { 0..0 } else { 4_000..4_005 } {
         let mut world = World::new(topology("twenty"), seed, mood);
         world.run(Duration::from_secs(60));
         world.check_at_rest();

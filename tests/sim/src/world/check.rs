@@ -12,7 +12,6 @@ use proto_model::request::{Request, Response};
 use proto_model::resource::Status;
 use proto_model::{Bandwidth, CircuitId, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 impl World {
@@ -42,19 +41,13 @@ impl World {
 
     /// Where packets of every flow of every host would end.
     fn fates(&self) -> Vec<(NodeName, FlowKey, Flow, Fate)> {
-        let addresses = self.addresses();
         let kernels = self.sites.iter().map(|(node, site)| (node.clone(), site.kernel())).collect();
-        let map = Map { kernels, addresses: &addresses };
+        let map = Map { kernels, addresses: &self.addresses };
         let flows = map
             .kernels
             .iter()
             .flat_map(|(node, kernel)| kernel.maps.flows.iter().map(move |(k, f)| (node, k, f)));
         flows.map(|(node, key, flow)| (node.clone(), *key, *flow, map.send(node, key, flow))).collect()
-    }
-
-    fn addresses(&self) -> BTreeMap<IpAddr, NodeName> {
-        let all = self.sites.iter().flat_map(|(node, site)| site.underlays.iter().map(move |u| (node, u)));
-        all.flat_map(|(node, underlay)| underlay.addresses.iter().map(move |a| (*a, node.clone()))).collect()
     }
 
     /// A gate that was just opened leads somewhere, if the controller still wants it as it was told, and no host on

@@ -77,12 +77,10 @@ impl World {
             (Request::UpdateResourceStatus { id, status }, Ok(_)) => {
                 self.client.resources.insert(id, status);
             }
-            (Request::RemoveResource { id, .. }, Ok(_)) => {
-                self.client.resources.remove(&id);
-                let of =
-                    |promise: &Promise| promise.request.source == id || promise.request.destination == id;
-                let ended: Vec<_> = self.client.circuits.extract_if(.., |_, promise| of(promise)).collect();
-                self.client.gone.extend(ended.into_iter().map(|(circuit, _)| circuit));
+            (Request::RemoveResource { id, .. }, Ok(_)) => self.removed(&id),
+            // Done the first time, when the answer was lost.
+            (Request::RemoveResource { id, .. }, Err(refusal)) if refusal.kind == Kind::NotFound => {
+                self.removed(&id)
             }
             (Request::CreateCircuit { circuit, .. }, Ok(Response::Circuit(view))) => {
                 let rules = circuit.rules.clone();
@@ -114,6 +112,13 @@ impl World {
         }
     }
 
+    fn removed(&mut self, id: &ResourceId) {
+        self.client.resources.remove(id);
+        let of = |promise: &Promise| promise.request.source == *id || promise.request.destination == *id;
+        let ended: Vec<_> = self.client.circuits.extract_if(.., |_, promise| of(promise)).collect();
+        self.client.gone.extend(ended.into_iter().map(|(circuit, _)| circuit));
+    }
+
     fn deleted(&mut self, id: CircuitId) {
         self.client.circuits.remove(&id);
         self.client.gone.push(id);
@@ -123,24 +128,28 @@ impl World {
         let all: Vec<ResourceId> = self.topology.workloads.iter().map(|w| w.name.clone()).collect();
         let known: Vec<ResourceId> = self.client.resources.keys().cloned().collect();
         let circuits: Vec<CircuitId> = self.client.circuits.keys().copied().collect();
-        if known.len() < 2 || self.chance.happens(100) {
-            return self.chance.pick(&all).cloned().map(|id| self.register(id));
+        // At first everybody registers; later only those come back that were removed.
+        if known.len() < all.len().min(6) || self.chance.happens(150) {
+            let missing: Vec<ResourceId> = all.iter().filter(|id| !known.contains(id)).cloned().collect();
+            let id = self.chance.pick(&missing).or(self.chance.pick(&all)).cloned()?;
+            return Some(self.register(id));
         }
-        match self.chance.below(20) {
-            0..10 => self.create(&known),
-            10..13 => {
+        match self.chance.below(40) {
+            0..22 => self.create(&known),
+            22..28 => {
                 let id = *self.chance.pick(&circuits)?;
                 Some(Request::DeleteCircuit { circuit: CircuitRef::Id(id) })
             }
-            13..17 => {
+            28..37 => {
                 let id = *self.chance.pick(&circuits)?;
                 let edit = RuleEdit::Replace { rules: self.rules() };
                 let circuit = CircuitRef::Id(id);
                 Some(Request::UpdateFirewallRule(RuleChange { circuit, expected_version: None, edit }))
             }
-            17 | 18 => {
+            37 | 38 => {
                 let id = self.chance.pick(&known)?.clone();
-                let all = [Status::Up, Status::Up, Status::Degraded, Status::Draining, Status::Down];
+                let all =
+                    [Status::Up, Status::Up, Status::Up, Status::Degraded, Status::Draining, Status::Down];
                 let status = *self.chance.pick(&all)?;
                 Some(Request::UpdateResourceStatus { id, status })
             }
@@ -167,7 +176,9 @@ impl World {
 
     fn create(&mut self, known: &[ResourceId]) -> Option<Request> {
         let source = self.chance.pick(known)?.clone();
-        let destination = self.chance.pick(known)?.clone();
+        let others: Vec<ResourceId> = known.iter().filter(|id| **id != source).cloned().collect();
+        let foolish = self.chance.happens(20);
+        let destination = self.chance.pick(if foolish { known } else { &others })?.clone();
         let mut bounds = Bounds::default();
         if self.chance.happens(400) {
             bounds.bandwidth = Bandwidth::mbit(50 + self.chance.below(400));

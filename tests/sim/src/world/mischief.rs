@@ -10,6 +10,8 @@ use proto_model::resource::Attachment;
 pub struct Mood {
     /// Things that go wrong at most, in all.
     pub nuisances: u32,
+    /// Workloads, in all.
+    pub population: usize,
     /// Requests of the client, in all.
     pub requests: u32,
     /// Of 1,000 messages, so many take up to 3 s.
@@ -35,6 +37,7 @@ impl World {
             return;
         }
         self.mood.nuisances -= 1;
+        self.touched = true;
         let nodes: Vec<NodeName> = self.sites.keys().cloned().collect();
         let Some(node) = self.chance.pick(&nodes).cloned() else { return };
         let kinds = if self.mood.kernels { 7 } else { 4 };

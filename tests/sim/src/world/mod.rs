@@ -8,7 +8,7 @@ pub mod walk;
 use crate::chance::Chance;
 use crate::host::{Host, hello};
 use crate::kernel::PretendedKernel;
-use crate::topology::{Family, Topology};
+use crate::topology::{Family, Topology, Workload};
 use agent_core::io::Input as AgentInput;
 use agent_core::kernel_state::{HostSide, LinkLayer};
 use client::Client;
@@ -49,6 +49,10 @@ pub struct World {
     /// By connection and direction: when the last message arrives, because each stream keeps its order.
     arrivals: BTreeMap<(u64, bool), Timestamp>,
     client: Client,
+    /// Who has which underlay address.
+    addresses: BTreeMap<IpAddr, NodeName>,
+    /// A kernel changed since the last look at all of them.
+    touched: bool,
     /// Hosts at which something went wrong that no agent can help.
     disturbed: BTreeSet<NodeName>,
     /// What has been handled; printed with a failure.
@@ -104,6 +108,7 @@ impl Site {
         }
     }
 
+    /// Whoever changes it says so with `touched`.
     fn kernel_mut(&mut self) -> &mut PretendedKernel {
         match &mut self.life {
             Life::Alive(host) => &mut host.kernel,
@@ -122,7 +127,8 @@ impl Site {
 
 impl World {
     /// All hosts enrolled, all links told, all agents about to connect.
-    pub fn new(topology: Topology, seed: u64, mood: Mood) -> Self {
+    pub fn new(mut topology: Topology, seed: u64, mood: Mood) -> Self {
+        populate(&mut topology, mood.population);
         let controller = Fabric::restore(Settings::default(), [], START).expect("nothing is consistent");
         let mut world = Self {
             now: START,
@@ -136,6 +142,8 @@ impl World {
             connections: 0,
             arrivals: BTreeMap::new(),
             client: Client::default(),
+            addresses: BTreeMap::new(),
+            touched: true,
             disturbed: BTreeSet::new(),
             events: 0,
             log: Vec::new(),
@@ -164,6 +172,8 @@ impl World {
                 stepping: false,
                 asked: BTreeSet::new(),
             };
+            let own = site.underlays.iter().flat_map(|underlay| &underlay.addresses);
+            self.addresses.extend(own.map(|address| (*address, node.clone())));
             self.sites.insert(node.clone(), site);
             self.soon(20, Event::Connect(node));
         }
@@ -199,7 +209,9 @@ impl World {
             self.events += 1;
             assert!(self.events < 3_000_000, "the world never comes to rest");
             self.turn(at);
-            self.check_always();
+            if std::mem::take(&mut self.touched) {
+                self.check_always();
+            }
         }
         self.now = until;
     }
@@ -320,6 +332,7 @@ impl World {
         let Some(host) = site.host() else { return };
         let step = host.next_step().cloned();
         host.step(now);
+        self.touched = true;
         if let Some(step) = step {
             self.note(|| format!("  {node} performed {:?}", step.key()));
             self.check_step(node, &step);
@@ -468,6 +481,7 @@ impl World {
 
     fn revive(&mut self, node: &NodeName) {
         let now = self.now;
+        self.touched = true;
         let Some(site) = self.sites.get_mut(node) else { return };
         match std::mem::replace(&mut site.life, Life::Between) {
             Life::Dead(kernel) => site.life = Life::Alive(Host::start(kernel, now)),
@@ -484,6 +498,22 @@ impl World {
             println!("{line}");
         }
         panic!("at {:.3} s: {what}", self.now.since(START).as_secs_f64());
+    }
+}
+
+/// Workloads beside those of the file, so many on each host that there are `population` in all.
+fn populate(topology: &mut Topology, population: usize) {
+    for (i, node) in topology.nodes.iter().cycle().enumerate() {
+        if topology.workloads.len() >= population {
+            break;
+        }
+        topology.workloads.push(Workload {
+            name: format!("extra-{i}").parse().expect("a name"),
+            node: node.clone(),
+            private: None,
+            services: Vec::new(),
+            labels: BTreeMap::new(),
+        });
     }
 }
 
