@@ -6,4 +6,6 @@ mod endpoint;
 mod fixture;
 mod frame;
 mod loading;
+mod odd;
+mod states;
 mod transit;
