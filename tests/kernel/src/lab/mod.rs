@@ -50,7 +50,10 @@ impl Lab {
     /// Brings up a plan; what was made goes away again when something fails.
     pub fn up(plan: Plan, options: Options, bar: &ProgressBar) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
-            bail!("a lab needs root (network namespaces, BPF); run: sudo cargo xtask lab up TOPOLOGY.toml");
+            bail!(
+                "this needs root (network namespaces, BPF); as root, `cargo xtask test` runs the tests, \
+                 `cargo xtask lab up TOPOLOGY.toml` a lab, `cargo xtask demo` the demo"
+            );
         }
         let folder = plan.folder();
         if folder.exists() {

@@ -49,6 +49,19 @@ fn emulated_loss_loses() -> Result<()> {
 }
 
 #[test]
+fn recording_is_played_on_its_link() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("link.csv"), "seconds,rtt_ms,loss\n0,8,0\n60,8,0\n")?;
+    let topology = folder.path().join("topology.toml");
+    std::fs::write(&topology, format!("{PAIR}series = \"link.csv\"\n"))?;
+    let lab = Lab::up(file::read(&topology, Some(&name("series")))?, BARE, &ProgressBar::hidden())?;
+    let pings = traffic::ping(&lab.plan().namespace("a")?, peer(&lab), 5, 20)?;
+    assert_eq!(pings.received, 5);
+    assert!(pings.rtt >= 8.0, "{pings:?}");
+    lab.down()
+}
+
+#[test]
 fn link_without_wishes_needs_no_emulator() -> Result<()> {
     let lab = bare("plain", PAIR)?;
     assert!(lab::process::Process::all(&lab.plan().folder()).is_empty());
