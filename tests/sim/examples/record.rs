@@ -150,9 +150,14 @@ fn says(millis: u64, number: u8, say: Say) -> At<Controller> {
     at(millis, Controller::AgentSaid { node: node(number), session: Session(u64::from(number)), say })
 }
 
+/// A node's generations are counted from the microsecond in which the controller learnt of it.
 fn reports(millis: u64, number: u8, generation: u64, whole: bool) -> At<Controller> {
-    let report =
-        Report { generation: Generation(generation), whole, failed: Vec::new(), recovered: Vec::new() };
+    let report = Report {
+        generation: Generation(START.0 / 1_000 + generation),
+        whole,
+        failed: Vec::new(),
+        recovered: Vec::new(),
+    };
     says(millis, number, Say::Report(report))
 }
 
@@ -176,7 +181,7 @@ fn two_hosts() -> Vec<At<Controller>> {
             speed: Some(Bandwidth::mbit(100)),
         };
         inputs.push(says(2, number, Say::Hello(Hello { underlays: vec![underlay], ..hello() })));
-        inputs.push(reports(3, number, 0, true));
+        inputs.push(reports(3, number, 1, true));
         let metadata = Metadata {
             form: Form::Container,
             node: node(number),
@@ -214,7 +219,7 @@ fn becomes_active() -> Vec<At<Controller>> {
     let mut inputs = two_hosts();
     inputs.push(ask(10, 1, create(40)));
     inputs.push(ask(11, 2, create(40)));
-    for generation in 1..=3 {
+    for generation in 2..=3 {
         for number in [1, 2] {
             inputs.push(reports(10 + generation * 10, number, generation, false));
         }
