@@ -11,7 +11,6 @@ use ebpf_abi::label::LabelEntry;
 use ebpf_abi::maps::Settings;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use zerocopy::{Immutable, IntoBytes};
 

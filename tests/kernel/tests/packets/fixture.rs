@@ -11,32 +11,32 @@ use std::ops::Deref;
 use tests_kernel::bench::bpf::Ran;
 use tests_kernel::bench::dataplane::Dataplane;
 
-pub const ENI: &str = "eni_ingress";
-pub const UNDERLAY: &str = "underlay_ingress";
-pub const XDP: &str = "underlay_xdp";
+pub(crate) const ENI: &str = "eni_ingress";
+pub(crate) const UNDERLAY: &str = "underlay_ingress";
+pub(crate) const XDP: &str = "underlay_xdp";
 
-pub const REDIRECT: i32 = 7;
-pub const SHOT: i32 = 2;
-pub const NEXT: i32 = -1;
-pub const XDP_DROP: i32 = 1;
-pub const XDP_PASS: i32 = 2;
-pub const XDP_REDIRECT: i32 = 4;
+pub(crate) const REDIRECT: i32 = 7;
+pub(crate) const SHOT: i32 = 2;
+pub(crate) const NEXT: i32 = -1;
+pub(crate) const XDP_DROP: i32 = 1;
+pub(crate) const XDP_PASS: i32 = 2;
+pub(crate) const XDP_REDIRECT: i32 = 4;
 
 /// The loopback: the interface that test runs arrive on, and one that surely exists.
-pub const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
-pub const WORKLOAD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
-pub const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
+pub(crate) const WORKLOAD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(crate) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+pub(crate) const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
 
-pub const HOP_IPV4: u32 = 4;
-pub const HOP_IPV6: u32 = 6;
-pub const HOP_UNRESOLVED: u32 = 8;
-pub const HOP_EMPTY: u32 = 9;
+pub(crate) const HOP_IPV4: u32 = 4;
+pub(crate) const HOP_IPV6: u32 = 6;
+pub(crate) const HOP_UNRESOLVED: u32 = 8;
+pub(crate) const HOP_EMPTY: u32 = 9;
 
 /// Underlay addresses: ours and the neighbour's.
-pub fn outer(v6: bool) -> (IpAddr, IpAddr) {
+pub(crate) fn outer(v6: bool) -> (IpAddr, IpAddr) {
     if v6 {
         ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap())
     } else {
@@ -45,7 +45,7 @@ pub fn outer(v6: bool) -> (IpAddr, IpAddr) {
 }
 
 /// Fabric addresses of the workload here and of the far one, for one circuit.
-pub fn inner(circuit: u64, v6: bool) -> (IpAddr, IpAddr) {
+pub(crate) fn inner(circuit: u64, v6: bool) -> (IpAddr, IpAddr) {
     let n = u16::try_from(circuit).unwrap();
     if v6 {
         let of = |end| IpAddr::V6(Ipv6Addr::new(0xfdfb, 0x6f72, 0x6577, 0, 0, 0, n, end));
@@ -57,7 +57,7 @@ pub fn inner(circuit: u64, v6: bool) -> (IpAddr, IpAddr) {
     }
 }
 
-pub fn address(ip: IpAddr) -> Address {
+pub(crate) fn address(ip: IpAddr) -> Address {
     match ip {
         IpAddr::V4(v4) => mapped(v4.octets()),
         IpAddr::V6(v6) => v6.octets(),
@@ -69,7 +69,7 @@ fn octets(ip: IpAddr) -> [u8; 4] {
     v4.octets()
 }
 
-pub struct Host {
+pub(crate) struct Host {
     dataplane: Dataplane,
 }
 
@@ -82,7 +82,7 @@ impl Deref for Host {
 
 impl Host {
     /// Settings, locals and next hops; no circuit yet.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let host = Self { dataplane: Dataplane::load()? };
         host.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), reserved: [0; 6] })?;
         for v6 in [false, true] {
@@ -104,7 +104,7 @@ impl Host {
         Ok(host)
     }
 
-    pub fn flow(circuit: u64, v6: bool, from_here: bool) -> (FlowKey, Flow) {
+    pub(crate) fn flow(circuit: u64, v6: bool, from_here: bool) -> (FlowKey, Flow) {
         let (near, far) = inner(circuit, v6);
         let (local, remote) = if from_here { (near, far) } else { (far, near) };
         let key = FlowKey { eni: LOOPBACK, remote: address(remote) };
@@ -125,7 +125,7 @@ impl Host {
     }
 
     /// The gate from the workload here, through the next hop of this slot.
-    pub fn open(&self, circuit: u64, hop: u32) -> Result<()> {
+    pub(crate) fn open(&self, circuit: u64, hop: u32) -> Result<()> {
         for v6 in [false, true] {
             let (key, flow) = Self::flow(circuit, v6, true);
             self.put("FLOWS", &key, &Flow { target: hop, ..flow })?;
@@ -134,7 +134,7 @@ impl Host {
     }
 
     /// A label under which the far end's packets arrive and are delivered, over this underlay family.
-    pub fn delivery(circuit: u64, label: u32, v6_underlay: bool) -> LabelEntry {
+    pub(crate) fn delivery(circuit: u64, label: u32, v6_underlay: bool) -> LabelEntry {
         let (ours, theirs) = outer(v6_underlay);
         let (near, far) = inner(circuit, false);
         let (near6, far6) = inner(circuit, true);
@@ -158,7 +158,13 @@ impl Host {
         }
     }
 
-    pub fn transit(circuit: u64, label: u32, v6_underlay: bool, hop: u32, out_label: u32) -> LabelEntry {
+    pub(crate) fn transit(
+        circuit: u64,
+        label: u32,
+        v6_underlay: bool,
+        hop: u32,
+        out_label: u32,
+    ) -> LabelEntry {
         LabelEntry {
             kind: LabelEntry::TRANSIT,
             direction: Direction::Forward as u8,
@@ -168,12 +174,12 @@ impl Host {
         }
     }
 
-    pub fn label(&self, entry: &LabelEntry) -> Result<()> {
+    pub(crate) fn label(&self, entry: &LabelEntry) -> Result<()> {
         self.put("LABELS", &label::index(entry.label), entry)
     }
 
     /// Puts a rule set in force. Every version has its own rows.
-    pub fn rules(&self, circuit: u64, version: u32, rows: &[RuleRow]) -> Result<()> {
+    pub(crate) fn rules(&self, circuit: u64, version: u32, rows: &[RuleRow]) -> Result<()> {
         let start = (circuit as u32 % 16) * 4096 + version % 16 * 256;
         for (i, row) in rows.iter().enumerate() {
             self.put("RULES", &(start + i as u32), row)?;
@@ -182,7 +188,7 @@ impl Host {
         self.put("RULESETS", &circuit, &set)
     }
 
-    pub fn dropped(&self, reason: Reason) -> Result<Dropped> {
+    pub(crate) fn dropped(&self, reason: Reason) -> Result<Dropped> {
         let each: Vec<Dropped> = self.per_cpu("REASONS", reason as u32)?;
         Ok(Dropped {
             packets: each.iter().map(|d| d.packets).sum(),
@@ -190,16 +196,16 @@ impl Host {
         })
     }
 
-    pub fn dropped_by(&self, circuit: u64, reason: Reason, rule: u32) -> Result<u64> {
+    pub(crate) fn dropped_by(&self, circuit: u64, reason: Reason, rule: u32) -> Result<u64> {
         let key = DropKey { circuit, reason: reason as u32, rule };
         Ok(self.get::<_, Dropped>("DROPS", &key)?.map_or(0, |d| d.packets))
     }
 
-    pub fn all_drops(&self) -> Result<u64> {
+    pub(crate) fn all_drops(&self) -> Result<u64> {
         Reason::ALL.iter().map(|reason| Ok(self.dropped(*reason)?.packets)).sum()
     }
 
-    pub fn stats(&self, slot: u32) -> Result<Stats> {
+    pub(crate) fn stats(&self, slot: u32) -> Result<Stats> {
         let each: Vec<Stats> = self.per_cpu("STATS", slot)?;
         Ok(Stats {
             sent_packets: each.iter().map(|s| s.sent_packets).sum(),
@@ -211,7 +217,7 @@ impl Host {
 
     /// The frame is dropped for this reason, under this circuit and rule, and counted once.
     #[track_caller]
-    pub fn refuses(&self, program: &str, frame: &[u8], circuit: u64, reason: Reason, rule: u32) {
+    pub(crate) fn refuses(&self, program: &str, frame: &[u8], circuit: u64, reason: Reason, rule: u32) {
         let before = self.dropped(reason).unwrap();
         let under = self.dropped_by(circuit, reason, rule).unwrap();
         let ran = self.run(program, frame).unwrap();
@@ -232,7 +238,7 @@ impl Host {
         );
     }
 
-    pub fn reasons(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn reasons(&self) -> Vec<(&'static str, u64)> {
         Reason::ALL
             .iter()
             .map(|reason| (reason.name(), self.dropped(*reason).map_or(0, |d| d.packets)))
@@ -242,7 +248,7 @@ impl Host {
 
     /// The frame is sent on.
     #[track_caller]
-    pub fn sends(&self, program: &str, frame: &[u8]) -> Ran {
+    pub(crate) fn sends(&self, program: &str, frame: &[u8]) -> Ran {
         let ran = self.run(program, frame).unwrap();
         let sent = if program == XDP { XDP_REDIRECT } else { REDIRECT };
         assert_eq!(ran.verdict, sent, "{program} on {frame:02x?}; drops: {:?}", self.reasons());
@@ -251,7 +257,7 @@ impl Host {
 
     /// The frame goes on to the kernel, unchanged and uncounted.
     #[track_caller]
-    pub fn leaves_alone(&self, program: &str, frame: &[u8]) {
+    pub(crate) fn leaves_alone(&self, program: &str, frame: &[u8]) {
         let before = self.all_drops().unwrap();
         let ran = self.run(program, frame).unwrap();
         let pass = if program == XDP { XDP_PASS } else { NEXT };
@@ -261,7 +267,7 @@ impl Host {
 }
 
 /// A row that matches everything; tests narrow it.
-pub const fn any(id: u32, allow: bool) -> RuleRow {
+pub(crate) const fn any(id: u32, allow: bool) -> RuleRow {
     RuleRow {
         source: [0; 16],
         source_mask: [0; 16],

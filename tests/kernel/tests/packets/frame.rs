@@ -1,24 +1,24 @@
 //! Builds frames, byte by byte and by hand, so that tests share no code with what they test.
 use std::net::IpAddr;
 
-pub const FIN: u8 = 1;
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
 
 /// Ethernet towards the loopback's address, which is the interface of a test run.
-pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9];
     frame.extend(ethertype.to_be_bytes());
     frame.extend(payload);
     frame
 }
 
-pub fn ip_frame(packet: &[u8]) -> Vec<u8> {
+pub(crate) fn ip_frame(packet: &[u8]) -> Vec<u8> {
     ethernet(if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd }, packet)
 }
 
-pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let mut header = vec![0x45, 0];
@@ -44,7 +44,7 @@ pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A fragment: IPv4 in the header's own fields, IPv6 by a fragment header. `offset` in bytes.
-pub fn fragment(
+pub(crate) fn fragment(
     from: IpAddr,
     to: IpAddr,
     protocol: u8,
@@ -55,7 +55,7 @@ pub fn fragment(
 ) -> Vec<u8> {
     if from.is_ipv4() {
         let mut packet = ip(from, to, protocol, payload);
-        let bits = offset / 8 | if more { 0x2000 } else { 0 };
+        let bits = (offset / 8) | if more { 0x2000 } else { 0 };
         packet[4..6].copy_from_slice(&id.to_be_bytes());
         packet[6..8].copy_from_slice(&bits.to_be_bytes());
         fix_checksum(&mut packet);
@@ -69,7 +69,7 @@ pub fn fragment(
     }
 }
 
-pub fn fix_checksum(header: &mut [u8]) {
+pub(crate) fn fix_checksum(header: &mut [u8]) {
     let long = usize::from(header[0] & 15) * 4;
     header[10..12].fill(0);
     let sum = sum(&header[..long]);
@@ -77,7 +77,7 @@ pub fn fix_checksum(header: &mut [u8]) {
 }
 
 /// RFC 1071, over an even number of bytes.
-pub fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
@@ -88,7 +88,7 @@ pub fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-pub fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
+pub(crate) fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(from.to_be_bytes());
     header.extend(to.to_be_bytes());
@@ -97,11 +97,11 @@ pub fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
     header
 }
 
-pub fn udp(from: u16, to: u16) -> Vec<u8> {
+pub(crate) fn udp(from: u16, to: u16) -> Vec<u8> {
     udp_with(from, to, b"datagram")
 }
 
-pub fn udp_with(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp_with(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(from.to_be_bytes());
     header.extend(to.to_be_bytes());
@@ -112,7 +112,7 @@ pub fn udp_with(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An ICMP message of any type; for echoes `id` is the identifier.
-pub fn icmp(kind: u8, id: u16) -> Vec<u8> {
+pub(crate) fn icmp(kind: u8, id: u16) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0];
     message.extend(id.to_be_bytes());
     message.extend([0, 7]);
@@ -121,19 +121,19 @@ pub fn icmp(kind: u8, id: u16) -> Vec<u8> {
 }
 
 /// An ICMP error that quotes a packet.
-pub fn icmp_error(v6: bool, quoted: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp_error(v6: bool, quoted: &[u8]) -> Vec<u8> {
     let mut message = vec![if v6 { 1 } else { 3 }, 0, 0, 0, 0, 0, 0, 0];
     message.extend(quoted);
     message
 }
 
 /// The ICMP of a family.
-pub fn icmp_protocol(address: IpAddr) -> u8 {
+pub(crate) fn icmp_protocol(address: IpAddr) -> u8 {
     if address.is_ipv4() { 1 } else { 58 }
 }
 
 /// An outer packet: UDP to the tunnel port with a VXLAN header and an inner Ethernet header around `inner`.
-pub fn tunnelled(from: IpAddr, to: IpAddr, label: u32, inner: &[u8]) -> Vec<u8> {
+pub(crate) fn tunnelled(from: IpAddr, to: IpAddr, label: u32, inner: &[u8]) -> Vec<u8> {
     let mut payload = vec![8, 0, 0, 0];
     payload.extend(&label.to_be_bytes()[1..]);
     payload.push(0);
