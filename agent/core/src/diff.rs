@@ -130,10 +130,13 @@ pub(crate) struct Work {
     carried: bool,
 }
 
+/// A step that has been asked for: what is put under a key, or none to remove it.
+type Planned = (EntryKey, Option<Arc<Entry>>);
+
 /// A batch that has been asked for.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    pub(crate) steps: Vec<(EntryKey, Option<Arc<Entry>>)>,
+    pub(crate) steps: Vec<Planned>,
     /// Vanished meanwhile: whatever the result says, nothing is known of these.
     pub(crate) doubted: BTreeSet<EntryKey>,
 }
@@ -198,7 +201,7 @@ impl Work {
         at: Stage,
         ledger: &mut Ledger,
         left: &mut Vec<Left>,
-    ) -> (Vec<Step>, Vec<(EntryKey, Option<Arc<Entry>>)>) {
+    ) -> (Vec<Step>, Vec<Planned>) {
         let (mut steps, mut flight) = (Vec::new(), Vec::new());
         while steps.len() < BATCH {
             let Some(key) = self.pop(at) else { break };

@@ -2,6 +2,7 @@
 use crate::bounds::{NEXT_HOPS, QUARANTINE, Refused};
 use crate::kernel_state::{LinkLayer, NextHop};
 use proto_model::Timestamp;
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
@@ -57,11 +58,14 @@ impl Slots {
         self.fresh = self.fresh.max(hop.slot.saturating_add(1));
         self.free.remove(&hop.slot);
         let pair = (hop.local, hop.remote);
-        if self.by_pair.contains_key(&pair) {
-            self.strange.insert(hop.slot);
-        } else {
-            self.by_pair.insert(pair, Slot { number: hop.slot, users: 0, link: hop.link });
-            self.pair_of.insert(hop.slot, pair);
+        match self.by_pair.entry(pair) {
+            MapEntry::Occupied(_) => {
+                self.strange.insert(hop.slot);
+            }
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(Slot { number: hop.slot, users: 0, link: hop.link });
+                self.pair_of.insert(hop.slot, pair);
+            }
         }
     }
 
