@@ -16,7 +16,7 @@ const VICTIM: &str = "kills::performs_steps_until_it_is_killed";
 #[ignore = "run by the tests of this file, as a process to kill"]
 fn performs_steps_until_it_is_killed() {
     let pins = PathBuf::from(std::env::var_os(PINS).expect("where the pins are"));
-    let place = Attachment::Named(std::env::var(PLACE).expect("the namespace"));
+    let place = Attachment::Path(std::env::var(PLACE).expect("the namespace"));
     let mut linux = Linux::open(&options(&pins)).expect("opened");
     println!("ready");
     loop {
@@ -51,7 +51,7 @@ fn start(pins: &std::path::Path, place: &str) -> Victim {
 fn whatever_a_killed_agent_leaves_can_be_seen_and_removed() {
     within(|world| {
         let at = world.make("web");
-        let Attachment::Named(place) = at.clone() else { panic!("a named namespace") };
+        let Attachment::Path(place) = at.clone() else { panic!("a namespace by path") };
         let mut found = 0;
         for round in 0..12u64 {
             let victim = start(world.pins(), &place);

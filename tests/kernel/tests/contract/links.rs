@@ -1,5 +1,5 @@
 //! What an ENI looks like from outside, and what the agent leaves alone.
-use crate::world::{clear, ip, ip_in, names, put_all, within};
+use crate::world::{clear, inside, ip, ip_in, names, put_all, within};
 use agent_core::kernel_state::{Eni, Entry, Kernel, Step};
 use agent_daemon::kernel::Linux;
 use proto_model::resource::Attachment;
@@ -85,15 +85,6 @@ fn switch_off(at: &Attachment) {
 
 fn disabled(at: &Attachment, interface: &str) -> String {
     inside(at, &format!("cat /proc/sys/net/ipv6/conf/{interface}/disable_ipv6")).trim().to_owned()
-}
-
-fn inside(at: &Attachment, script: &str) -> String {
-    let Attachment::Named(name) = at else { panic!("a named namespace") };
-    let net = format!("--net=/run/netns/{name}");
-    let output =
-        std::process::Command::new("nsenter").args([&net, "sh", "-c", script]).output().expect("nsenter");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]

@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What a test works in; everything of it goes when it is dropped.
 pub(crate) struct World {
     pins: PathBuf,
-    made: BTreeSet<String>,
-    mark: String,
+    /// Where the namespaces are kept: not among those of iproute2, which binds its directory over itself when it
+    /// pleases.
+    places: PathBuf,
+    made: BTreeSet<PathBuf>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -58,7 +60,9 @@ impl World {
         }
         ip("link set under1 up");
         ip("link set under0 up");
-        Self { pins, made: BTreeSet::new(), mark }
+        let places = Path::new("/run").join(&mark);
+        std::fs::create_dir(&places).expect("a place for namespaces");
+        Self { pins, places, made: BTreeSet::new() }
     }
 
     pub(crate) fn pins(&self) -> &Path {
@@ -75,11 +79,9 @@ impl World {
 
     /// A new, empty network namespace.
     pub(crate) fn make(&mut self, name: &str) -> Attachment {
-        let name = format!("{}-{name}", self.mark);
-        let path = Path::new("/run/netns").join(&name);
-        std::fs::create_dir_all("/run/netns").expect("/run/netns");
+        let path = self.places.join(name);
         std::fs::File::create(&path).expect("a place for the namespace");
-        self.made.insert(name.clone());
+        self.made.insert(path.clone());
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
@@ -88,14 +90,14 @@ impl World {
             });
             thread.join().expect("the namespace is made");
         });
-        Attachment::Named(name)
+        Attachment::Path(path.to_string_lossy().into_owned())
     }
 
     pub(crate) fn unmake(&mut self, attachment: &Attachment) {
-        if let Attachment::Named(name) = attachment
-            && self.made.remove(name)
+        if let Attachment::Path(path) = attachment
+            && self.made.remove(Path::new(path))
         {
-            forget(name);
+            forget(Path::new(path));
         }
     }
 
@@ -130,9 +132,10 @@ pub(crate) fn options(pins: &Path) -> Options {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for name in &self.made {
-            forget(name);
+        for path in &self.made {
+            forget(path);
         }
+        let _ = std::fs::remove_dir(&self.places);
         for name in self.pinned() {
             let _ = std::fs::remove_file(self.pins.join(name));
         }
@@ -140,10 +143,9 @@ impl Drop for World {
     }
 }
 
-fn forget(name: &str) {
-    let path = Path::new("/run/netns").join(name);
-    let _ = umount2(&path, MntFlags::MNT_DETACH);
-    let _ = std::fs::remove_file(&path);
+fn forget(path: &Path) {
+    let _ = umount2(path, MntFlags::MNT_DETACH);
+    let _ = std::fs::remove_file(path);
 }
 
 /// Runs `ip` in the namespace of this thread.
@@ -155,8 +157,16 @@ pub(crate) fn ip(arguments: &str) -> String {
 
 /// Runs `ip` in a namespace that a test made.
 pub(crate) fn ip_in(attachment: &Attachment, arguments: &str) -> String {
-    let Attachment::Named(name) = attachment else { return ip(arguments) };
-    ip(&format!("-n {name} {arguments}"))
+    inside(attachment, &format!("ip {arguments}"))
+}
+
+/// Runs a script in a namespace that a test made.
+pub(crate) fn inside(attachment: &Attachment, script: &str) -> String {
+    let Attachment::Path(path) = attachment else { panic!("a namespace of this test") };
+    let net = format!("--net={path}");
+    let output = Command::new("nsenter").args([&net, "sh", "-c", script]).output().expect("nsenter runs");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Names of the interfaces in `ip -o link`.
