@@ -162,7 +162,7 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         local_v6: [0; 16],
         remote_v4: [0; 4],
         local_v4: [0; 4],
-        reserved2: [0; 4],
+        reserved2: [0; 20],
     };
     match &label.action {
         LabelAction::Transit { next_hop, out_label } => {

@@ -165,7 +165,7 @@ fn label() -> LabelEntry {
         local_v6: [0; 16],
         remote_v4: FAR,
         local_v4: NEAR,
-        reserved2: [0; 4],
+        reserved2: [0; 20],
     }
 }
 

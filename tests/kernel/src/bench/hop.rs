@@ -120,7 +120,7 @@ fn entry(label: u32) -> LabelEntry {
         local_v6: NONE,
         remote_v4: [0; 4],
         local_v4: [0; 4],
-        reserved2: [0; 4],
+        reserved2: [0; 20],
     }
 }
 

@@ -154,7 +154,7 @@ impl Host {
             local_v6: address(near6),
             remote_v4: octets(far),
             local_v4: octets(near),
-            reserved2: [0; 4],
+            reserved2: [0; 20],
         }
     }
 
