@@ -8,9 +8,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::all(false)?;
     let tidied = tidy::run();
     let doctests = shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--quiet"]));
+    let fuzz = shell::root().join("fuzz/Cargo.toml");
+    let smoke = shell::run(
+        shell::cargo()
+            .args(["test", "--quiet", "--manifest-path"])
+            .arg(fuzz)
+            .arg("--target-dir")
+            .arg(shell::target()),
+    );
     // The runner's own summary is the last thing on the screen when everything passes.
     let tests = shell::run(runner().args(arguments));
-    tidied.and(doctests).and(tests)
+    tidied.and(doctests).and(smoke).and(tests)
 }
 
 /// nextest where it is there: one process per test, root tests one after the other (.config/nextest.toml).

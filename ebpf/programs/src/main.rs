@@ -39,4 +39,4 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual BSD/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -1,4 +1,5 @@
 //! What is written can be read back, and whatever bytes come, reading them ends in a value or a named fault.
+mod speech;
 mod words;
 
 use proptest::prelude::*;
@@ -34,8 +35,8 @@ macro_rules! round_trips {
 }
 
 round_trips! {
-    what_an_agent_says_arrives: words::say(), v1::Say => Say;
-    what_an_agent_is_told_arrives: words::tell(), v1::Tell => Tell;
+    what_an_agent_says_arrives: speech::say(), v1::Say => Say;
+    what_an_agent_is_told_arrives: speech::tell(), v1::Tell => Tell;
     a_rule_arrives: words::rule_spec(), v1::Rule => RuleSpec;
     a_rule_set_arrives: words::rule_set(), v1::RuleSet => RuleSet;
     a_shown_rule_set_arrives: words::rule_set(), v1::RuleSetView => RuleSet;
@@ -48,7 +49,7 @@ round_trips! {
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
     the_status_arrives: words::status_view(), v1::Status => StatusView;
-    a_drop_count_arrives: words::drop_count(), v1::DropCount => DropCount;
+    a_drop_count_arrives: speech::drop_count(), v1::DropCount => DropCount;
 }
 
 proptest! {
@@ -77,8 +78,8 @@ proptest! {
     /// Random bytes seldom get past the first field: so valid messages with a few wrong bytes too.
     #[test]
     fn damaged_messages_become_a_value_or_a_fault(
-        say in words::say(),
-        tell in words::tell(),
+        say in speech::say(),
+        tell in speech::tell(),
         view in words::circuit_view(),
         plan in words::plan(),
         request in words::circuit_request(),
@@ -108,6 +109,7 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::RegisterResource(wire) => travelled(&wire).try_into().map(now),
         Message::UpdateResourceStatus(wire) => travelled(&wire).try_into().map(now),
         Message::RemoveResource(wire) => travelled(&wire).try_into().map(now),
+        Message::GetResource(wire) => travelled(&wire).try_into().map(now),
         Message::DiscoverResources(wire) => travelled(&wire).try_into().map(now),
         Message::CreateCircuit(wire) => travelled(&wire).try_into(),
         Message::PlanCircuit(wire) => travelled(&wire).try_into().map(now),
@@ -134,6 +136,7 @@ fn read_as_everything(bytes: &[u8]) {
     read::<v1::RegisterResourceRequest, Request>(bytes);
     read::<v1::UpdateResourceStatusRequest, Request>(bytes);
     read::<v1::RemoveResourceRequest, Request>(bytes);
+    read::<v1::GetResourceRequest, Request>(bytes);
     read::<v1::DiscoverResourcesRequest, Request>(bytes);
     read::<v1::CreateCircuitRequest, Awaited>(bytes);
     read::<v1::PlanCircuitRequest, Request>(bytes);

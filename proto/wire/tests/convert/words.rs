@@ -1,16 +1,14 @@
 //! Well-formed values of the model, at random.
+use crate::speech::object_key;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
-use proto_model::desired::{
-    Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
-};
 use proto_model::intent::{Bounds, Intent};
 use proto_model::plan::{
     Candidate, Discovery, Feasible, Found, HostChange, LeftOut, Offer, Plan, Term, Weights,
 };
-use proto_model::report::{DropCount, DropEvent, Failure, Hello, Report, Say, Telemetry, Traffic};
+use proto_model::report::{Failure, Traffic};
 use proto_model::request::{
     CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
     RuleEdit, StatusView,
@@ -26,71 +24,71 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-fn name() -> impl Strategy<Value = Name> {
+pub(crate) fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?".prop_map(|text| text.parse().expect("a name by construction"))
 }
-fn node() -> impl Strategy<Value = NodeName> {
+pub(crate) fn node() -> impl Strategy<Value = NodeName> {
     name().prop_map(NodeName)
 }
-fn resource_id() -> impl Strategy<Value = ResourceId> {
+pub(crate) fn resource_id() -> impl Strategy<Value = ResourceId> {
     name().prop_map(ResourceId)
 }
-fn circuit_name() -> impl Strategy<Value = CircuitName> {
+pub(crate) fn circuit_name() -> impl Strategy<Value = CircuitName> {
     "[d-z][a-z0-9]{0,20}".prop_map(|text| text.parse().expect("a name by construction"))
 }
-fn circuit_ref() -> impl Strategy<Value = CircuitRef> {
+pub(crate) fn circuit_ref() -> impl Strategy<Value = CircuitRef> {
     prop_oneof![
         any::<u64>().prop_map(|id| CircuitRef::Id(CircuitId(id))),
         circuit_name().prop_map(CircuitRef::Name)
     ]
 }
-fn circuit_id() -> impl Strategy<Value = CircuitId> {
+pub(crate) fn circuit_id() -> impl Strategy<Value = CircuitId> {
     any::<u64>().prop_map(CircuitId)
 }
-fn sentence() -> impl Strategy<Value = String> {
+pub(crate) fn sentence() -> impl Strategy<Value = String> {
     "\\PC{0,40}"
 }
-fn timestamp() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn timestamp() -> impl Strategy<Value = Timestamp> {
     any::<u64>().prop_map(Timestamp)
 }
-fn bandwidth() -> impl Strategy<Value = Bandwidth> {
+pub(crate) fn bandwidth() -> impl Strategy<Value = Bandwidth> {
     (0..=Bandwidth::MAX.bits_per_second()).prop_map(Bandwidth::from_bits_per_second)
 }
-fn latency() -> impl Strategy<Value = Latency> {
+pub(crate) fn latency() -> impl Strategy<Value = Latency> {
     (0..=Latency::MAX.nanos()).prop_map(Latency::from_nanos)
 }
-fn price() -> impl Strategy<Value = Price> {
+pub(crate) fn price() -> impl Strategy<Value = Price> {
     (0..=Price::MAX.micro_dollars_per_gb()).prop_map(Price::from_micro_dollars_per_gb)
 }
-fn loss() -> impl Strategy<Value = Loss> {
+pub(crate) fn loss() -> impl Strategy<Value = Loss> {
     (0..=Loss::ALL.ppm()).prop_map(Loss::from_ppm)
 }
-fn label() -> impl Strategy<Value = Label> {
+pub(crate) fn label() -> impl Strategy<Value = Label> {
     (1..=Label::MAX).prop_map(|value| Label::new(value).expect("in range"))
 }
-fn address() -> impl Strategy<Value = IpAddr> {
+pub(crate) fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::V4), any::<Ipv6Addr>().prop_map(IpAddr::V6)]
 }
-fn address_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
+pub(crate) fn address_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     prop_oneof![
         any::<(Ipv4Addr, Ipv4Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
         any::<(Ipv6Addr, Ipv6Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
     ]
 }
-fn fabric_address() -> impl Strategy<Value = FabricAddress> {
+pub(crate) fn fabric_address() -> impl Strategy<Value = FabricAddress> {
     any::<(Ipv4Addr, u64, u32)>().prop_map(|(v4, high, middle)| {
         let bits = u128::from(high) << 64 | u128::from(middle) << 32 | u128::from(v4.to_bits());
         FabricAddress { v4, v6: bits.into() }
     })
 }
-fn interface() -> impl Strategy<Value = String> {
+pub(crate) fn interface() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9.@-]{0,14}"
 }
-fn finite() -> impl Strategy<Value = f64> {
+pub(crate) fn finite() -> impl Strategy<Value = f64> {
     -1e12..1e12
 }
 
-fn bounds() -> impl Strategy<Value = Bounds> {
+pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
     let sets =
         (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
     (of(latency()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets).prop_map(
@@ -110,7 +108,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     )
 }
 
-fn intent() -> impl Strategy<Value = Intent> {
+pub(crate) fn intent() -> impl Strategy<Value = Intent> {
     (name().prop_map(ServiceName), bounds(), any::<u8>()).prop_map(|(service, bounds, priority)| Intent {
         service,
         bounds,
@@ -118,7 +116,7 @@ fn intent() -> impl Strategy<Value = Intent> {
     })
 }
 
-fn prefix(v4: bool) -> impl Strategy<Value = Prefix> {
+pub(crate) fn prefix(v4: bool) -> impl Strategy<Value = Prefix> {
     (any::<u128>(), 0..=128_u8).prop_map(move |(bits, length)| match v4 {
         true => Prefix::new(Ipv4Addr::from(bits as u32).into(), length % 33).expect("fits"),
         false => Prefix::new(Ipv6Addr::from(bits).into(), length).expect("fits"),
@@ -151,7 +149,7 @@ pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
     )
 }
 
-fn rules() -> impl Strategy<Value = Vec<Rule>> {
+pub(crate) fn rules() -> impl Strategy<Value = Vec<Rule>> {
     vec((1..=u32::MAX, rule_spec()), 0..6).prop_map(|rules| {
         let mut seen = BTreeSet::new();
         rules.into_iter().filter(|(id, _)| seen.insert(*id)).map(|(id, spec)| Rule { id, spec }).collect()
@@ -180,7 +178,7 @@ pub(crate) fn rule_change() -> impl Strategy<Value = RuleChange> {
     })
 }
 
-fn attachment() -> impl Strategy<Value = Attachment> {
+pub(crate) fn attachment() -> impl Strategy<Value = Attachment> {
     prop_oneof![
         "/[a-z0-9/._-]{0,40}".prop_map(Attachment::Path),
         "[a-z0-9_-]{1,20}".prop_map(Attachment::Named),
@@ -189,7 +187,7 @@ fn attachment() -> impl Strategy<Value = Attachment> {
     ]
 }
 
-fn metadata() -> impl Strategy<Value = Metadata> {
+pub(crate) fn metadata() -> impl Strategy<Value = Metadata> {
     let form = prop_oneof![
         Just(Form::VirtualMachine),
         Just(Form::Container),
@@ -224,11 +222,11 @@ fn metadata() -> impl Strategy<Value = Metadata> {
     )
 }
 
-fn lease() -> impl Strategy<Value = Option<Duration>> {
+pub(crate) fn lease() -> impl Strategy<Value = Option<Duration>> {
     of((1_000_000_000..=30 * 86_400_000_000_000_u64).prop_map(Duration::from_nanos))
 }
 
-fn resource() -> impl Strategy<Value = Resource> {
+pub(crate) fn resource() -> impl Strategy<Value = Resource> {
     let status =
         prop_oneof![Just(Status::Up), Just(Status::Degraded), Just(Status::Draining), Just(Status::Down)];
     let times = (timestamp(), timestamp());
@@ -255,18 +253,18 @@ pub(crate) fn resource_view() -> impl Strategy<Value = ResourceView> {
     })
 }
 
-fn link_id() -> impl Strategy<Value = LinkId> {
+pub(crate) fn link_id() -> impl Strategy<Value = LinkId> {
     (node(), node(), name()).prop_filter_map("one node", |(a, b, network)| LinkId::new(a, b, network))
 }
 
-fn path() -> impl Strategy<Value = Path> {
+pub(crate) fn path() -> impl Strategy<Value = Path> {
     (vec(link_id(), 0..5), node()).prop_map(|(links, first)| {
         let nodes = std::iter::once(first).chain(links.iter().map(|link| link.ends().1.clone())).collect();
         Path { nodes, links }
     })
 }
 
-fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
+pub(crate) fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
     of(btree_set(node(), 1..5).prop_map(|nodes| nodes.into_iter().collect()))
 }
 
@@ -285,7 +283,7 @@ pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
     )
 }
 
-fn traffic() -> impl Strategy<Value = Traffic> {
+pub(crate) fn traffic() -> impl Strategy<Value = Traffic> {
     any::<[u64; 4]>().prop_map(|[sent_packets, sent_bytes, received_packets, received_bytes]| Traffic {
         sent_packets,
         sent_bytes,
@@ -330,7 +328,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
     )
 }
 
-fn candidate() -> impl Strategy<Value = Candidate> {
+pub(crate) fn candidate() -> impl Strategy<Value = Candidate> {
     let offer = (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, u16)>()).prop_map(
         |(rtt, free, loss, price, (encrypted, mtu))| Offer { rtt, free, loss, price, encrypted, mtu },
     );
@@ -372,14 +370,14 @@ pub(crate) fn discovery() -> impl Strategy<Value = Discovery> {
     })
 }
 
-fn underlay() -> impl Strategy<Value = Underlay> {
+pub(crate) fn underlay() -> impl Strategy<Value = Underlay> {
     let outer = address().prop_filter("of one host", |a| !a.is_unspecified() && !a.is_multicast());
     (interface(), name(), vec(outer, 0..4), 576..=u16::MAX, of(bandwidth())).prop_map(
         |(interface, network, addresses, mtu, speed)| Underlay { interface, network, addresses, mtu, speed },
     )
 }
 
-fn failure() -> impl Strategy<Value = Failure> {
+pub(crate) fn failure() -> impl Strategy<Value = Failure> {
     (object_key(), sentence()).prop_map(|(key, why)| Failure { key, why })
 }
 
@@ -404,7 +402,7 @@ pub(crate) fn node_view() -> impl Strategy<Value = NodeView> {
     )
 }
 
-fn link_values() -> impl Strategy<Value = LinkValues> {
+pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
     (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, bool)>(), btree_set(name(), 0..4))
         .prop_map(|(rtt, capacity, loss, price, (encrypted, disabled), tags)| LinkValues {
             rtt,
@@ -452,133 +450,6 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         resource_id().prop_map(Event::ResourceGone),
         node_view().prop_map(Event::Node),
         node().prop_map(Event::NodeGone),
-    ]
-}
-
-fn side() -> impl Strategy<Value = Side> {
-    prop_oneof![Just(Side::Source), Just(Side::Destination)]
-}
-
-fn object_key() -> impl Strategy<Value = ObjectKey> {
-    prop_oneof![
-        resource_id().prop_map(ObjectKey::Eni),
-        (circuit_id(), side()).prop_map(|(circuit, side)| ObjectKey::Endpoint(circuit, side)),
-        label().prop_map(ObjectKey::Hop),
-        circuit_id().prop_map(ObjectKey::Rules),
-    ]
-}
-
-fn next_hop() -> impl Strategy<Value = NextHop> {
-    (node(), address_pair(), label()).prop_map(|(node, (local, remote), label)| NextHop {
-        node,
-        local,
-        remote,
-        label,
-    })
-}
-
-fn receive() -> impl Strategy<Value = Receive> {
-    (label(), address_pair()).prop_map(|(label, (local, from))| Receive { label, local, from })
-}
-
-fn object() -> impl Strategy<Value = Object> {
-    let eni = (resource_id(), attachment(), interface(), fabric_address(), 1280..=u16::MAX).prop_map(
-        |(resource, attachment, interface, address, mtu)| Eni {
-            resource,
-            attachment,
-            interface,
-            address,
-            mtu,
-        },
-    );
-    let leg = prop_oneof![
-        (next_hop(), vec(receive(), 1..=2)).prop_map(|(send, receive)| Leg::Tunnel { send, receive }),
-        (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
-    ];
-    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, any::<bool>()).prop_map(
-        |(circuit, side, resource, remote, leg, open)| Endpoint {
-            circuit,
-            side,
-            resource,
-            remote,
-            leg,
-            gate: if open { Gate::Open } else { Gate::Closed },
-        },
-    );
-    let hop = (circuit_id(), side(), receive(), next_hop())
-        .prop_map(|(circuit, from_side, receive, send)| Hop { circuit, from_side, receive, send });
-    prop_oneof![
-        eni.prop_map(Object::Eni),
-        endpoint.prop_map(Object::Endpoint),
-        hop.prop_map(Object::Hop),
-        rule_set().prop_map(Object::Rules),
-    ]
-}
-
-pub(crate) fn tell() -> impl Strategy<Value = Tell> {
-    let change = prop_oneof![object().prop_map(Change::Put), object_key().prop_map(Change::Remove)];
-    prop_oneof![
-        (any::<u64>(), vec(object(), 0..5))
-            .prop_map(|(generation, objects)| Tell::Whole { generation: Generation(generation), objects }),
-        (any::<(u64, u64)>(), vec(change, 0..5)).prop_map(|((from, to), changes)| Tell::Changes {
-            from: Generation(from),
-            to: Generation(to),
-            changes,
-        }),
-    ]
-}
-
-pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
-    (of(circuit_id()), "[a-z_]{0,30}", any::<(u32, u64, u64)>()).prop_map(
-        |(circuit, reason, (rule, packets, bytes))| DropCount { circuit, reason, rule, packets, bytes },
-    )
-}
-
-fn drop_event() -> impl Strategy<Value = DropEvent> {
-    let ends = (of(address()), of(address()));
-    let words = ("[a-z_]{0,30}", sentence(), interface());
-    (timestamp(), of(circuit_id()), words, ends, any::<(u32, u8, u16, u16, u32, Option<u32>)>()).prop_map(
-        |(at, circuit, (reason, text, interface), (source, destination), numbers)| {
-            let (rule, protocol, source_port, destination_port, length, label) = numbers;
-            DropEvent {
-                at,
-                circuit,
-                reason,
-                text,
-                rule,
-                interface,
-                source,
-                destination,
-                protocol,
-                source_port,
-                destination_port,
-                length,
-                label,
-            }
-        },
-    )
-}
-
-pub(crate) fn say() -> impl Strategy<Value = Say> {
-    let hello = (sentence(), sentence(), sentence(), vec(underlay(), 0..4), vec(sentence(), 0..4)).prop_map(
-        |(version, kernel, boot, underlays, datapath)| Hello { version, kernel, boot, underlays, datapath },
-    );
-    let report = (any::<(u64, bool)>(), vec(failure(), 0..4), vec(object_key(), 0..4)).prop_map(
-        |((generation, whole), failed, recovered)| Report {
-            generation: Generation(generation),
-            whole,
-            failed,
-            recovered,
-        },
-    );
-    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4))
-        .prop_map(|(traffic, drops)| Telemetry { traffic, drops });
-    prop_oneof![
-        hello.prop_map(Say::Hello),
-        report.prop_map(Say::Report),
-        Just(Say::AskWhole),
-        telemetry.prop_map(Say::Telemetry),
-        vec(drop_event(), 0..4).prop_map(Say::Drops),
     ]
 }
 

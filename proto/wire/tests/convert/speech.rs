@@ -1,0 +1,137 @@
+//! What controller and agents say to each other, at random.
+use crate::words::*;
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proto_model::Generation;
+use proto_model::desired::{
+    Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
+};
+use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Telemetry};
+
+pub(crate) fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Source), Just(Side::Destination)]
+}
+
+pub(crate) fn object_key() -> impl Strategy<Value = ObjectKey> {
+    prop_oneof![
+        resource_id().prop_map(ObjectKey::Eni),
+        (circuit_id(), side()).prop_map(|(circuit, side)| ObjectKey::Endpoint(circuit, side)),
+        label().prop_map(ObjectKey::Hop),
+        circuit_id().prop_map(ObjectKey::Rules),
+    ]
+}
+
+pub(crate) fn next_hop() -> impl Strategy<Value = NextHop> {
+    (node(), address_pair(), label()).prop_map(|(node, (local, remote), label)| NextHop {
+        node,
+        local,
+        remote,
+        label,
+    })
+}
+
+pub(crate) fn receive() -> impl Strategy<Value = Receive> {
+    (label(), address_pair()).prop_map(|(label, (local, from))| Receive { label, local, from })
+}
+
+pub(crate) fn object() -> impl Strategy<Value = Object> {
+    let eni = (resource_id(), attachment(), interface(), fabric_address(), 1280..=u16::MAX).prop_map(
+        |(resource, attachment, interface, address, mtu)| Eni {
+            resource,
+            attachment,
+            interface,
+            address,
+            mtu,
+        },
+    );
+    let leg = prop_oneof![
+        (next_hop(), vec(receive(), 1..=2)).prop_map(|(send, receive)| Leg::Tunnel { send, receive }),
+        (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
+    ];
+    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, any::<bool>()).prop_map(
+        |(circuit, side, resource, remote, leg, open)| Endpoint {
+            circuit,
+            side,
+            resource,
+            remote,
+            leg,
+            gate: if open { Gate::Open } else { Gate::Closed },
+        },
+    );
+    let hop = (circuit_id(), side(), receive(), next_hop())
+        .prop_map(|(circuit, from_side, receive, send)| Hop { circuit, from_side, receive, send });
+    prop_oneof![
+        eni.prop_map(Object::Eni),
+        endpoint.prop_map(Object::Endpoint),
+        hop.prop_map(Object::Hop),
+        rule_set().prop_map(Object::Rules),
+    ]
+}
+
+pub(crate) fn tell() -> impl Strategy<Value = Tell> {
+    let change = prop_oneof![object().prop_map(Change::Put), object_key().prop_map(Change::Remove)];
+    prop_oneof![
+        (any::<u64>(), vec(object(), 0..5))
+            .prop_map(|(generation, objects)| Tell::Whole { generation: Generation(generation), objects }),
+        (any::<(u64, u64)>(), vec(change, 0..5)).prop_map(|((from, to), changes)| Tell::Changes {
+            from: Generation(from),
+            to: Generation(to),
+            changes,
+        }),
+    ]
+}
+
+pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
+    (of(circuit_id()), "[a-z_]{0,30}", any::<(u32, u64, u64)>()).prop_map(
+        |(circuit, reason, (rule, packets, bytes))| DropCount { circuit, reason, rule, packets, bytes },
+    )
+}
+
+pub(crate) fn drop_event() -> impl Strategy<Value = DropEvent> {
+    let ends = (of(address()), of(address()));
+    let words = ("[a-z_]{0,30}", sentence(), interface());
+    (timestamp(), of(circuit_id()), words, ends, any::<(u32, u8, u16, u16, u32, Option<u32>)>()).prop_map(
+        |(at, circuit, (reason, text, interface), (source, destination), numbers)| {
+            let (rule, protocol, source_port, destination_port, length, label) = numbers;
+            DropEvent {
+                at,
+                circuit,
+                reason,
+                text,
+                rule,
+                interface,
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                length,
+                label,
+            }
+        },
+    )
+}
+
+pub(crate) fn say() -> impl Strategy<Value = Say> {
+    let hello = (sentence(), sentence(), sentence(), vec(underlay(), 0..4), vec(sentence(), 0..4)).prop_map(
+        |(version, kernel, boot, underlays, datapath)| Hello { version, kernel, boot, underlays, datapath },
+    );
+    let report = (any::<(u64, bool)>(), vec(failure(), 0..4), vec(object_key(), 0..4)).prop_map(
+        |((generation, whole), failed, recovered)| Report {
+            generation: Generation(generation),
+            whole,
+            failed,
+            recovered,
+        },
+    );
+    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4))
+        .prop_map(|(traffic, drops)| Telemetry { traffic, drops });
+    prop_oneof![
+        hello.prop_map(Say::Hello),
+        report.prop_map(Say::Report),
+        Just(Say::AskWhole),
+        telemetry.prop_map(Say::Telemetry),
+        vec(drop_event(), 0..4).prop_map(Say::Drops),
+    ]
+}
