@@ -33,8 +33,17 @@ impl Embedded {
                 why: format!("{why:#}"),
             })?;
         }
+        Self::adopt(file, region, || Database::open(&path))
+    }
+
+    /// Takes what `open` opens as a store, after a look at all of it.
+    fn adopt(
+        file: String,
+        region: &Name,
+        open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
+    ) -> Result<Self, StoreError> {
         let database = guarded(&file, || {
-            let mut database = Database::open(&path).map_err(opening)?;
+            let mut database = open().map_err(opening)?;
             // Reads all pages, as loading does anyway: bit rot must show now, not at some later commit.
             database.check_integrity().map_err(text)?;
             Ok(database)
@@ -81,6 +90,12 @@ fn create(state: &Path, region: &Name) -> anyhow::Result<()> {
     }
     files::private_file(&unfinished, &[])?;
     let database = Database::create(&unfinished)?;
+    begin(&database, region)?;
+    drop(database);
+    files::rename(&unfinished, &state.join(NAME))
+}
+
+fn begin(database: &Database, region: &Name) -> anyhow::Result<()> {
     let transaction = database.begin_write()?;
     {
         let mut facts = transaction.open_table(FACTS)?;
@@ -88,9 +103,7 @@ fn create(state: &Path, region: &Name) -> anyhow::Result<()> {
         facts.insert("region", region.as_str())?;
         transaction.open_table(RECORDS)?;
     }
-    transaction.commit()?;
-    drop(database);
-    files::rename(&unfinished, &state.join(NAME))
+    Ok(transaction.commit()?)
 }
 
 fn text(why: impl std::fmt::Display) -> String {
@@ -173,6 +186,9 @@ impl Store for Embedded {
         caught(perform).map_err(|why| self.failed(why))
     }
 }
+
+#[cfg(test)]
+mod cuts;
 
 #[cfg(test)]
 mod tests {
