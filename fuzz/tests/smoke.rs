@@ -131,7 +131,7 @@ fn damaged_messages_break_nothing() {
 
 /// A small fabric as it is stored: two hosts, a link, two resources, a circuit in force.
 fn stored() -> Vec<u8> {
-    use controller_core::record::{CircuitRecord, Counters, Life, NodeRecord, Placed, Record};
+    use controller_core::record::{CircuitRecord, Counters, Keys, Life, NodeRecord, Placed, Record};
     use proto_model::circuit::{CircuitSpec, Path};
     use proto_model::resource::{Attachment, Form, Metadata, Resource, Status};
     use proto_model::topology::{LinkId, LinkValues, Underlay};
@@ -151,6 +151,7 @@ fn stored() -> Vec<u8> {
         Record::Node(NodeRecord {
             name: named(name),
             enrolled: Some(Timestamp(1)),
+            keys: Keys::Unknown,
             underlays: vec![underlay],
         })
     };

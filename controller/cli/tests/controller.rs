@@ -42,6 +42,7 @@ not_asked_for! {
     register_resource(RegisterResourceRequest) -> Resource;
     update_resource_status(UpdateResourceStatusRequest) -> Resource;
     remove_resource(RemoveResourceRequest) -> Empty;
+    get_resource(GetResourceRequest) -> Resource;
     discover_resources(DiscoverResourcesRequest) -> DiscoverResourcesResponse;
     plan_circuit(PlanCircuitRequest) -> Plan;
     get_circuit(CircuitRequest) -> Circuit;

@@ -1,6 +1,6 @@
 //! Everything that can happen to a controller, and everything it can ask of the world.
 use crate::record::{Record, RecordKey};
-use proto_model::access::Actor;
+use proto_model::access::{Actor, Fingerprint};
 use proto_model::desired::Tell;
 use proto_model::report::{DropEvent, Say};
 use proto_model::request::{Event, Request, Response};
@@ -27,6 +27,9 @@ pub enum Input {
     AgentSaid {
         node: NodeName,
         session: Session,
+        /// The key that it opened the session with.
+        #[serde(default)]
+        key: Fingerprint,
         say: Say,
     },
     AgentGone {

@@ -1,4 +1,5 @@
 //! What is promised and therefore kept: one record per durable object. Samples are never among them.
+use proto_model::access::Fingerprint;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::Plan;
 use proto_model::resource::Resource;
@@ -43,7 +44,47 @@ pub struct Counters {
 pub struct NodeRecord {
     pub name: NodeName,
     pub enrolled: Option<Timestamp>,
+    #[serde(default)]
+    pub keys: Keys,
     pub underlays: Vec<Underlay>,
+}
+
+/// Which certificates open a session of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keys {
+    /// Not enrolled, or enrolled before keys were recorded: then the first session records its key.
+    #[default]
+    Unknown,
+    One(Fingerprint),
+    /// A new certificate was given out; the first session with it ends the old one.
+    Renewing {
+        old: Fingerprint,
+        new: Fingerprint,
+    },
+}
+
+impl Keys {
+    /// After a session with `key` has begun; none: it is of an earlier enrolment.
+    pub fn after_session(self, key: Fingerprint) -> Option<Self> {
+        match self {
+            Self::Unknown => Some(Self::One(key)),
+            Self::One(only) => (only == key).then_some(self),
+            Self::Renewing { new, .. } if new == key => Some(Self::One(new)),
+            Self::Renewing { old, .. } => (old == key).then_some(self),
+        }
+    }
+
+    /// After a certificate for `key` was given to the one who showed `shown`; none: it has no right to it.
+    pub fn after_renewal(self, shown: Fingerprint, key: Fingerprint) -> Option<Self> {
+        let old = match self {
+            Self::Unknown => shown,
+            Self::One(only) if only == shown => shown,
+            // Who shows the new one has it; who shows the old one lost the answer and asks again.
+            Self::Renewing { old, new } if old == shown || new == shown => shown,
+            Self::One(_) | Self::Renewing { .. } => return None,
+        };
+        Some(if old == key { Self::One(key) } else { Self::Renewing { old, new: key } })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

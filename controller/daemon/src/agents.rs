@@ -5,9 +5,9 @@ use crate::identity;
 use controller_core::io::Session;
 use futures::{Stream, StreamExt};
 use proto_model::NodeName;
-use proto_model::access::{Actor, Role};
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::report::Say;
-use proto_model::request::{Request as Ask, Response as Answer};
+use proto_model::request::Request as Ask;
 use proto_wire::convert::status_of;
 use proto_wire::v1;
 use std::pin::Pin;
@@ -47,37 +47,38 @@ impl v1::agents_server::Agents for Agents {
     type SessionStream = Tells;
 
     async fn session(&self, request: Request<Streaming<v1::Say>>) -> Result<Response<Tells>, Status> {
-        let node = identity::node(&request, self.authority.region())?;
+        let (node, key) = identity::node(&request, self.authority.region())?;
         let session = Session(self.sessions.fetch_add(1, Ordering::Relaxed));
         let (line, outgoing) = mpsc::channel(QUEUE);
         let (ended, end) = oneshot::channel();
-        let reader = Reader { engine: self.engine.clone(), node, session, said: request.into_inner() };
+        let reader = Reader { engine: self.engine.clone(), node, session, key, said: request.into_inner() };
         tokio::spawn(reader.run(line, end));
         Ok(Response::new(Box::pin(tells(outgoing, ended))))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let node = identity::node(&request, self.authority.region())?;
+        let (node, shown) = identity::node(&request, self.authority.region())?;
         let der = Vec::<u8>::try_from(request.into_inner())?;
         let key = self
             .authority
             .check_request(&der)
             .map_err(|why| Status::invalid_argument(format!("signing_request: {why:#}")))?;
-        self.must_exist(&node).await?;
+        self.must_be_enrolled(&node, shown, key.fingerprint()).await?;
         Ok(Response::new(certificate(&self.authority, &node, &key)?))
     }
 }
 
 impl Agents {
-    /// A removed node gets no new certificate.
-    async fn must_exist(&self, node: &NodeName) -> Result<(), Status> {
+    /// Neither a removed node nor the certificate of an earlier enrolment gets a new one.
+    async fn must_be_enrolled(
+        &self,
+        node: &NodeName,
+        shown: Fingerprint,
+        key: Fingerprint,
+    ) -> Result<(), Status> {
         let actor = Actor { name: node.0.clone(), role: Role::Viewer };
-        match self.engine.ask(actor, Ask::ListNodes).await.map_err(|refusal| status_of(&refusal))? {
-            Answer::Nodes(nodes) if nodes.iter().any(|view| view.name == *node) => Ok(()),
-            _ => {
-                Err(Status::permission_denied(format!("the node {node} is not part of the fabric any more")))
-            }
-        }
+        let ask = Ask::Renew { node: node.clone(), shown, key };
+        self.engine.ask(actor, ask).await.map(|_done| ()).map_err(|refusal| status_of(&refusal))
     }
 }
 
@@ -113,6 +114,7 @@ struct Reader {
     engine: Handle,
     node: NodeName,
     session: Session,
+    key: Fingerprint,
     said: Streaming<v1::Say>,
 }
 
@@ -120,7 +122,7 @@ impl Reader {
     async fn run(mut self, line: Line, end: oneshot::Receiver<()>) {
         let Some(hello) = self.greeting(&line).await else { return };
         let (node, session) = (self.node.clone(), self.session);
-        let greeted = self.engine.said(node.clone(), session, hello, Some(line.clone())).await;
+        let greeted = self.engine.said(node.clone(), session, self.key, hello, Some(line.clone())).await;
         // Only the engine holds the line from here: when it lets go, the stream ends.
         let parting = line.downgrade();
         drop(line);
@@ -169,7 +171,8 @@ impl Reader {
                 Ok(say) => say,
                 Err(malformed) => return malformed.to_string(),
             };
-            if self.engine.said(self.node.clone(), self.session, say, None).await.is_err() {
+            let said = self.engine.said(self.node.clone(), self.session, self.key, say, None).await;
+            if said.is_err() {
                 return "the controller stops".into();
             }
         }

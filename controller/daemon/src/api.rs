@@ -79,6 +79,7 @@ fn verb(request: &Ask) -> &'static str {
         Ask::RegisterResource { .. } => "RegisterResource",
         Ask::UpdateResourceStatus { .. } => "UpdateResourceStatus",
         Ask::RemoveResource { .. } => "RemoveResource",
+        Ask::GetResource { .. } => "GetResource",
         Ask::ListResources => "ListResources",
         Ask::DiscoverResources { .. } => "DiscoverResources",
         Ask::CreateCircuit { .. } => "CreateCircuit",
@@ -92,6 +93,7 @@ fn verb(request: &Ask) -> &'static str {
         Ask::RemoveNode { .. } => "RemoveNode",
         Ask::CreateToken { .. } => "CreateToken",
         Ask::Enrol { .. } => "Enrol",
+        Ask::Renew { .. } => "Renew",
         Ask::SetLink { .. } => "SetLink",
         Ask::ListLinks => "ListLinks",
         Ask::ListDrops => "ListDrops",
@@ -147,6 +149,13 @@ impl v1::fabric_server::Fabric for Api {
         request: Request<v1::RemoveResourceRequest>,
     ) -> Result<Response<v1::Empty>, Status> {
         reply!(self.plain(request).await?, Answer::Done => v1::Empty {})
+    }
+
+    async fn get_resource(
+        &self,
+        request: Request<v1::GetResourceRequest>,
+    ) -> Result<Response<v1::Resource>, Status> {
+        reply!(self.plain(request).await?, Answer::Resource(view) => view.into())
     }
 
     async fn list_resources(

@@ -2,7 +2,7 @@
 use crate::files;
 use crate::identity::Identity;
 use anyhow::{Context, Result, bail, ensure};
-use proto_model::access::{Actor, Role};
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::{Name, NodeName};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
@@ -148,6 +149,17 @@ impl Authority {
 #[derive(Debug)]
 pub struct Signable(rcgen::PublicKey);
 
+impl Signable {
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.0.subject_public_key_info())
+    }
+}
+
+/// Of a SubjectPublicKeyInfo in DER.
+pub fn fingerprint(key: &[u8]) -> Fingerprint {
+    Fingerprint(Sha256::digest(key).into())
+}
+
 fn leaf(name: &str, validity: Duration, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
     let mut params = dated(name, validity);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -257,6 +269,7 @@ mod tests {
         let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("leaf");
         let identity = Identity::of_certificate(&leaf, &region());
         assert_eq!(identity, Some(Identity::Node("edge-a".parse().expect("name"))));
+        assert_eq!(crate::identity::key_of_certificate(&leaf), Some(signable.fingerprint()));
         let mut forged = request.der().to_vec();
         let last = forged.len() - 1;
         forged[last] ^= 1;

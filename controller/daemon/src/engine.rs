@@ -166,11 +166,11 @@ impl Engine {
                 let ticket = self.ticket(Pending::Client { reply, until });
                 self.step(Input::Ask { ticket, actor, request });
             }
-            Event::Said { node, session, say, line } => {
+            Event::Said { node, session, key, say, line } => {
                 if let Some(line) = line {
                     self.lines.open(node.clone(), session, line);
                 }
-                self.step(Input::AgentSaid { node, session, say });
+                self.step(Input::AgentSaid { node, session, key, say });
             }
             Event::Gone { node, session } => {
                 self.lines.close(session);

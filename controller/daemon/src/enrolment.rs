@@ -4,7 +4,7 @@ use crate::authority::Authority;
 use crate::engine::Handle;
 use crate::token::Token;
 use proto_model::Kind;
-use proto_model::access::{Actor, Role};
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::request::Request as Ask;
 use proto_wire::convert::requests::Enrolling;
 use proto_wire::convert::status_of;
@@ -40,16 +40,16 @@ impl v1::enrolment_server::Enrolment for Enrolment {
                 format!("the token is for the region {}, this controller is of {region}", token.region);
             return Err(Status::unauthenticated(what));
         }
-        self.consume(&token).await?;
+        self.consume(&token, key.fingerprint()).await?;
         tracing::info!(node = %token.node, "enrolled");
         Ok(Response::new(certificate(&self.authority, &token.node, &key)?))
     }
 }
 
 impl Enrolment {
-    async fn consume(&self, token: &Token) -> Result<(), Status> {
+    async fn consume(&self, token: &Token, key: Fingerprint) -> Result<(), Status> {
         let actor = Actor { name: token.node.0.clone(), role: Role::Viewer };
-        let ask = Ask::Enrol { node: token.node.clone(), hash: token.hash() };
+        let ask = Ask::Enrol { node: token.node.clone(), hash: token.hash(), key };
         let Err(refusal) = self.engine.ask(actor, ask).await else { return Ok(()) };
         tracing::warn!(node = %token.node, why = %refusal, "enrolment refused");
         match refusal.kind {

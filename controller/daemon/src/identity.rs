@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection, as the certificate says.
-use proto_model::access::{Actor, Role};
+use crate::authority;
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::{Name, NodeName};
 use tonic::{Request, Status};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -67,10 +68,19 @@ pub fn client<T>(request: &Request<T>, region: &Name) -> Result<Actor, Status> {
     }
 }
 
-/// The node behind a request; API clients are none.
-pub fn node<T>(request: &Request<T>, region: &Name) -> Result<NodeName, Status> {
+/// Of the key that a certificate is for.
+pub fn key_of_certificate(der: &[u8]) -> Option<Fingerprint> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(authority::fingerprint(certificate.public_key().raw))
+}
+
+/// The node behind a request, and the key that it showed; API clients are none.
+pub fn node<T>(request: &Request<T>, region: &Name) -> Result<(NodeName, Fingerprint), Status> {
+    let chain = request.peer_certs();
+    let key = chain.as_ref().and_then(|chain| chain.first()).and_then(|leaf| key_of_certificate(leaf));
+    let unreadable = || Status::unauthenticated("the certificate's key cannot be read");
     match of(request, region)? {
-        Identity::Node(name) => Ok(name),
+        Identity::Node(name) => Ok((name, key.ok_or_else(unreadable)?)),
         Identity::Client(actor) => Err(Status::permission_denied(format!(
             "the certificate is the client {}'s; this service is for nodes",
             actor.name

@@ -90,6 +90,30 @@ fn checksum(key: &str, text: &[u8]) -> [u8; CHECKSUM] {
 mod tests {
     use super::*;
     use controller_core::record::Counters;
+    use proto_model::CircuitId;
+    use proto_model::intent::Bounds;
+    use proto_model::plan::{Plan, Weights};
+
+    /// A stored plan is the plan that was decided, to the last bit of its costs.
+    #[test]
+    fn costs_are_stored_to_the_last_bit() {
+        for cost in [0.1 + 0.2, 1e23, 4.35, 2.2250738585072011e-308, 123_456.789_012_345_67] {
+            let weights = Weights { rtt: cost, ..Weights::default() };
+            let plan = Plan {
+                bounds: Bounds::default(),
+                weights,
+                chosen: None,
+                candidates: Vec::new(),
+                omitted: 0,
+                refused: None,
+                feasible: None,
+                hosts: Vec::new(),
+            };
+            let record = Record::Decision(CircuitId(1), plan);
+            let key = key_text(&record.key());
+            assert_eq!(decode(&key, &encode(&key, &record).expect("encode")), Ok(record));
+        }
+    }
 
     #[test]
     fn every_flipped_bit_is_noticed() {

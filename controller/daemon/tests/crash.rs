@@ -1,6 +1,6 @@
 //! Kills a process that commits to the store at any moment, and looks at what it left.
 use controller_core::io::Write;
-use controller_core::record::{Counters, NodeRecord, Record, TokenRecord};
+use controller_core::record::{Counters, Keys, NodeRecord, Record, TokenRecord};
 use controller_daemon::store::{Embedded, Store};
 use proto_model::{Name, NodeName, Timestamp};
 use std::io::{BufRead, BufReader};
@@ -25,6 +25,7 @@ fn transaction(i: u64) -> Vec<Write> {
     let fresh = NodeRecord {
         name: NodeName(format!("t{i}").parse().expect("name")),
         enrolled: None,
+        keys: Keys::Unknown,
         underlays: vec![],
     };
     writes.push(Write::Put(Record::Node(fresh)));

@@ -36,6 +36,10 @@ impl FromStr for Role {
     }
 }
 
+/// SHA-256 of a certificate's public key (its SubjectPublicKeyInfo, DER): which key, whoever signed for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 32]);
+
 /// Who sends a request, as the certificate says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {

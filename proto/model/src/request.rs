@@ -1,5 +1,5 @@
 //! What API clients ask, and what they are answered; one variant per verb.
-use crate::access::Role;
+use crate::access::{Fingerprint, Role};
 use crate::circuit::{Circuit, CircuitSpec};
 use crate::intent::{Bounds, Intent};
 use crate::plan::{Discovery, Plan};
@@ -93,6 +93,9 @@ pub enum Request {
         id: ResourceId,
         force: bool,
     },
+    GetResource {
+        id: ResourceId,
+    },
     ListResources,
     /// With a source: its own intents when `intents` is empty, and paths from it.
     DiscoverResources {
@@ -129,10 +132,20 @@ pub enum Request {
         hash: [u8; 32],
         expires: Timestamp,
     },
-    /// From an agent that enrols; consumes the token.
+    /// From an agent that enrols; consumes the token, and ends every earlier enrolment of the node.
     Enrol {
         node: NodeName,
         hash: [u8; 32],
+        /// The key that its certificate will be for.
+        #[serde(default)]
+        key: Fingerprint,
+    },
+    /// From an enrolled agent that shows its certificate and wants the next one. The old one is good until the first
+    /// session with the new one.
+    Renew {
+        node: NodeName,
+        shown: Fingerprint,
+        key: Fingerprint,
     },
     SetLink {
         link: LinkId,
@@ -144,10 +157,11 @@ pub enum Request {
 }
 
 impl Request {
-    /// The least role that may ask. `Enrol` is not for clients: the token is its permission.
+    /// The least role that may ask. `Enrol` and `Renew` are not for clients: token and certificate are their permission.
     pub fn role(&self) -> Role {
         match self {
-            Self::ListResources
+            Self::GetResource { .. }
+            | Self::ListResources
             | Self::DiscoverResources { .. }
             | Self::PlanCircuit { .. }
             | Self::GetCircuit { .. }
@@ -157,6 +171,7 @@ impl Request {
             | Self::ListLinks
             | Self::ListDrops
             | Self::Enrol { .. }
+            | Self::Renew { .. }
             | Self::Status => Role::Viewer,
             Self::RegisterResource { .. }
             | Self::UpdateResourceStatus { .. }

@@ -2,7 +2,7 @@
 use agent_core::io::Input as Agent;
 use agent_core::kernel_state::{Entry, EntryKey, KernelState};
 use controller_core::io::{Input as Controller, Session, Ticket};
-use proto_model::access::{Actor, Role};
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::desired::{Change, Gate, Object};
 use proto_model::intent::Bounds;
 use proto_model::report::{Hello, Report, Say};
@@ -147,7 +147,15 @@ fn node(number: u8) -> NodeName {
 }
 
 fn says(millis: u64, number: u8, say: Say) -> At<Controller> {
-    at(millis, Controller::AgentSaid { node: node(number), session: Session(u64::from(number)), say })
+    at(
+        millis,
+        Controller::AgentSaid {
+            node: node(number),
+            session: Session(u64::from(number)),
+            key: Fingerprint::default(),
+            say,
+        },
+    )
 }
 
 /// A node's generations are counted from the microsecond in which the controller learnt of it.
@@ -172,7 +180,11 @@ fn two_hosts() -> Vec<At<Controller>> {
             10 + u64::from(number),
             Request::CreateToken { node: node(number), hash, expires },
         ));
-        inputs.push(ask(1, 20 + u64::from(number), Request::Enrol { node: node(number), hash }));
+        inputs.push(ask(
+            1,
+            20 + u64::from(number),
+            Request::Enrol { node: node(number), hash, key: Fingerprint::default() },
+        ));
         let underlay = Underlay {
             interface: "eth0".into(),
             network: "lan".parse().expect("a name"),

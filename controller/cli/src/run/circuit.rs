@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
 use proto_model::request::{CircuitRef, CircuitView};
-use proto_model::{Kind, Refusal, ResourceId};
+use proto_model::{Kind, Refusal};
 use proto_wire::v1;
 use std::time::Duration;
 
@@ -125,11 +125,9 @@ fn spinner(out: Out, what: &str) -> ProgressBar {
 }
 
 async fn ends(fabric: &mut Fabric, view: &CircuitView) -> Ends {
-    let views = resource::views(fabric).await;
-    let address =
-        |id: &ResourceId| views.iter().find(|view| view.resource.id == *id).map(|view| view.resource.address);
     let spec = &view.circuit.spec;
-    Ends { source: address(&spec.source), destination: address(&spec.destination) }
+    let source = resource::address(fabric, &spec.source).await;
+    Ends { source, destination: resource::address(fabric, &spec.destination).await }
 }
 
 async fn plan(fabric: &mut Fabric, wish: &Wish, out: Out) -> Result<(), Failure> {

@@ -5,10 +5,9 @@ use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
-use proto_model::ResourceId;
 use proto_model::plan::Discovery;
 use proto_model::request::ResourceView;
-use proto_model::{Kind, Refusal};
+use proto_model::{FabricAddress, ResourceId};
 use proto_wire::v1;
 use std::time::Duration;
 
@@ -20,11 +19,7 @@ pub(super) async fn resource(fabric: &mut Fabric, command: &Resource, out: Out) 
             let resources: Vec<_> = all_understood(answer.resources.clone())?;
             out.answer("ListResourcesResponse", &answer, || show::resource::list(&resources))
         }
-        Resource::Show { name } => {
-            let answer = list(fabric).await?;
-            let found = answer.resources.into_iter().find(|one| one.resource_id == name.as_str());
-            one(&found.ok_or_else(|| unknown(name))?, out)
-        }
+        Resource::Show { name } => one(&get(fabric, name).await?, out),
         Resource::Status { name, status } => set_status(fabric, name, *status, out).await,
         Resource::Remove { name, force } => {
             let ask = v1::RemoveResourceRequest { resource_id: name.to_string(), force: *force };
@@ -42,25 +37,20 @@ async fn list(fabric: &mut Fabric) -> Result<v1::ListResourcesResponse, Failure>
     fabric.read(v1::Empty {}, async |mut client, ask| client.list_resources(ask).await).await
 }
 
-/// The resource's fabric address, for showing a circuit's ends; whoever may not list resources sees none.
-pub(super) async fn views(fabric: &mut Fabric) -> Vec<ResourceView> {
-    match list(fabric).await {
-        Ok(answer) => all_understood(answer.resources).unwrap_or_default(),
-        Err(_) => Vec::new(),
-    }
+async fn get(fabric: &mut Fabric, name: &ResourceId) -> Result<v1::Resource, Failure> {
+    let ask = v1::GetResourceRequest { resource_id: name.to_string() };
+    fabric.read(ask, async |mut client, ask| client.get_resource(ask).await).await
+}
+
+/// Its fabric address, for showing a circuit's end; none when it cannot be had.
+pub(super) async fn address(fabric: &mut Fabric, name: &ResourceId) -> Option<FabricAddress> {
+    let view: ResourceView = understood(get(fabric, name).await.ok()?).ok()?;
+    Some(view.resource.address)
 }
 
 fn one(answer: &v1::Resource, out: Out) -> Result<(), Failure> {
     let view = understood(answer.clone())?;
     out.answer("Resource", answer, || show::resource::one(&view, show::now()))
-}
-
-fn unknown(name: &ResourceId) -> Failure {
-    let refusal = Refusal {
-        field: "resource_id".into(),
-        ..Refusal::new(Kind::NotFound, format!("there is no resource {name}"))
-    };
-    Failure::Refused { refusal: refusal.hint("foreweave resource list shows those there are"), option: None }
 }
 
 async fn register(fabric: &mut Fabric, wish: &Register, out: Out) -> Result<(), Failure> {

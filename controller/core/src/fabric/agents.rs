@@ -1,11 +1,13 @@
 //! What agents say: sessions come and go, generations are reported, objects fail and recover.
 use super::Fabric;
+use super::nodes::earlier_enrolment;
 use crate::circuit::{Circuit, Phase};
 use crate::compile;
 use crate::deadlines::Deadline;
 use crate::io::Session;
 use crate::record::Record;
 use crate::registry::nodes::Contact;
+use proto_model::access::Fingerprint;
 use proto_model::desired::{Object, ObjectKey};
 use proto_model::report::{Hello, Report, Say, Telemetry};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
@@ -16,9 +18,16 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_FAILURES: usize = 50_000;
 
 impl Fabric {
-    pub(super) fn agent_said(&mut self, name: &NodeName, session: Session, say: Say, now: Timestamp) {
+    pub(super) fn agent_said(
+        &mut self,
+        name: &NodeName,
+        session: Session,
+        key: Fingerprint,
+        say: Say,
+        now: Timestamp,
+    ) {
         let hello = match say {
-            Say::Hello(hello) => return self.agent_hello(name, session, hello, now),
+            Say::Hello(hello) => return self.agent_hello(name, session, key, hello, now),
             other => other,
         };
         let Some(node) = self.nodes.get_mut(name).filter(|node| node.session() == Some(session)) else {
@@ -34,7 +43,14 @@ impl Fabric {
         }
     }
 
-    fn agent_hello(&mut self, name: &NodeName, session: Session, hello: Hello, now: Timestamp) {
+    fn agent_hello(
+        &mut self,
+        name: &NodeName,
+        session: Session,
+        key: Fingerprint,
+        hello: Hello,
+        now: Timestamp,
+    ) {
         let Some(node) = self.nodes.get_mut(name) else {
             let why = format!("{name} is not a node of region {}; enrol it", self.settings.region);
             return self.step.hang_up(name.clone(), session, why);
@@ -43,6 +59,9 @@ impl Fabric {
             let why = format!("{name} has not enrolled; make a token: foreweave node add {name}");
             return self.step.hang_up(name.clone(), session, why);
         }
+        let Some(keys) = node.record.keys.after_session(key) else {
+            return self.step.hang_up(name.clone(), session, earlier_enrolment(name));
+        };
         if let Err(why) = plausible(&hello) {
             return self.step.hang_up(name.clone(), session, why);
         }
@@ -53,6 +72,10 @@ impl Fabric {
                 self.step.hang_up(name.clone(), old, format!("a newer session of {name} has begun"));
             }
             Contact::Connected(_) | Contact::Lost { .. } | Contact::Never => {}
+        }
+        if keys != node.record.keys {
+            node.record.keys = keys;
+            self.step.put(Record::Node(node.record.clone()));
         }
         let was_given_up = node.is_given_up();
         node.contact = Contact::Connected(session);

@@ -22,6 +22,10 @@ impl Fabric {
             }
             Request::UpdateResourceStatus { id, status } => self.update_status(&id, status, now),
             Request::RemoveResource { id, force } => self.remove_resource(&id, force, now),
+            Request::GetResource { id } => {
+                let view = self.resource_view(&id).map(Response::Resource);
+                view.ok_or_else(|| self.unknown_resource(&id, "resource_id"))
+            }
             Request::ListResources => {
                 Ok(Response::Resources(self.resources.iter().map(|member| self.view_of(member)).collect()))
             }
@@ -40,7 +44,8 @@ impl Fabric {
             }
             Request::RemoveNode { node } => self.remove_node(&node, now),
             Request::CreateToken { node, hash, expires } => self.create_token(node, hash, expires, now),
-            Request::Enrol { node, hash } => self.enrol(&node, hash, now),
+            Request::Enrol { node, hash, key } => self.enrol(&node, hash, key, now),
+            Request::Renew { node, shown, key } => self.renew_certificate(&node, shown, key),
             Request::SetLink { link, values } => self.set_link(link, values, now),
             Request::ListLinks => Ok(Response::Links(self.topology.views())),
             Request::ListDrops => Ok(self.drops()),

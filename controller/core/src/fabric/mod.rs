@@ -59,7 +59,7 @@ impl Fabric {
                 let answer = self.answer(&actor, request, now);
                 self.step.reply(ticket, answer);
             }
-            Input::AgentSaid { node, session, say } => self.agent_said(&node, session, say, now),
+            Input::AgentSaid { node, session, key, say } => self.agent_said(&node, session, key, say, now),
             Input::AgentGone { node, session } => self.agent_gone(&node, session, now),
             Input::Tick => self.tick(now),
         }

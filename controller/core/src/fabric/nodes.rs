@@ -1,11 +1,17 @@
 //! Nodes and links as clients ask for them: tokens, enrolment, removal, link values.
 use super::Fabric;
 use crate::deadlines::Deadline;
-use crate::record::{NodeRecord, Record, RecordKey, TokenRecord};
+use crate::record::{Keys, NodeRecord, Record, RecordKey, TokenRecord};
 use crate::registry::nodes::{Contact, Node};
+use proto_model::access::Fingerprint;
 use proto_model::request::{Event, NodeView, Response};
 use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Kind, NodeName, Refusal, Timestamp};
+
+/// Why a session or a renewal is refused to a certificate that another enrolment has replaced.
+pub(super) fn earlier_enrolment(name: &NodeName) -> String {
+    format!("this certificate is of an earlier enrolment of {name}; enrol again")
+}
 
 impl Fabric {
     pub(super) fn create_token(
@@ -32,7 +38,8 @@ impl Fabric {
                 let what = format!("there are {limit} nodes, which is the bound");
                 return Err(Refusal::new(Kind::Exhausted, what).hint("remove some, or raise limits.nodes"));
             }
-            let record = NodeRecord { name: name.clone(), enrolled: None, underlays: Vec::new() };
+            let record =
+                NodeRecord { name: name.clone(), enrolled: None, keys: Keys::Unknown, underlays: Vec::new() };
             self.step.put(Record::Node(record.clone()));
             self.add_node(record, now);
             self.step.announce_node(&name);
@@ -55,6 +62,7 @@ impl Fabric {
         &mut self,
         name: &NodeName,
         hash: [u8; 32],
+        key: Fingerprint,
         now: Timestamp,
     ) -> Result<Response, Refusal> {
         let again = format!("make a new one: foreweave node add {name}");
@@ -70,10 +78,35 @@ impl Fabric {
             return Err(Refusal::new(Kind::Forbidden, what).hint(again));
         }
         let Some(node) = self.nodes.get_mut(name) else { return Err(self.unknown_node(name, "node")) };
+        let before = std::mem::replace(&mut node.record.keys, Keys::One(key));
         node.record.enrolled = Some(now);
         self.step.put(Record::Node(node.record.clone()));
+        if let Some(session) = node.session().filter(|_| before != Keys::One(key)) {
+            self.step.hang_up(name.clone(), session, format!("{name} was enrolled anew"));
+            self.agent_gone(name, session, now);
+        }
         self.drop_token(&hash);
         self.step.announce_node(name);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn renew_certificate(
+        &mut self,
+        name: &NodeName,
+        shown: Fingerprint,
+        key: Fingerprint,
+    ) -> Result<Response, Refusal> {
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.record.enrolled.is_some()) else {
+            let what = format!("the node {name} is not part of the fabric any more");
+            return Err(Refusal::new(Kind::Forbidden, what).hint("enrol it again"));
+        };
+        let Some(keys) = node.record.keys.after_renewal(shown, key) else {
+            return Err(Refusal::new(Kind::Forbidden, earlier_enrolment(name)));
+        };
+        if keys != node.record.keys {
+            node.record.keys = keys;
+            self.step.put(Record::Node(node.record.clone()));
+        }
         Ok(Response::Done)
     }
 

@@ -2,7 +2,7 @@
 use super::{Fabric, Settings};
 use crate::io::{Input, Output, Session, Ticket, Write};
 use crate::record::{Record, RecordKey};
-use proto_model::access::{Actor, Role};
+use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{Change, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Side, Tell};
 use proto_model::intent::Bounds;
@@ -36,6 +36,7 @@ pub(super) struct World {
     pub(super) events: Vec<Event>,
     pub(super) hang_ups: Vec<(NodeName, Session, String)>,
     pub(super) underlays: BTreeMap<NodeName, Vec<Underlay>>,
+    pub(super) keys: BTreeMap<NodeName, Fingerprint>,
     replies: BTreeMap<Ticket, Result<Response, Refusal>>,
     tickets: u64,
     sessions: u64,
@@ -77,6 +78,7 @@ impl World {
             events: Vec::new(),
             hang_ups: Vec::new(),
             underlays: BTreeMap::new(),
+            keys: BTreeMap::new(),
             replies: BTreeMap::new(),
             tickets: 0,
             sessions: 0,
@@ -131,7 +133,13 @@ impl World {
 
     pub(super) fn enrol(&mut self, node: &str) {
         self.expect(node);
-        self.ask(Request::Enrol { node: name(node), hash: hash(node) }).expect("the token is fresh");
+        let key = self.key(node);
+        self.ask(Request::Enrol { node: name(node), hash: hash(node), key }).expect("the token is fresh");
+    }
+
+    /// The key of the node's certificate: the same for ever, unless a test gave it another.
+    pub(super) fn key(&self, node: &str) -> Fingerprint {
+        self.keys.get(&name::<NodeName>(node)).copied().unwrap_or(Fingerprint(hash(node)))
     }
 
     pub(super) fn connect(&mut self, node: &str) {
@@ -149,7 +157,12 @@ impl World {
             underlays,
             datapath: Vec::new(),
         };
-        self.input(Input::AgentSaid { node, session, say: Say::Hello(hello) });
+        self.say(node.as_str(), session, Say::Hello(hello));
+    }
+
+    pub(super) fn say(&mut self, node: &str, session: Session, say: Say) {
+        let key = self.key(node);
+        self.input(Input::AgentSaid { node: name(node), session, key, say });
     }
 
     pub(super) fn disconnect(&mut self, node: &str) {
@@ -261,8 +274,11 @@ impl World {
             recovered: agent.failing.difference(&failing).cloned().collect(),
         };
         agent.failing = failing;
-        self.fabric
-            .handle(Input::AgentSaid { node: node.clone(), session, say: Say::Report(report) }, self.now);
+        let key = self.key(node.as_str());
+        self.fabric.handle(
+            Input::AgentSaid { node: node.clone(), session, key, say: Say::Report(report) },
+            self.now,
+        );
     }
 
     pub(super) fn ask_as(&mut self, role: Role, request: Request) -> Result<Response, Refusal> {

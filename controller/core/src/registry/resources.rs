@@ -306,6 +306,14 @@ fn check_interface(name: &str, attachment: &Attachment) -> Result<(), Refusal> {
             "\"{shown}\" is reserved on the host: the fabric's own interfaces are called so"
         ));
     }
+    let numbered = name
+        .strip_prefix("fw")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    if numbered || name.starts_with("fwx") {
+        return refuse(format!(
+            "\"{shown}\" is reserved: interfaces for which no name is asked are called so"
+        ));
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@ use super::lines::Line;
 use super::watchers::{DropFeed, Feed};
 use super::{QUEUE, system_time};
 use controller_core::io::Session;
-use proto_model::access::Actor;
+use proto_model::access::{Actor, Fingerprint};
 use proto_model::report::Say;
 use proto_model::request::{CircuitView, Request, Response};
 use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
@@ -28,6 +28,7 @@ pub(super) enum Event {
     Said {
         node: NodeName,
         session: Session,
+        key: Fingerprint,
         say: Say,
         line: Option<Line>,
     },
@@ -117,10 +118,11 @@ impl Handle {
         &self,
         node: NodeName,
         session: Session,
+        key: Fingerprint,
         say: Say,
         line: Option<Line>,
     ) -> Result<(), Overloaded> {
-        let event = Event::Said { node, session, say, line };
+        let event = Event::Said { node, session, key, say, line };
         self.sender.send(event).await.map_err(|_| Overloaded::Stopped)
     }
 

@@ -1,4 +1,5 @@
 //! The API over real TLS on loopback: who may do what, what bad input is answered, and that waiting means something.
+mod enrolment;
 mod recording;
 mod support;
 
@@ -359,30 +360,6 @@ async fn a_malformed_signing_request_does_not_use_the_token_up() {
     let request = v1::EnrolRequest { token: token.clone(), signing_request: b"nonsense".to_vec() };
     assert_eq!(client.enrol(request).await.expect_err("nonsense").code(), Code::InvalidArgument);
     controller.enrol(&token).await.expect("the token still works");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removed_node_gets_neither_session_nor_certificate() {
-    let controller = Controller::start().await;
-    let agent = controller.agent("a", "10.9.0.1").await;
-    until_connected(&controller, 1).await;
-    let identity = agent.identity.clone();
-    let renew = |identity: support::ClientFile| {
-        let controller = &controller;
-        async move {
-            let key = rcgen::KeyPair::generate().expect("key");
-            let der =
-                rcgen::CertificateParams::default().serialize_request(&key).expect("csr").der().to_vec();
-            let channel = controller.connect(&identity).await;
-            let request = v1::RenewRequest { signing_request: der };
-            v1::agents_client::AgentsClient::new(channel).renew(request).await
-        }
-    };
-    assert_eq!(renew(identity.clone()).await.expect("renewed").into_inner().node, "a");
-    controller.admin().await.remove_node(v1::RemoveNodeRequest { node: "a".into() }).await.expect("remove");
-    assert_eq!(renew(identity.clone()).await.expect_err("removed").code(), Code::PermissionDenied);
-    let mut ghost = controller.session(identity, "10.9.0.1").await;
-    assert!(ghost.ended().await.is_some_and(|status| status.code() == Code::PermissionDenied));
 }
 
 #[tokio::test(flavor = "multi_thread")]

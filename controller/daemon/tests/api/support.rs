@@ -18,7 +18,7 @@ pub(crate) struct Controller {
 }
 
 /// What a client file says.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ClientFile {
     pub(crate) authority: String,
     pub(crate) certificate: String,

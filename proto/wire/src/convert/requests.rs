@@ -81,6 +81,13 @@ impl TryFrom<v1::RemoveResourceRequest> for Request {
     }
 }
 
+impl TryFrom<v1::GetResourceRequest> for Request {
+    type Error = Malformed;
+    fn try_from(request: v1::GetResourceRequest) -> Result<Self> {
+        Ok(Self::GetResource { id: name("resource_id", &request.resource_id)? })
+    }
+}
+
 impl TryFrom<v1::DiscoverResourcesRequest> for Request {
     type Error = Malformed;
     fn try_from(request: v1::DiscoverResourcesRequest) -> Result<Self> {
@@ -249,6 +256,7 @@ pub enum Message {
     RegisterResource(v1::RegisterResourceRequest),
     UpdateResourceStatus(v1::UpdateResourceStatusRequest),
     RemoveResource(v1::RemoveResourceRequest),
+    GetResource(v1::GetResourceRequest),
     DiscoverResources(v1::DiscoverResourcesRequest),
     CreateCircuit(v1::CreateCircuitRequest),
     PlanCircuit(v1::PlanCircuitRequest),
@@ -286,6 +294,9 @@ impl TryFrom<Awaited> for Message {
             Request::RemoveResource { id, force } => {
                 Self::RemoveResource(v1::RemoveResourceRequest { resource_id: id.to_string(), force })
             }
+            Request::GetResource { id } => {
+                Self::GetResource(v1::GetResourceRequest { resource_id: id.to_string() })
+            }
             Request::DiscoverResources { source, intents } => {
                 let source = source.map(|id| id.to_string()).unwrap_or_default();
                 Self::DiscoverResources(v1::DiscoverResourcesRequest { source, intents: each(intents) })
@@ -318,7 +329,7 @@ impl TryFrom<Awaited> for Message {
             | Request::ListLinks
             | Request::ListDrops
             | Request::Status => Self::Nothing,
-            Request::CreateToken { .. } | Request::Enrol { .. } => {
+            Request::CreateToken { .. } | Request::Enrol { .. } | Request::Renew { .. } => {
                 return Err(Malformed::new("", "tokens and enrolments have messages of their own"));
             }
         })

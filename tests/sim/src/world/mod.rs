@@ -17,6 +17,7 @@ use controller_core::fabric::{Fabric, Settings};
 use controller_core::io::{Input, Session, Ticket};
 use controller_core::record::{Record, RecordKey};
 use mischief::Nuisance;
+use proto_model::access::Fingerprint;
 use proto_model::desired::Tell;
 use proto_model::report::Say;
 use proto_model::request::{Request, Response};
@@ -160,7 +161,8 @@ impl World {
                 .copy_from_slice(&node.as_str().as_bytes()[..node.as_str().len().min(32)]);
             let expires = self.now.plus(Duration::from_secs(3_600));
             self.query(Request::CreateToken { node: node.clone(), hash, expires }).expect("a new node");
-            self.query(Request::Enrol { node: node.clone(), hash }).expect("a fresh token");
+            self.query(Request::Enrol { node: node.clone(), hash, key: Fingerprint::default() })
+                .expect("a fresh token");
             let mut kernel = PretendedKernel::new();
             for workload in self.topology.workloads.iter().filter(|w| w.node == node) {
                 kernel.add_namespace(&client::attachment(&workload.name));
@@ -258,7 +260,7 @@ impl World {
             Event::Connect(node) => self.connect(&node),
             Event::ToController { node, connection, say } => {
                 let session = Session(connection);
-                self.controller_handles(Input::AgentSaid { node, session, say });
+                self.controller_handles(Input::AgentSaid { node, session, key: Fingerprint::default(), say });
             }
             Event::ToAgent { node, connection, tell } => {
                 if self.sites[&node].connection == Some(connection) {

@@ -1,6 +1,8 @@
 //! Agents that fail, vanish, come back and talk out of turn.
 use crate::fabric::world::{World, link, name, request};
 use crate::io::{Input, Session};
+use crate::record::{Keys, Record, RecordKey};
+use proto_model::access::Fingerprint;
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{ObjectKey, Side};
 use proto_model::report::{DropCount, Failure, Hello, Report, Say, Telemetry, Traffic};
@@ -48,7 +50,7 @@ fn a_host_cannot_trouble_circuits_that_it_is_no_part_of() {
         .map(|key| Failure { key, why: "made up".into() })
         .into();
     let report = Report { generation, whole: false, failed, recovered: Vec::new() };
-    world.input(Input::AgentSaid { node: name("t2"), session, say: Say::Report(report) });
+    world.say("t2", session, Say::Report(report));
     assert_eq!(world.view(id).expect("there").circuit.detail, "");
     world.pass(Duration::from_secs(60));
     assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t1 → b"));
@@ -157,10 +159,10 @@ fn a_reconnect_with_everything_in_place_changes_nothing() {
 fn an_unknown_or_unenrolled_host_is_hung_up_on_and_told_why() {
     let mut world = World::diamond();
     let session = Session(900);
-    world.input(Input::AgentSaid { node: name("mars"), session, say: hello() });
+    world.say("mars", session, hello());
     let expires = world.now.plus(Duration::from_secs(9));
     world.ask(Request::CreateToken { node: name("new"), hash: [9; 32], expires }).expect("admin");
-    world.input(Input::AgentSaid { node: name("new"), session, say: hello() });
+    world.say("new", session, hello());
     let whys: Vec<_> = world.hang_ups.iter().map(|(node, _, why)| (node.as_str(), why.as_str())).collect();
     assert!(
         matches!(whys.as_slice(), [("mars", one), ("new", two)] if one.contains("not a node") && two.contains("enrol")),
@@ -179,12 +181,12 @@ fn a_newer_session_ends_the_older_one_whose_late_words_are_ignored() {
         let traffic = Traffic { sent_bytes: bytes, ..Traffic::default() };
         Say::Telemetry(Telemetry { traffic: vec![(id, traffic)], drops: Vec::new() })
     };
-    world.input(Input::AgentSaid { node: name("a"), session: old, say: telemetry(7) });
+    world.say("a", old, telemetry(7));
     assert_eq!(world.view(id).expect("there").at_source.sent_bytes, 0);
     world.input(Input::AgentGone { node: name("a"), session: old });
-    world.input(Input::AgentSaid { node: name("a"), session: old, say: hello() });
+    world.say("a", old, hello());
     let session = world.agents[&name("a")].session.expect("connected");
-    world.input(Input::AgentSaid { node: name("a"), session, say: telemetry(9) });
+    world.say("a", session, telemetry(9));
     assert_eq!(world.view(id).expect("there").at_source.sent_bytes, 9);
     let view = world.fabric.node_view(&name("a")).expect("known");
     assert_eq!((view.state, view.underlays.len()), (NodeState::Connected, 2));
@@ -197,7 +199,7 @@ fn an_agent_that_missed_something_is_told_the_whole() {
     let agent = world.agents.get_mut(&name("t1")).expect("agent");
     let lost = std::mem::take(&mut agent.objects);
     let session = agent.session.expect("connected");
-    world.input(Input::AgentSaid { node: name("t1"), session, say: Say::AskWhole });
+    world.say("t1", session, Say::AskWhole);
     assert_eq!(world.agents[&name("t1")].objects, lost);
 }
 
@@ -214,7 +216,7 @@ fn drops_are_listed_by_host_with_the_newest_value() {
             bytes: 100 * packets,
         };
         let say = Say::Telemetry(Telemetry { traffic: Vec::new(), drops: vec![drop] });
-        world.input(Input::AgentSaid { node: name("t1"), session, say });
+        world.say("t1", session, say);
     }
     let Ok(Response::Drops(drops)) = world.ask(Request::ListDrops) else { panic!("drops") };
     assert_eq!(drops.len(), 1);
@@ -268,7 +270,7 @@ fn a_token_enrols_once_and_in_time() {
     let mut world = World::diamond();
     let expires = world.now.plus(Duration::from_secs(10));
     let make = |hash| Request::CreateToken { node: name("new"), hash, expires };
-    let enrol = |hash, node: &str| Request::Enrol { node: name(node), hash };
+    let enrol = |hash, node: &str| Request::Enrol { node: name(node), hash, key: Fingerprint(hash) };
     world.ask(make([1; 32])).expect("admin");
     world.ask(make([2; 32])).expect("admin");
     assert_eq!(world.ask(enrol([7; 32], "new")).expect_err("unknown").kind, Kind::NotFound);
@@ -278,7 +280,7 @@ fn a_token_enrols_once_and_in_time() {
     world.now = world.now.plus(Duration::from_secs(11));
     assert_eq!(world.ask(enrol([2; 32], "new")).expect_err("expired").kind, Kind::Forbidden);
     world.pass(Duration::from_secs(1));
-    assert!(!world.store.keys().any(|key| matches!(key, crate::record::RecordKey::Token(_))));
+    assert!(!world.store.keys().any(|key| matches!(key, RecordKey::Token(_))));
 }
 
 #[test]
@@ -320,4 +322,77 @@ fn a_disabled_link_takes_no_new_circuit_and_capacity_set_later_revives_a_suspend
     world.pass(Duration::from_secs(1));
     assert_eq!(world.state(id), "active");
     world.check();
+}
+
+fn last_hang_up(world: &World) -> (Session, &str) {
+    let (_, session, why) = world.hang_ups.last().expect("a hang-up");
+    (*session, why)
+}
+
+#[test]
+fn a_removed_hosts_certificate_stays_refused_when_another_host_gets_its_name() {
+    let mut world = World::diamond();
+    let old = world.key("t2");
+    world.ask(Request::RemoveNode { node: name("t2") }).expect("nothing is on it");
+    world.keys.insert(name("t2"), Fingerprint([7; 32]));
+    world.enrol("t2");
+    world.keys.insert(name("t2"), old);
+    world.restart();
+    let session = Session(900);
+    world.say("t2", session, hello());
+    let why = "this certificate is of an earlier enrolment of t2; enrol again";
+    assert_eq!(last_hang_up(&world), (session, why));
+    let renew = Request::Renew { node: name("t2"), shown: old, key: Fingerprint([8; 32]) };
+    assert!(world.ask(renew).expect_err("no renewal either").what.contains("earlier enrolment"));
+    world.keys.insert(name("t2"), Fingerprint([7; 32]));
+    world.say("t2", Session(901), hello());
+    assert_eq!(last_hang_up(&world), (session, why), "the new one's session stays");
+    let view = world.fabric.node_view(&name("t2")).expect("known");
+    assert_eq!(view.state, NodeState::Connected);
+}
+
+#[test]
+fn enrolling_anew_ends_the_session_of_the_earlier_certificate() {
+    let mut world = World::diamond();
+    let session = world.agents[&name("t2")].session.expect("connected");
+    world.keys.insert(name("t2"), Fingerprint([7; 32]));
+    world.enrol("t2");
+    assert_eq!(last_hang_up(&world), (session, "t2 was enrolled anew"));
+    assert_eq!(world.fabric.node_view(&name("t2")).expect("known").state, NodeState::Lost);
+    world.connect("t2");
+    assert_eq!(world.fabric.node_view(&name("t2")).expect("known").state, NodeState::Connected);
+}
+
+#[test]
+fn a_renewed_certificate_ends_the_old_one_with_its_first_session() {
+    let mut world = World::diamond();
+    let (old, new) = (world.key("t2"), Fingerprint([7; 32]));
+    world.ask(Request::Renew { node: name("t2"), shown: old, key: Fingerprint([6; 32]) }).expect("enrolled");
+    // The answer was lost: the agent asks again with another key.
+    world.ask(Request::Renew { node: name("t2"), shown: old, key: new }).expect("enrolled");
+    world.connect("t2");
+    world.restart();
+    world.connect("t2");
+    assert!(!world.hang_ups.iter().any(|(_, _, why)| why.contains("earlier")), "{:?}", world.hang_ups);
+    world.keys.insert(name("t2"), new);
+    world.connect("t2");
+    world.keys.insert(name("t2"), old);
+    world.restart();
+    world.say("t2", Session(900), hello());
+    assert!(last_hang_up(&world).1.contains("earlier enrolment"), "{:?}", world.hang_ups);
+}
+
+#[test]
+fn a_host_enrolled_before_keys_were_recorded_is_held_to_the_first_that_it_shows() {
+    let mut world = World::diamond();
+    let Some(Record::Node(node)) = world.store.get_mut(&RecordKey::Node(name("t2"))) else {
+        panic!("stored")
+    };
+    node.keys = Keys::Unknown;
+    world.restart();
+    world.connect("t2");
+    assert_eq!(world.fabric.node_view(&name("t2")).expect("known").state, NodeState::Connected);
+    world.keys.insert(name("t2"), Fingerprint([7; 32]));
+    world.say("t2", Session(900), hello());
+    assert!(last_hang_up(&world).1.contains("earlier enrolment"), "{:?}", world.hang_ups);
 }

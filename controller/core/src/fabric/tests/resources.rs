@@ -56,6 +56,7 @@ fn malformed_resources_are_refused_by_field() {
         (with(|m| m.interface = Some("a b".into())), "metadata.interface"),
         (with(|m| m.interface = Some(String::new())), "metadata.interface"),
         (with(|m| m.interface = Some("fw64400001".into())), "metadata.interface"),
+        (with(|m| m.interface = Some("fw1".into())), "metadata.interface"),
         (with(|m| m.addresses = vec![[10, 0, 0, 1].into(); 65]), "metadata.addresses"),
         (twice, "metadata.services[1].name"),
         (zero, "metadata.services[0].port"),
