@@ -3,7 +3,7 @@ use crate::agents::Agents;
 use crate::api::{Api, clients::client_file};
 use crate::authority::Authority;
 use crate::config::{Config, split_host};
-use crate::engine::{Engine, Handle, system_time};
+use crate::engine::{Clock, Engine, Handle};
 use crate::enrolment::Enrolment;
 use crate::recorder::Recorder;
 use crate::store::{Embedded, Store};
@@ -111,12 +111,13 @@ fn open_engine(config: &Config) -> Result<(Engine, Handle)> {
     let settings = config.settings()?;
     let store = Embedded::open(&config.state, &config.region)?;
     let records = store.load()?;
-    let now = system_time();
+    let clock = Clock::system();
+    let now = clock.now();
     tracing::info!(records = records.len(), "state read");
     let recorder = Recorder::open(config.record.as_deref(), &settings, &records, now)?;
     let fabric = Fabric::restore(settings, records, now)
         .map_err(|why| anyhow!("{}: its records contradict each other: {why}", config.state.display()))?;
-    Ok(Engine::new(fabric, Box::new(store), recorder))
+    Ok(Engine::new(fabric, Box::new(store), recorder, clock))
 }
 
 /// On a thread of its own, because commits block; tells how it ended, and that serving is over then.

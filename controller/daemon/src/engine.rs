@@ -2,11 +2,13 @@
 //!
 //! All writes of a batch are one transaction. Nothing of a batch goes out before its transaction is durable; when it
 //! cannot be made durable, the engine stops, so that nobody is ever told what was not kept.
+mod clock;
 mod handle;
 mod lines;
 mod waits;
 mod watchers;
 
+pub use clock::Clock;
 pub use handle::{Answer, Handle, Overloaded, Until};
 pub use lines::{Line, Outgoing, QUEUE as LINE_QUEUE};
 pub use watchers::{DropFeed, Fed, Feed, QUEUE as WATCH_QUEUE};
@@ -20,7 +22,7 @@ use handle::Event;
 use lines::Lines;
 use proto_model::{NodeName, Timestamp};
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use waits::Waits;
 use watchers::Watchers;
@@ -38,6 +40,7 @@ pub struct Engine {
     store: Box<dyn Store>,
     recorder: Recorder,
     inbox: mpsc::Receiver<Event>,
+    clock: Clock,
     now: Timestamp,
     next_ticket: u64,
     pending: HashMap<Ticket, Pending>,
@@ -79,14 +82,20 @@ enum Flow {
 }
 
 impl Engine {
-    pub(crate) fn new(fabric: Fabric, store: Box<dyn Store>, recorder: Recorder) -> (Self, Handle) {
+    pub(crate) fn new(
+        fabric: Fabric,
+        store: Box<dyn Store>,
+        recorder: Recorder,
+        clock: Clock,
+    ) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(QUEUE);
         let engine = Self {
             fabric,
             store,
             recorder,
             inbox,
-            now: Timestamp(0),
+            clock,
+            now: clock.now(),
             next_ticket: 0,
             pending: HashMap::new(),
             lines: Lines::default(),
@@ -94,7 +103,7 @@ impl Engine {
             watchers: Watchers::default(),
             batch: Batch::default(),
         };
-        (engine, Handle::new(sender))
+        (engine, Handle::new(sender, clock))
     }
 
     /// Until it is told to stop, all handles are gone, or the store fails.
@@ -263,13 +272,7 @@ impl Engine {
         }
     }
 
-    /// Never runs backwards, whatever the system's clock does.
     fn tick_clock(&mut self) {
-        self.now = self.now.max(system_time());
+        self.now = self.clock.now();
     }
-}
-
-pub fn system_time() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
 }

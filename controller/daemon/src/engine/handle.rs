@@ -1,7 +1,7 @@
 //! The way into the engine: a bounded queue that refuses clients and slows agents when it is full.
 use super::lines::Line;
 use super::watchers::{DropFeed, Feed};
-use super::{QUEUE, system_time};
+use super::{Clock, QUEUE};
 use controller_core::io::Session;
 use proto_model::access::{Actor, Fingerprint};
 use proto_model::report::Say;
@@ -81,6 +81,7 @@ impl From<Overloaded> for Refusal {
 #[derive(Clone)]
 pub struct Handle {
     sender: mpsc::Sender<Event>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Handle {
@@ -90,8 +91,8 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(super) fn new(sender: mpsc::Sender<Event>) -> Self {
-        Self { sender }
+    pub(super) fn new(sender: mpsc::Sender<Event>, clock: Clock) -> Self {
+        Self { sender, clock }
     }
 
     /// The answer, once what it promises is on the disk.
@@ -144,8 +145,9 @@ impl Handle {
         let _ = self.sender.send(Event::Stop).await;
     }
 
+    /// The engine's time.
     pub fn now(&self) -> Timestamp {
-        system_time()
+        self.clock.now()
     }
 
     fn offer(&self, event: Event) -> Result<(), Refusal> {
@@ -167,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_clients_by_name_and_number() {
         let (sender, inbox) = mpsc::channel(1);
-        let handle = Handle::new(sender);
+        let handle = Handle::new(sender, Clock::system());
         handle.watch_drops(DropFeed::new(None, None).0).expect("room for one");
         let actor = Actor { name: "ann".parse().expect("name"), role: Role::Viewer };
         let refused = handle.ask(actor.clone(), Request::Status).await.expect_err("full");
