@@ -60,6 +60,7 @@ const KINDS: &[fn(&[u8])] = &[
     one_way::<v1::EnrolRequest, Enrolling>,
     one_way::<v1::RenewRequest, Vec<u8>>,
     one_way::<v1::Event, Option<Event>>,
+    request::<v1::GetResourceRequest>,
 ];
 
 fn read<W: Message + Default, M: TryFrom<W>>(bytes: &[u8]) -> Option<M> {
@@ -109,6 +110,7 @@ fn again(awaited: Awaited) {
         Ask::RegisterResource(ask) => Request::try_from(ask),
         Ask::UpdateResourceStatus(ask) => Request::try_from(ask),
         Ask::RemoveResource(ask) => Request::try_from(ask),
+        Ask::GetResource(ask) => Request::try_from(ask),
         Ask::DiscoverResources(ask) => Request::try_from(ask),
         Ask::PlanCircuit(ask) => Request::try_from(ask),
         Ask::UpdateFirewallRule(ask) => Request::try_from(ask),
