@@ -27,6 +27,8 @@ pub(crate) struct Slots {
 struct Slot {
     number: u32,
     users: u32,
+    /// Its neighbour is asked for and followed: it has users, or was found in use when the agent started.
+    watched: bool,
     link: Option<LinkLayer>,
 }
 
@@ -50,8 +52,9 @@ impl Slots {
         }
     }
 
-    /// Takes over what the kernel has, so that a restart changes nothing.
-    pub(crate) fn adopt(&mut self, hop: &NextHop) {
+    /// Takes over what the kernel has, so that a restart changes nothing. True: its neighbour is to be followed from
+    /// now on, because the kernel sends there whether a controller tells anything or not.
+    pub(crate) fn adopt(&mut self, hop: &NextHop) -> bool {
         for skipped in self.fresh..hop.slot.min(NEXT_HOPS) {
             self.free.insert(skipped);
         }
@@ -61,19 +64,36 @@ impl Slots {
         match self.by_pair.entry(pair) {
             MapEntry::Occupied(_) => {
                 self.strange.insert(hop.slot);
+                false
             }
             MapEntry::Vacant(vacant) => {
-                vacant.insert(Slot { number: hop.slot, users: 0, link: hop.link });
+                vacant.insert(Slot { number: hop.slot, users: 0, watched: true, link: hop.link });
                 self.pair_of.insert(hop.slot, pair);
+                true
             }
         }
+    }
+
+    /// Pairs that were taken over and that nobody uses; they are not followed any more.
+    pub(crate) fn abandon_unused(&mut self) -> Vec<(u32, Pair)> {
+        let unused = self.by_pair.iter_mut().filter(|(_, slot)| slot.users == 0 && slot.watched);
+        unused.map(|(pair, slot)| {
+            slot.watched = false;
+            (slot.number, *pair)
+        })
+        .collect()
+    }
+
+    /// Starts to follow a pair's neighbour; false: that is done already.
+    pub(crate) fn watch(&mut self, pair: Pair) -> bool {
+        self.by_pair.get_mut(&pair).is_some_and(|slot| !std::mem::replace(&mut slot.watched, true))
     }
 
     /// Counts one user more.
     pub(crate) fn acquire(&mut self, pair: Pair, now: Timestamp) -> Result<(NextHop, Use), Refused> {
         if !self.by_pair.contains_key(&pair) {
             let number = self.take(now).ok_or(Refused::NextHops)?;
-            self.by_pair.insert(pair, Slot { number, users: 0, link: None });
+            self.by_pair.insert(pair, Slot { number, users: 0, watched: false, link: None });
             self.pair_of.insert(number, pair);
         }
         let slot = self.by_pair.get_mut(&pair).ok_or(Refused::NextHops)?;
@@ -86,6 +106,7 @@ impl Slots {
     pub(crate) fn release(&mut self, pair: Pair) -> Option<(u32, Use)> {
         let slot = self.by_pair.get_mut(&pair)?;
         slot.users = slot.users.saturating_sub(1);
+        slot.watched &= slot.users > 0;
         Some((slot.number, if slot.users == 0 { Use::Turned } else { Use::Same }))
     }
 
@@ -105,9 +126,9 @@ impl Slots {
         }
     }
 
-    /// The neighbour of a pair became known or changed. None: nobody uses the pair, or nothing changed.
+    /// The neighbour of a pair became known or changed. None: nobody follows the pair, or nothing changed.
     pub(crate) fn resolve(&mut self, pair: Pair, link: Option<LinkLayer>) -> Option<NextHop> {
-        let slot = self.by_pair.get_mut(&pair).filter(|slot| slot.users > 0 && slot.link != link)?;
+        let slot = self.by_pair.get_mut(&pair).filter(|slot| slot.watched && slot.link != link)?;
         slot.link = link;
         Some(entry(pair, slot))
     }

@@ -124,9 +124,14 @@ impl Host {
 
     /// Every neighbour that is asked for answers.
     pub fn resolve_all(&mut self, now: Timestamp) {
+        self.resolve_to([2, 0, 0, 0, 0, 9], now);
+    }
+
+    /// Every neighbour that is asked for is found at `neighbour`.
+    pub fn resolve_to(&mut self, neighbour: [u8; 6], now: Timestamp) {
         for (local, remote) in self.watched.clone() {
             let link =
-                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour: [2, 0, 0, 0, 0, 9] });
+                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour });
             self.handle(Input::Neighbour { local, remote, link }, now);
         }
     }

@@ -128,6 +128,55 @@ fn nothing_is_touched_before_a_controller_has_spoken() {
     assert_eq!(again.next_step(), None);
 }
 
+/// The neighbour of every next hop that the kernel has.
+fn neighbours(host: &Host) -> Vec<Option<[u8; 6]>> {
+    let mac = |entry| match entry {
+        Entry::NextHop(hop) => Some(hop.link.map(|link| link.neighbour)),
+        _ => None,
+    };
+    host.node().have().into_values().filter_map(mac).collect()
+}
+
+#[test]
+fn a_neighbour_that_changes_after_a_restart_is_followed_without_a_controller() {
+    let mut host = told(kernel(2), &some_objects());
+    host.settle(T0);
+    host.resolve_all(T0);
+    host.settle(T0);
+    let watched = host.watched.clone();
+    let mut again = Host::start(host.crash(), T0);
+    assert_eq!(again.watched, watched);
+    again.resolve_all(T0);
+    assert_eq!(again.settle(T0), 0, "nothing changed");
+    again.resolve_to([2, 0, 0, 0, 0, 7], T0);
+    assert_eq!(again.settle(T0), watched.len(), "one step for each next hop, and no other");
+    assert_eq!(neighbours(&again), vec![Some([2, 0, 0, 0, 0, 7]); watched.len()]);
+    // A controller that speaks at last finds everything in place, and what it does not want goes.
+    again.connect(1, T0);
+    again.tell(1, whole(1, &some_objects()), T0);
+    assert_eq!(again.settle(T0), 0);
+    assert_eq!(again.watched, watched);
+    converged(&mut again);
+    let mut third = Host::start(again.crash(), T0);
+    third.resolve_to([2, 0, 0, 0, 0, 8], T0);
+    third.connect(1, T0);
+    third.tell(1, whole(1, &[]), T0);
+    third.settle(T0);
+    assert!(third.watched.is_empty());
+    assert_eq!(third.kernel.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_vanishes_before_a_controller_has_spoken_causes_no_step() {
+    let mut host = told(kernel(2), &some_objects());
+    host.settle(T0);
+    let mut again = Host::start(host.crash(), T0);
+    let side = HostSide::of(&address(1));
+    assert!(again.kernel.remove_interface(&side));
+    again.vanish(side, T0);
+    assert_eq!((again.settle(T0), again.pass(later(60_000))), (0, 0));
+}
+
 #[test]
 fn strangers_are_removed_and_in_an_order_that_opens_no_hole() {
     let mut host = told(kernel(2), &some_objects());

@@ -20,11 +20,15 @@ impl Node {
         let gone: Vec<ObjectKey> =
             self.objects.keys().filter(|key| !news.contains_key(*key)).cloned().collect();
         news.extend(gone.into_iter().map(|key| (key, None)));
-        if self.phase == Phase::Seen {
+        let first = self.phase == Phase::Seen;
+        if first {
             self.phase = Phase::Led;
             self.ledger.keys().cloned().for_each(|key| self.work.mark(key));
         }
         self.apply(news, now);
+        if first {
+            self.abandon_unused(now);
+        }
         self.sampler.begin(now);
     }
 
@@ -239,9 +243,20 @@ impl Node {
         let slot = lower::slot(Some(&hop));
         if turned == Use::Turned {
             self.desire(Entry::NextHop(hop), None, now);
+        }
+        if self.slots.watch(pair) {
             self.outputs.push_back(Output::Watch { local: pair.0, remote: pair.1 });
         }
         Ok(slot)
+    }
+
+    /// Next hops that were followed only because the kernel had them.
+    fn abandon_unused(&mut self, now: Timestamp) {
+        for (slot, (local, remote)) in self.slots.abandon_unused() {
+            self.ledger.unwant(&EntryKey::NextHop(slot), now);
+            self.mark(EntryKey::NextHop(slot));
+            self.outputs.push_back(Output::Unwatch { local, remote });
+        }
     }
 
     fn stop_using(&mut self, pair: Pair, now: Timestamp) {

@@ -42,6 +42,7 @@ enum Phase {
     /// Nothing is known of the kernel.
     Blind,
     /// The kernel forwards as it did before; no controller has told anything since the start, so nothing is touched.
+    /// Only neighbours are followed: a next hop that moved would lose every packet until a controller speaks.
     Seen,
     /// A whole has been told: what is not in it is not wanted.
     Led,
@@ -121,7 +122,7 @@ impl Node {
 
     /// When a [`Input::Tick`] is needed at the latest.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let retry = self.status.next_due().filter(|_| self.phase == Phase::Led);
+        let retry = self.status.next_due();
         [retry, self.sampler.next_due()].into_iter().flatten().min()
     }
 
@@ -145,8 +146,10 @@ impl Node {
     fn observed(&mut self, state: KernelState, now: Timestamp) {
         self.phase = Phase::Seen;
         for (key, entry) in state {
-            if let Entry::NextHop(hop) = &entry {
-                self.slots.adopt(hop);
+            if let Entry::NextHop(hop) = &entry
+                && self.slots.adopt(hop)
+            {
+                self.outputs.push_back(Output::Watch { local: hop.local, remote: hop.remote });
             }
             self.ledger.set_have(&key, Have::Is(Arc::new(entry)), now);
         }
@@ -165,9 +168,6 @@ impl Node {
         if self.sampler.is_due(now) {
             self.outputs.push_back(Output::Count);
         }
-        if self.phase != Phase::Led {
-            return;
-        }
         let mut again = BTreeSet::new();
         for due in self.status.take_due(now) {
             match due {
@@ -182,7 +182,7 @@ impl Node {
 
     /// Asks for the next batch, unless one is under way; says what has been reached.
     fn advance(&mut self, now: Timestamp) {
-        while self.phase == Phase::Led && self.work.flight.is_none() {
+        while self.phase != Phase::Blind && self.work.flight.is_none() {
             let (steps, left) = self.work.batch(&mut self.ledger);
             self.leave(left, now);
             if !steps.is_empty() {

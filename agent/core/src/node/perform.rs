@@ -130,7 +130,8 @@ impl Node {
 
     fn set_have(&mut self, key: &EntryKey, have: Have, now: Timestamp) {
         for freed in self.ledger.set_have(key, have, now) {
-            if freed != *key {
+            // Before a controller has spoken nothing is removed; then everything is looked at anyway.
+            if freed != *key && self.phase == Phase::Led {
                 self.work.again(&self.ledger, &freed);
             }
         }
