@@ -175,11 +175,13 @@ impl Engine {
                 let ticket = self.ticket(Pending::Client { reply, until });
                 self.step(Input::Ask { ticket, actor, request });
             }
-            Event::Said { node, session, key, say, line } => {
+            Event::Said { node, session, key, say, line, taken } => {
                 if let Some(line) = line {
                     self.lines.open(node.clone(), session, line);
                 }
                 self.step(Input::AgentSaid { node, session, key, say });
+                // Its session may have ended meanwhile.
+                let _ = taken.send(());
             }
             Event::Gone { node, session } => {
                 self.lines.close(session);

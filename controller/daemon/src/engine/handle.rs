@@ -31,6 +31,7 @@ pub(super) enum Event {
         key: Fingerprint,
         say: Say,
         line: Option<Line>,
+        taken: oneshot::Sender<()>,
     },
     Gone {
         node: NodeName,
@@ -114,7 +115,7 @@ impl Handle {
         }
     }
 
-    /// Waits for room: an agent that reports faster than the engine decides is slowed down.
+    /// Waits until the engine has taken it: of what an agent says, one word at most is kept in memory here.
     pub async fn said(
         &self,
         node: NodeName,
@@ -123,8 +124,10 @@ impl Handle {
         say: Say,
         line: Option<Line>,
     ) -> Result<(), Overloaded> {
-        let event = Event::Said { node, session, key, say, line };
-        self.sender.send(event).await.map_err(|_| Overloaded::Stopped)
+        let (taken, waited) = oneshot::channel();
+        let event = Event::Said { node, session, key, say, line, taken };
+        self.sender.send(event).await.map_err(|_| Overloaded::Stopped)?;
+        waited.await.map_err(|_| Overloaded::Stopped)
     }
 
     pub async fn gone(&self, node: NodeName, session: Session) {
@@ -178,5 +181,25 @@ mod tests {
         drop(inbox);
         let refused = handle.ask(actor, Request::Status).await.expect_err("stopped");
         assert!(refused.what.contains("stopping"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_says_one_thing_at_a_time() {
+        let (sender, mut inbox) = mpsc::channel(8);
+        let handle = Handle::new(sender, Clock::system());
+        let say = || {
+            let node = "a".parse().expect("name");
+            Box::pin(handle.said(node, Session(1), Fingerprint([0; 32]), Say::AskWhole, None))
+        };
+        let mut first = say();
+        assert!(futures::poll!(&mut first).is_pending(), "there is room, but nobody took it");
+        let Some(Event::Said { taken, .. }) = inbox.recv().await else { panic!("what was said") };
+        assert!(futures::poll!(&mut first).is_pending());
+        taken.send(()).expect("waited for");
+        assert_eq!(first.await, Ok(()));
+        let mut second = say();
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(inbox);
+        assert_eq!(second.await, Err(Overloaded::Stopped));
     }
 }
