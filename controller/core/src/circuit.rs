@@ -90,9 +90,8 @@ impl Circuit {
     pub fn record(&self) -> CircuitRecord {
         let life = match &self.phase {
             Phase::Building { route, .. } => Life::Placed { route: route.clone(), opened: false },
-            Phase::Opening { route, .. } | Phase::Active { route } => {
-                Life::Placed { route: route.clone(), opened: true }
-            }
+            Phase::Opening { route, .. } => Life::Opening { route: route.clone() },
+            Phase::Active { route } => Life::Placed { route: route.clone(), opened: true },
             Phase::Suspended { why } => Life::Suspended { why: why.clone() },
             Phase::Closing { route, .. } => Life::Closing { route: route.clone() },
         };

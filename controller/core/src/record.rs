@@ -112,9 +112,21 @@ pub struct CircuitRecord {
 /// nothing when they have it already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Life {
-    Placed { route: Placed, opened: bool },
-    Suspended { why: String },
-    Closing { route: Option<Placed> },
+    /// `opened`: both ends have reported open gates.
+    Placed {
+        route: Placed,
+        opened: bool,
+    },
+    Suspended {
+        why: String,
+    },
+    Closing {
+        route: Option<Placed>,
+    },
+    /// The ends may have been told to open; they have not reported it.
+    Opening {
+        route: Placed,
+    },
 }
 
 /// A path with its labels.

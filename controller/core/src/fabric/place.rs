@@ -256,6 +256,7 @@ impl Fabric {
             Phase::Building { route, .. } if !troubled => self.open(id, route, now),
             Phase::Opening { route, .. } if !troubled => {
                 self.circuits.enter(id, Phase::Active { route }, now);
+                self.step.persist(id);
                 self.step.announce_circuit(id);
             }
             Phase::Closing { .. } => self.vanish(id),
@@ -268,8 +269,7 @@ impl Fabric {
 
     /// Every hop is in place: tells the two ends to let packets in.
     fn open(&mut self, id: CircuitId, route: Placed, now: Timestamp) {
-        let ends: Vec<_> =
-            [route.path.nodes.first(), route.path.nodes.last()].into_iter().flatten().cloned().collect();
+        let ends = ends(&route);
         self.circuits.enter(id, Phase::Opening { route, waiting: Waiting::new() }, now);
         if let Err(broken) = self.want_objects(id) {
             self.suspend(id, format!("its path does not compile: {broken}"), now);
@@ -392,6 +392,11 @@ impl Fabric {
     pub(super) fn circuit(&self, id: CircuitId) -> Option<&Circuit> {
         self.circuits.get(id)
     }
+}
+
+/// The hosts of its two ends, which may be one.
+pub(super) fn ends(route: &Placed) -> Vec<NodeName> {
+    [route.path.nodes.first(), route.path.nodes.last()].into_iter().flatten().cloned().collect()
 }
 
 /// For people who asked for nothing just now: without the field.

@@ -1,5 +1,6 @@
 //! Builds the fabric from what was kept; agents that forward go on as if nothing had happened.
 use super::Fabric;
+use super::place::ends;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
@@ -151,7 +152,9 @@ impl Fabric {
                 None => return Err(RestoreError::NoResource { circuit: id, resource: resource.clone() }),
             }
         }
-        let (Life::Placed { route, .. } | Life::Closing { route: Some(route) }) = &record.life else {
+        let (Life::Placed { route, .. } | Life::Opening { route } | Life::Closing { route: Some(route) }) =
+            &record.life
+        else {
             self.insert_restored(record);
             return Ok(());
         };
@@ -184,6 +187,7 @@ impl Fabric {
         let phase = match record.life {
             Life::Placed { route, opened: true } => Phase::Active { route },
             Life::Placed { route, opened: false } => Phase::Building { route, waiting: Waiting::new() },
+            Life::Opening { route } => Phase::Opening { route, waiting: Waiting::new() },
             Life::Suspended { why } => Phase::Suspended { why },
             Life::Closing { route } => Phase::Closing { route, waiting: Waiting::new() },
         };
@@ -239,7 +243,9 @@ impl Fabric {
         }
         match phase {
             Phase::Building { route, .. } => self.wait_for(id, route.path.nodes),
-            Phase::Active { .. } | Phase::Opening { .. } | Phase::Suspended { .. } => {}
+            // Whether the ends were told before the end of the last life, only they know.
+            Phase::Opening { route, .. } => self.wait_for(id, ends(&route)),
+            Phase::Active { .. } | Phase::Suspended { .. } => {}
             // No agent is in contact, so there is nobody to wait for.
             Phase::Closing { .. } => self.advance(id, now),
         }

@@ -192,6 +192,27 @@ impl World {
             .expect("well-formed");
     }
 
+    /// Handles an input and ends before a word is said, when only what it wrote is left; then starts anew.
+    pub(super) fn die_after_writing(&mut self, input: Input) {
+        self.fabric.handle(input, self.now);
+        while let Some(output) = self.fabric.poll_output() {
+            match output {
+                Output::Write(Write::Put(record)) => {
+                    self.store.insert(record.key(), record);
+                }
+                Output::Write(Write::Delete(key)) => {
+                    self.store.remove(&key);
+                }
+                Output::Reply { .. }
+                | Output::Tell { .. }
+                | Output::HangUp { .. }
+                | Output::Announce(_)
+                | Output::Drops { .. } => {}
+            }
+        }
+        self.restart();
+    }
+
     pub(super) fn input(&mut self, input: Input) {
         self.fabric.handle(input, self.now);
         self.settle();
@@ -260,8 +281,17 @@ impl World {
     }
 
     fn say_report(&mut self, node: &NodeName) {
-        let Some(agent) = self.agents.get_mut(node) else { return };
-        let Some(session) = agent.session else { return };
+        if let Some(report) = self.pending_report(node.as_str()) {
+            self.fabric.handle(report, self.now);
+        }
+    }
+
+    /// What the agent would report now.
+    pub(super) fn pending_report(&mut self, node: &str) -> Option<Input> {
+        let key = self.key(node);
+        let node: NodeName = name(node);
+        let agent = self.agents.get_mut(&node)?;
+        let session = agent.session?;
         let failing: BTreeSet<_> =
             agent.refuses.iter().filter(|key| agent.objects.contains_key(*key)).cloned().collect();
         let whole = std::mem::take(&mut agent.whole);
@@ -274,11 +304,7 @@ impl World {
             recovered: agent.failing.difference(&failing).cloned().collect(),
         };
         agent.failing = failing;
-        let key = self.key(node.as_str());
-        self.fabric.handle(
-            Input::AgentSaid { node: node.clone(), session, key, say: Say::Report(report) },
-            self.now,
-        );
+        Some(Input::AgentSaid { node, session, key, say: Say::Report(report) })
     }
 
     pub(super) fn ask_as(&mut self, role: Role, request: Request) -> Result<Response, Refusal> {
@@ -342,9 +368,10 @@ impl World {
                     let sum = reserved.entry(link.clone()).or_default();
                     *sum = sum.saturating_add(circuit.spec.bounds.bandwidth);
                 }
-                // A controller that starts anew believes that a gate it told to open is open; a host without contact
-                // learns of it when it comes back.
                 let heard = path.nodes.iter().all(|node| self.agents.get(node).is_some_and(Agent::is_heard));
+                if circuit.state == CircuitState::Active {
+                    self.check_gates(circuit.id, &path.nodes);
+                }
                 if circuit.state == CircuitState::Active && heard {
                     self.follow(circuit.id, &path.nodes, Side::Source);
                     let back: Vec<_> = path.nodes.iter().rev().cloned().collect();
@@ -367,6 +394,14 @@ impl World {
                     "{node} has something else than is desired"
                 );
             }
+        }
+    }
+
+    /// An end that is open stays so until it is told otherwise, heard of or not.
+    fn check_gates(&self, id: CircuitId, nodes: &[NodeName]) {
+        for (node, side) in [(&nodes[0], Side::Source), (&nodes[nodes.len() - 1], Side::Destination)] {
+            let gate = self.endpoint(node, id, side).map(|end| end.gate);
+            assert_eq!(gate, Some(Gate::Open), "{id} is active, at {node}");
         }
     }
 

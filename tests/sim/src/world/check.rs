@@ -3,6 +3,7 @@ use super::walk::{Fate, Map};
 use super::{Life, World};
 use agent_core::abi;
 use agent_core::kernel_state::{Entry, EntryKey, Kernel, Step};
+use ebpf_abi::Direction;
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::label::LabelEntry;
 use proto_model::circuit::{Circuit, CircuitState};
@@ -75,6 +76,27 @@ impl World {
                 self.fail(&format!("{node} opened c{} towards a half-built path: {fate:?}", put.circuit))
             }
             None => self.fail(&format!("the flow that {node} put is not there")),
+        }
+    }
+
+    /// What the controller says is active can be sent over, also when it says so right after its own death.
+    pub(super) fn check_claims(&mut self) {
+        for circuit in self.circuits() {
+            self.check_claim(&circuit);
+        }
+    }
+
+    /// An active circuit has its flows in the kernels of both ends, if nobody disturbed them.
+    pub(super) fn check_claim(&self, circuit: &Circuit) {
+        let Some(path) = circuit.path.as_ref().filter(|_| circuit.state == CircuitState::Active) else {
+            return;
+        };
+        let ends = [path.nodes.first(), path.nodes.last()].into_iter().flatten();
+        for (node, direction) in ends.zip([Direction::Forward, Direction::Reverse]) {
+            let mine = |flow: &Flow| flow.circuit == circuit.id.0 && flow.direction == direction as u8;
+            if !self.disturbed.contains(node) && !self.sites[node].kernel().maps.flows.values().any(mine) {
+                self.fail(&format!("{} is called active, but {node} has no flow of it", circuit.id));
+            }
         }
     }
 
@@ -197,7 +219,7 @@ impl World {
             else {
                 self.fail(&format!("{node} has a flow of {id}, which is not active"));
             };
-            let forward = flow.direction == ebpf_abi::Direction::Forward as u8;
+            let forward = flow.direction == Direction::Forward as u8;
             let (side, end) = match forward {
                 true => (Side::Source, &circuit.spec.destination),
                 false => (Side::Destination, &circuit.spec.source),

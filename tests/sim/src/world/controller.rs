@@ -3,7 +3,7 @@ use super::{Event, World};
 use controller_core::fabric::{Fabric, Settings};
 use controller_core::io::{Input, Output, Ticket, Write};
 use proto_model::access::{Actor, Role};
-use proto_model::request::{Request, Response};
+use proto_model::request::{Event as News, Request, Response};
 use proto_model::{NodeName, Refusal};
 
 impl World {
@@ -40,7 +40,12 @@ impl World {
             Output::Write(Write::Delete(key)) => {
                 self.store.remove(&key);
             }
-            Output::Reply { ticket, answer } => self.soon(5, Event::Answer { ticket, answer }),
+            Output::Reply { ticket, answer } => {
+                if let Ok(Response::Circuit(view)) = &answer {
+                    self.check_claim(&view.circuit);
+                }
+                self.soon(5, Event::Answer { ticket, answer });
+            }
             Output::Tell { node, session, tell } => {
                 if self.sites.get(&node).is_some_and(|site| site.connection == Some(session.0)) {
                     let event = Event::ToAgent { node, connection: session.0, tell };
@@ -52,6 +57,7 @@ impl World {
                     self.hang_up(&node);
                 }
             }
+            Output::Announce(News::Circuit(view)) => self.check_claim(&view.circuit),
             Output::Announce(_) | Output::Drops { .. } => {}
         }
     }
@@ -79,6 +85,7 @@ impl World {
         let outputs: Vec<Output> = std::iter::from_fn(|| fabric.poll_output()).collect();
         self.controller = Some(fabric);
         outputs.into_iter().for_each(|output| self.perform(output));
+        self.check_claims();
     }
 
     /// Asks the controller something at once, past the network.

@@ -1,7 +1,8 @@
 //! A controller that starts anew from what it wrote.
 use crate::fabric::world::{World, name, request};
 use crate::fabric::{Fabric, RestoreError, Settings};
-use crate::record::{Record, RecordKey};
+use crate::record::{Life, Record, RecordKey};
+use proto_model::circuit::CircuitState;
 use proto_model::request::{CircuitRef, Request};
 use proto_model::{Bandwidth, Timestamp};
 
@@ -32,6 +33,31 @@ fn a_circuit_that_was_being_built_is_built_on() {
     world.agents.get_mut(&name("t1")).expect("agent").mute = false;
     world.report(&name("t1"));
     assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn a_circuit_whose_ends_were_never_told_to_open_is_not_active_after_a_restart() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("t1")).expect("agent").mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.agents.get_mut(&name("b")).expect("agent").mute = true;
+    let report = world.pending_report("t1").expect("in contact");
+    world.die_after_writing(report);
+    let life = |world: &World| match &world.store[&RecordKey::Circuit(id)] {
+        Record::Circuit(circuit) => circuit.life.clone(),
+        other => panic!("not a circuit: {other:?}"),
+    };
+    assert!(matches!(life(&world), Life::Opening { .. }));
+    let state = world.view(id).expect("there").circuit.state;
+    assert_eq!(state, CircuitState::Opening { waiting: vec![name("b")] }, "only a has reported");
+    world.check();
+    world.agents.get_mut(&name("b")).expect("agent").mute = false;
+    world.report(&name("b"));
+    assert_eq!(world.state(id), "active");
+    assert!(matches!(life(&world), Life::Placed { opened: true, .. }));
+    world.agents.get_mut(&name("t1")).expect("agent").mute = false;
+    world.report(&name("t1"));
     world.check();
 }
 
@@ -130,7 +156,7 @@ fn state_that_contradicts_itself_is_refused_by_name() {
     let mut torn = all.clone();
     for record in &mut torn {
         if let Record::Circuit(circuit) = record
-            && let crate::record::Life::Placed { route, .. } = &mut circuit.life
+            && let Life::Placed { route, .. } = &mut circuit.life
         {
             route.forward.pop();
         }
