@@ -118,7 +118,7 @@ impl Identity {
     /// What the controller refused.
     pub async fn renew(&self, channel: Channel) -> Result<Self> {
         let (key, signing_request) = request()?;
-        let answer = v1::agents_client::AgentsClient::new(channel)
+        let answer = v1::renewal_client::RenewalClient::new(channel)
             .renew(v1::RenewRequest { signing_request })
             .await
             .map_err(|status| anyhow!("the controller refused: {}", status.message()))?

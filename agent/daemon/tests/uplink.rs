@@ -5,6 +5,7 @@ use base64::Engine as _;
 use proto_model::desired::Tell;
 use proto_wire::v1;
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
+use proto_wire::v1::renewal_server::{Renewal, RenewalServer};
 use proto_wire::v1::enrolment_server::{Enrolment as EnrolmentService, EnrolmentServer};
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
 use std::path::Path;
@@ -88,6 +89,10 @@ impl Agents for Pretended {
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
 
+}
+
+#[tonic::async_trait]
+impl Renewal for Pretended {
     async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         Err(Status::unavailable("not now"))
     }
@@ -125,6 +130,7 @@ async fn serve(pretended: Pretended) -> String {
         .tls_config(tls)
         .expect("TLS")
         .add_service(AgentsServer::new(pretended.clone()))
+        .add_service(RenewalServer::new(pretended.clone()))
         .add_service(EnrolmentServer::new(pretended))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);

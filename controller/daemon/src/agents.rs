@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Largest message of an agent: a report about a million objects.
-pub(crate) const MOST_BYTES: usize = 64 << 20;
+/// Largest message of an agent: a report about 15,000 failures with the longest reasons.
+pub(crate) const MOST_BYTES: usize = 16 << 20;
 /// Within which the first word must be said.
 const GREETING: Duration = Duration::from_secs(10);
 /// Tells that wait for one agent before its session is ended.
@@ -55,7 +55,10 @@ impl v1::agents_server::Agents for Agents {
         tokio::spawn(reader.run(line, end));
         Ok(Response::new(Box::pin(tells(outgoing, ended))))
     }
+}
 
+#[tonic::async_trait]
+impl v1::renewal_server::Renewal for Agents {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let (node, shown) = identity::node(&request, self.authority.region())?;
         let der = Vec::<u8>::try_from(request.into_inner())?;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 /// The name that clients and agents ask the server's certificate for, whatever its address is.
 pub const SERVER_NAME: &str = "controller.foreweave";
@@ -155,6 +156,14 @@ impl Signable {
     }
 }
 
+/// Of the key that a signing request claims; whether its sender has that key, only the signature proves.
+pub fn key_of_request(der: &[u8]) -> Result<Fingerprint> {
+    let (rest, request) =
+        X509CertificationRequest::from_der(der).context("is not the DER of a PKCS#10 request")?;
+    ensure!(rest.is_empty(), "{} bytes follow the PKCS#10 request", rest.len());
+    Ok(fingerprint(request.certification_request_info.subject_pki.raw))
+}
+
 /// Of a SubjectPublicKeyInfo in DER.
 pub fn fingerprint(key: &[u8]) -> Fingerprint {
     Fingerprint(Sha256::digest(key).into())
@@ -265,6 +274,7 @@ mod tests {
             vec![SanType::URI("spiffe://local/client/admin/eve".try_into().expect("uri"))];
         let request = wish.serialize_request(&key).expect("request");
         let signable = authority.check_request(request.der()).expect("signable");
+        assert_eq!(key_of_request(request.der()).expect("key"), signable.fingerprint());
         let chain = authority.node(&"edge-a".parse().expect("name"), &signable).expect("chain");
         let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("leaf");
         let identity = Identity::of_certificate(&leaf, &region());
@@ -275,5 +285,6 @@ mod tests {
         forged[last] ^= 1;
         assert!(authority.check_request(&forged).is_err());
         assert!(authority.check_request(b"nonsense").is_err());
+        assert!(key_of_request(b"nonsense").is_err());
     }
 }

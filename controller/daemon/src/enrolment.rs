@@ -1,6 +1,6 @@
 //! How a new host joins: a one-time token and a signing request for a certificate.
 use crate::agents::certificate;
-use crate::authority::Authority;
+use crate::authority::{Authority, key_of_request};
 use crate::engine::Handle;
 use crate::token::Token;
 use proto_model::Kind;
@@ -26,21 +26,22 @@ impl Enrolment {
 
 #[tonic::async_trait]
 impl v1::enrolment_server::Enrolment for Enrolment {
-    /// The signing request is checked first: a malformed one must not use the token up.
+    /// What is malformed must not use the token up; a signature, which costs time, is checked with a good token only.
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let Enrolling { token, signing_request } = request.into_inner().try_into()?;
+        // Its room among those who enrol is held to the end.
+        let (_, _room, message) = request.into_parts();
+        let Enrolling { token, signing_request } = message.try_into()?;
         let token = Token::parse(&token).map_err(|why| Status::invalid_argument(format!("token: {why}")))?;
-        let key = self
-            .authority
-            .check_request(&signing_request)
-            .map_err(|why| Status::invalid_argument(format!("signing_request: {why:#}")))?;
+        let malformed = |why: anyhow::Error| Status::invalid_argument(format!("signing_request: {why:#}"));
+        let claimed = key_of_request(&signing_request).map_err(malformed)?;
         let region = self.authority.region();
         if token.region != *region {
             let what =
                 format!("the token is for the region {}, this controller is of {region}", token.region);
             return Err(Status::unauthenticated(what));
         }
-        self.consume(&token, key.fingerprint()).await?;
+        self.consume(&token, claimed).await?;
+        let key = self.authority.check_request(&signing_request).map_err(malformed)?;
         tracing::info!(node = %token.node, "enrolled");
         Ok(Response::new(certificate(&self.authority, &token.node, &key)?))
     }

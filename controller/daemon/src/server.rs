@@ -1,5 +1,6 @@
 //! The port: TLS, all services, and the bounds of connections.
 mod bounded;
+mod gate;
 
 use crate::agents::{self, Agents};
 use crate::api::{self, Api};
@@ -7,11 +8,13 @@ use crate::authority::Credentials;
 use crate::enrolment::Enrolment;
 use anyhow::{Context, Result};
 use futures::stream;
+use proto_model::Name;
 use proto_wire::{DESCRIPTORS, v1};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
@@ -19,7 +22,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 const CONNECTIONS: usize = 20_000;
 /// Calls at one time on one connection.
 const CALLS_PER_CONNECTION: u32 = 1024;
-/// Largest enrolment request.
+/// Largest request for a certificate.
 const ENROLMENT_BYTES: usize = 64 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A connection whose peer does not answer is given up after interval + timeout.
@@ -41,6 +44,7 @@ pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpIncoming>> {
 /// enrolment work without one.
 pub(crate) async fn router(
     credentials: &Credentials,
+    region: &Name,
     authority: &str,
     api: Api,
     agents: Agents,
@@ -53,11 +57,14 @@ pub(crate) async fn router(
         .timeout(HANDSHAKE);
     let (health, health_service) = tonic_health::server::health_reporter();
     let fabric = v1::fabric_server::FabricServer::new(api).max_decoding_message_size(api::MOST_BYTES);
+    let renewal =
+        v1::renewal_server::RenewalServer::new(agents.clone()).max_decoding_message_size(ENROLMENT_BYTES);
     let agents = v1::agents_server::AgentsServer::new(agents).max_decoding_message_size(agents::MOST_BYTES);
     let enrolment =
         v1::enrolment_server::EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES);
     health.set_serving::<v1::fabric_server::FabricServer<Api>>().await;
     health.set_serving::<v1::agents_server::AgentsServer<Agents>>().await;
+    health.set_serving::<v1::renewal_server::RenewalServer<Agents>>().await;
     health.set_serving::<v1::enrolment_server::EnrolmentServer<Enrolment>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -72,9 +79,10 @@ pub(crate) async fn router(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(fabric)
-        .add_service(agents)
-        .add_service(enrolment))
+        .add_service(InterceptedService::new(fabric, gate::clients(region.clone())))
+        .add_service(InterceptedService::new(agents, gate::nodes(region.clone())))
+        .add_service(InterceptedService::new(renewal, gate::nodes(region.clone())))
+        .add_service(InterceptedService::new(enrolment, gate::few())))
 }
 
 /// Serves until `stop` comes.

@@ -2,7 +2,7 @@
 use crate::support::{Agent, ClientFile, Controller};
 use crate::until_connected;
 use proto_wire::v1;
-use proto_wire::v1::agents_client::AgentsClient;
+use proto_wire::v1::renewal_client::RenewalClient;
 use tonic::{Code, Status};
 
 const ADDRESS: &str = "10.9.0.1";
@@ -12,7 +12,7 @@ async fn renew(controller: &Controller, identity: &ClientFile) -> Result<ClientF
     let key = rcgen::KeyPair::generate().expect("key");
     let request = rcgen::CertificateParams::default().serialize_request(&key).expect("request");
     let request = v1::RenewRequest { signing_request: request.der().to_vec() };
-    let answer = AgentsClient::new(controller.connect(identity).await).renew(request).await?.into_inner();
+    let answer = RenewalClient::new(controller.connect(identity).await).renew(request).await?.into_inner();
     assert_eq!(answer.node, "a");
     Ok(ClientFile {
         authority: answer.authority,

@@ -1,5 +1,6 @@
 //! The API over real TLS on loopback: who may do what, what bad input is answered, and that waiting means something.
 mod enrolment;
+mod gates;
 mod recording;
 mod support;
 

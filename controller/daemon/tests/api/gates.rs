@@ -1,0 +1,66 @@
+//! Who gets in: strangers are turned away before a byte of their message is read.
+use crate::support::Controller;
+use proto_wire::v1;
+use proto_wire::v1::enrolment_client::EnrolmentClient;
+use proto_wire::v1::renewal_client::RenewalClient;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// Calls `path` and never sends the message.
+async fn without_a_message(channel: Channel, path: &'static str) -> Option<Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.expect("ready");
+    let never = Request::new(tokio_stream::pending::<v1::Empty>());
+    let codec = tonic_prost::ProstCodec::<v1::Empty, v1::Empty>::default();
+    grpc.streaming(never, PathAndQuery::from_static(path), codec).await.err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_call_is_refused_before_the_message_is_read() {
+    let controller = Controller::start().await;
+    let (fabric, renewal) = ("/foreweave.v1.Fabric/CreateCircuit", "/foreweave.v1.Renewal/Renew");
+    for path in [fabric, renewal, "/foreweave.v1.Agents/Session"] {
+        let refused = without_a_message(controller.stranger().await, path).await.expect("a refusal");
+        assert_eq!(refused.code(), Code::Unauthenticated, "{path}: {refused}");
+    }
+    let node = controller.enrol(&controller.token("a").await).await.expect("enrol");
+    let refused = without_a_message(controller.connect(&node).await, fabric).await.expect("a refusal");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let client = controller.connect(&controller.admin_file()).await;
+    let refused = without_a_message(client, renewal).await.expect("a refusal");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_for_a_certificate_is_not_read() {
+    let controller = Controller::start().await;
+    let node = controller.enrol(&controller.token("a").await).await.expect("enrol");
+    let request = v1::RenewRequest { signing_request: vec![0; 65 << 10] };
+    let refused =
+        RenewalClient::new(controller.connect(&node).await).renew(request).await.expect_err("large");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+}
+
+/// How an enrolment with nonsense is refused.
+async fn nonsense(controller: &Controller) -> Code {
+    let request = v1::EnrolRequest { token: "nonsense".into(), signing_request: vec![0] };
+    EnrolmentClient::new(controller.stranger().await).enrol(request).await.expect_err("nonsense").code()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_hosts_enrol_at_one_time_and_their_room_comes_back() {
+    const ENROLMENTS: usize = 64;
+    let controller = Controller::start().await;
+    let channel = controller.stranger().await;
+    let slow: Vec<_> = (0..ENROLMENTS)
+        .map(|_| tokio::spawn(without_a_message(channel.clone(), "/foreweave.v1.Enrolment/Enrol")))
+        .collect();
+    while nonsense(&controller).await != Code::Unavailable {}
+    for call in slow {
+        call.abort();
+    }
+    drop(channel);
+    while nonsense(&controller).await != Code::InvalidArgument {}
+    controller.enrol(&controller.token("a").await).await.expect("there is room");
+}
