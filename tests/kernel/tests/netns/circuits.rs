@@ -70,6 +70,8 @@ fn rules_change_under_traffic_without_loss() -> Result<()> {
 fn ipv6_only_underlay_carries_both_families() -> Result<()> {
     let topology = ROW.replace("rate = \"1gbit\"", "family = \"ipv6\"");
     let fabric = Fabric::up("six", &topology)?;
+    let outer = || fabric.lab.plan().links.iter().flat_map(|link| &link.ends).flat_map(|end| &end.addresses);
+    assert!(outer().count() > 0 && outer().all(|(address, _)| address.is_ipv6()), "IPv4 below");
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     assert!(fabric.both_families_pass()?);
     fabric.lab.down()

@@ -5,3 +5,4 @@ mod crashes;
 mod labs;
 mod leftovers;
 mod support;
+mod underlay;
