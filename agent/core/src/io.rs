@@ -32,6 +32,9 @@ pub enum Input {
     },
     /// An interface of ours disappeared by another's hand (its namespace was deleted, somebody removed it).
     Vanished(HostSide),
+    /// A step had to make this interface anew although the core took it for present; what was bound to the former one
+    /// is gone. Comes before the batch's [`Input::Performed`].
+    MadeAnew(HostSide),
     /// Counters by label index, and drops: only what is not zero.
     Counted {
         traffic: Vec<(u32, Traffic)>,

@@ -203,6 +203,10 @@ pub trait Kernel {
     /// What the kernel refused and why, as a sentence. Nothing half-done remains.
     fn perform(&mut self, step: &Step) -> Result<(), String>;
 
+    /// Interfaces that steps made anew since this was last asked while something may have referred to the former ones:
+    /// routes, labels and flows that went with them.
+    fn made_anew(&mut self) -> Vec<HostSide>;
+
     /// What is there and carries the fabric's mark.
     ///
     /// # Errors

@@ -257,7 +257,7 @@ impl Engine {
     async fn replied(&mut self, reply: Reply) -> Result<Option<Input>> {
         match reply {
             Reply::Observed(_) => Ok(None),
-            Reply::Performed { results, took } => {
+            Reply::Performed { results, made_anew, took } => {
                 let failed = results.iter().filter(|(_, result)| result.is_err()).count();
                 for (key, why) in
                     results.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
@@ -266,6 +266,10 @@ impl Engine {
                 }
                 debug!(steps = results.len(), failed, ?took, "performed");
                 crate::metrics::performed(failed, results.len() - failed, took);
+                for host in made_anew {
+                    warn!(interface = %host.0, "the interface had to be made anew; what was bound to it is written again");
+                    self.handle(Input::MadeAnew(host)).await?;
+                }
                 Ok(Some(Input::Performed(results)))
             }
             Reply::Refreshed(outcome) => {

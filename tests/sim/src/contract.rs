@@ -63,6 +63,7 @@ fn twice_is_once(bench: &mut dyn Bench) {
     let entries = everything(&at);
     put_all(bench, &entries);
     put_all(bench, &entries);
+    assert_eq!(bench.kernel().made_anew(), []);
     same(bench, &state(&entries));
     clear(bench);
     bench.unmake(&at);
@@ -172,7 +173,10 @@ fn nothing_is_inherited(bench: &mut dyn Bench) {
     put_all(bench, &everything(&at));
     lose(bench, &at);
     let again = bench.make("one");
+    bench.kernel().made_anew();
     put(bench, &Entry::Eni(eni(1, &again)));
+    assert_eq!(bench.kernel().made_anew(), [host(1)], "whoever asked for the step has to know");
+    assert_eq!(bench.kernel().made_anew(), [], "it is told once");
     let left = observe(bench);
     assert!(!left.contains_key(&EntryKey::Label(1)), "a label of the vanished interface delivers");
     assert!(

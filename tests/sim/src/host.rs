@@ -93,6 +93,9 @@ impl Host {
         self.results.push((step.key(), result));
         if self.batch.is_empty() {
             let results = std::mem::take(&mut self.results);
+            for host in self.kernel.made_anew() {
+                self.handle(Input::MadeAnew(host), now);
+            }
             self.handle(Input::Performed(results), now);
         }
         true

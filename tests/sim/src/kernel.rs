@@ -22,6 +22,7 @@ pub struct PretendedKernel {
     last_index: u32,
     /// Indexes that host sides had last: by them, what is left in the maps of a vanished one can be removed.
     indexes: BTreeMap<HostSide, u32>,
+    made_anew: Vec<HostSide>,
     faults: BTreeMap<EntryKey, Fault>,
     /// What an agent did that no agent may do.
     pub sins: Vec<String>,
@@ -185,6 +186,7 @@ impl PretendedKernel {
         self.last_index += 1;
         if let Some(former) = self.indexes.insert(eni.host.clone(), self.last_index) {
             self.clear_references(former);
+            self.made_anew.push(eni.host.clone());
         }
         self.interfaces.insert(self.last_index, Interface { eni: eni.clone(), routes: BTreeSet::new() });
         Ok(())
@@ -251,6 +253,7 @@ impl PretendedKernel {
             EntryKey::Eni(host) => {
                 self.check_unbound(host);
                 self.remove_interface(host);
+                self.indexes.remove(host);
             }
             EntryKey::Rules(circuit) => {
                 if self.maps.flows.values().any(|flow| flow.circuit == *circuit) {
@@ -307,6 +310,10 @@ impl Kernel for PretendedKernel {
                 Ok(())
             }
         }
+    }
+
+    fn made_anew(&mut self) -> Vec<HostSide> {
+        std::mem::take(&mut self.made_anew)
     }
 
     /// What refers to an interface that is gone says nothing any more, so it is cleared away.

@@ -255,6 +255,23 @@ fn a_vanished_interface_is_made_again() {
 }
 
 #[test]
+fn an_interface_that_a_step_had_to_make_anew_gets_all_that_was_bound_to_it() {
+    let mut host = told(kernel(2), &some_objects());
+    host.settle(T0);
+    host.take_said();
+    for n in [1, 2] {
+        // Nobody tells the agent; it only learns by changing the MTU of what is not there any more.
+        assert!(host.kernel.remove_interface(&HostSide::of(&address(n))));
+        let mut smaller = eni(n);
+        smaller.mtu = 1_300;
+        host.tell(1, changes(n.into(), vec![Change::Put(Object::Eni(smaller))]), T0);
+        assert!(host.settle(T0) > 1);
+        converged(&mut host);
+    }
+    assert!(reports(&mut host).iter().all(|report| report.failed.is_empty()));
+}
+
+#[test]
 fn an_interface_that_vanishes_during_a_batch_is_made_again() {
     for at in 0..12 {
         let mut host = told(kernel(2), &some_objects());

@@ -97,6 +97,7 @@ impl Node {
                 }
             }
             (_, Input::Vanished(host)) => self.vanished(&host, now),
+            (_, Input::MadeAnew(host)) => self.doubt_bound(&host, now),
             (_, Input::Counted { traffic, drops }) => {
                 if let Some((session, _)) = self.uplink.synced()
                     && let Some(telemetry) = self.sampler.digest(&traffic, drops)

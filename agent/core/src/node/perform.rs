@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// The interface may have been made anew: what is bound to it is written again.
-    fn doubt_bound(&mut self, host: &HostSide, now: Timestamp) {
+    pub(super) fn doubt_bound(&mut self, host: &HostSide, now: Timestamp) {
         for key in self.ledger.bound_to(host) {
             let there = self.ledger.get(&key).and_then(|cell| match &cell.have {
                 Have::Is(entry) => Some(entry.clone()),

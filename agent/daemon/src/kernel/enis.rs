@@ -86,6 +86,7 @@ impl Linux {
     fn create_pair(&mut self, eni: &Eni, alias: &str, place: &Namespace) -> Result<Link> {
         if let Some(former) = self.indexes.remove(&eni.host) {
             self.clear_references(former)?;
+            self.made_anew.push(eni.host.clone());
         }
         let pair = Pair {
             host: &eni.host.0,

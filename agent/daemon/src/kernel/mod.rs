@@ -65,6 +65,8 @@ pub struct Linux {
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
     indexes: BTreeMap<HostSide, u32>,
+    /// See [`Kernel::made_anew`].
+    made_anew: Vec<HostSide>,
     shared: Shared,
     datapath: Datapath,
 }
@@ -131,6 +133,7 @@ impl Linux {
             programs,
             enis: BTreeMap::new(),
             indexes: BTreeMap::new(),
+            made_anew: Vec::new(),
             shared: Shared::default(),
             datapath,
         })
@@ -302,6 +305,10 @@ impl Linux {
 impl Kernel for Linux {
     fn perform(&mut self, step: &Step) -> Result<(), String> {
         self.step(step).map_err(|error| format!("{error:#}"))
+    }
+
+    fn made_anew(&mut self) -> Vec<HostSide> {
+        std::mem::take(&mut self.made_anew)
     }
 
     fn observe(&mut self) -> Result<KernelState, String> {

@@ -178,8 +178,9 @@ impl Watcher {
             return;
         }
         match links::find(&mut self.netlink, &link.name) {
-            Ok(Some(_)) => {}
-            Ok(None) => self.tell(Notice::Vanished(HostSide(link.name))).await,
+            // A step of the agent made it again, and the core knows.
+            Ok(Some(now)) if now.is_ours() => {}
+            Ok(Some(_) | None) => self.tell(Notice::Vanished(HostSide(link.name))).await,
             Err(error) => warn!(interface = %link.name, %error, "could not look"),
         }
     }

@@ -1,7 +1,7 @@
 //! A thread of its own for the kernel: it enters other namespaces, which no thread that does anything else may do.
 use super::underlays::Summary;
 use super::{Linux, Options, Shared};
-use agent_core::kernel_state::{EntryKey, Kernel, KernelState, Step};
+use agent_core::kernel_state::{EntryKey, HostSide, Kernel, KernelState, Step};
 use anyhow::{Context, Result, anyhow};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ pub(crate) enum Reply {
     Observed(Result<KernelState, String>),
     Performed {
         results: Vec<(EntryKey, Result<(), String>)>,
+        made_anew: Vec<HostSide>,
         took: Duration,
     },
     /// The summary when something changed.
@@ -101,7 +102,7 @@ fn reply(linux: &mut Linux, request: Request) -> Reply {
         Request::Perform(steps) => {
             let started = Instant::now();
             let results = steps.iter().map(|step| (step.key(), linux.perform(step))).collect();
-            Reply::Performed { results, took: started.elapsed() }
+            Reply::Performed { results, made_anew: linux.made_anew(), took: started.elapsed() }
         }
         Request::Refresh => Reply::Refreshed(match linux.refresh_underlays() {
             Ok(changed) => Ok(changed.then(|| linux.datapath().summary().clone())),
