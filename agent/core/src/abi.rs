@@ -58,7 +58,7 @@ pub fn ip(address: &Address) -> IpAddr {
 /// `towards`: index of the interface that the host's routes choose; used while the neighbour is not known, and never
 /// 0, because 0 marks an empty slot.
 pub fn next_hop(hop: &NextHop, towards: u32) -> bytes::NextHop {
-    let empty = LinkLayer { ifindex: towards, source: [0; 6], neighbour: [0; 6] };
+    let empty = LinkLayer { ifindex: towards, source: [0; 6], neighbour: [0; 6], longest: 0 };
     let link = hop.link.unwrap_or(empty);
     bytes::NextHop {
         local: address(hop.local),
@@ -67,12 +67,18 @@ pub fn next_hop(hop: &NextHop, towards: u32) -> bytes::NextHop {
         source_mac: link.source,
         neighbour_mac: link.neighbour,
         flags: if hop.link.is_some() { bytes::NextHop::RESOLVED } else { 0 },
+        longest: link.longest,
     }
 }
 
 /// None: the slot is empty.
 pub fn read_next_hop(slot: u32, value: &bytes::NextHop) -> Option<NextHop> {
-    let link = LinkLayer { ifindex: value.ifindex, source: value.source_mac, neighbour: value.neighbour_mac };
+    let link = LinkLayer {
+        ifindex: value.ifindex,
+        source: value.source_mac,
+        neighbour: value.neighbour_mac,
+        longest: value.longest,
+    };
     let resolved = value.flags & bytes::NextHop::RESOLVED != 0;
     (value.ifindex != 0).then(|| NextHop {
         slot,
@@ -389,7 +395,7 @@ mod tests {
 
     #[test]
     fn next_hops_read_back_as_written() {
-        let link = LinkLayer { ifindex: 4, source: [1; 6], neighbour: [2; 6] };
+        let link = LinkLayer { ifindex: 4, source: [1; 6], neighbour: [2; 6], longest: 1514 };
         for link in [None, Some(link)] {
             let written = NextHop {
                 slot: 8,

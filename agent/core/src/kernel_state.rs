@@ -64,6 +64,9 @@ pub struct LinkLayer {
     pub ifindex: u32,
     pub source: Mac,
     pub neighbour: Mac,
+    /// Bytes of the longest frame, Ethernet header included, that XDP may put out there; 0: none, transit is by tcx.
+    #[serde(default)]
+    pub longest: u16,
 }
 
 /// A veth pair: the host side here, with `eni_ingress` on it; the inner side where the workload is, without ARP, with

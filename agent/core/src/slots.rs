@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn what_the_kernel_has_is_taken_over_with_its_neighbour() {
         let mut slots = Slots::new();
-        let link = Some(LinkLayer { ifindex: 2, source: [1; 6], neighbour: [2; 6] });
+        let link = Some(LinkLayer { ifindex: 2, source: [1; 6], neighbour: [2; 6], longest: 0 });
         let seen = NextHop { slot: 7, local: pair(2).0, remote: pair(2).1, link };
         slots.adopt(&seen);
         assert_eq!(slots.acquire(pair(2), Timestamp(0)), Ok((seen, Use::Turned)));

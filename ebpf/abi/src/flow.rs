@@ -65,9 +65,12 @@ pub struct NextHop {
     pub neighbour_mac: Mac,
     /// [`NextHop::RESOLVED`] when `neighbour_mac` is known. Without it the kernel resolves the neighbour
     /// (`bpf_redirect_neigh`), which is slower and only tcx can do.
-    pub flags: u32,
+    pub flags: u16,
+    /// Bytes of the longest frame, Ethernet header included, that XDP may put out there; 0: that interface takes no
+    /// frames from XDP, and the kernel would lose them without a word. Only set with [`NextHop::RESOLVED`].
+    pub longest: u16,
 }
 
 impl NextHop {
-    pub const RESOLVED: u32 = 1;
+    pub const RESOLVED: u16 = 1;
 }

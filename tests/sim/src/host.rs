@@ -134,7 +134,7 @@ impl Host {
     pub fn resolve_to(&mut self, neighbour: [u8; 6], now: Timestamp) {
         for (local, remote) in self.watched.clone() {
             let link =
-                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour });
+                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour, longest: 0 });
             self.handle(Input::Neighbour { local, remote, link }, now);
         }
     }

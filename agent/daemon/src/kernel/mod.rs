@@ -2,6 +2,7 @@
 pub(crate) mod counters;
 pub(crate) mod enis;
 pub(crate) mod events;
+pub(crate) mod features;
 pub(crate) mod filters;
 pub(crate) mod links;
 pub(crate) mod maps;

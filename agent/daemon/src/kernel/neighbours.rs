@@ -1,5 +1,6 @@
 //! Keeps the neighbours towards watched next hops resolved, and notices interfaces that others remove or change.
 use super::Shared;
+use super::features::Features;
 use super::links;
 use super::netlink::Netlink;
 use super::routes::{self, Way};
@@ -21,7 +22,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// What is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 struct Watcher {
     netlink: Netlink,
+    /// None: this kernel cannot be asked; transit is by tcx.
+    features: Option<Features>,
     shared: Shared,
     watched: BTreeMap<(IpAddr, IpAddr), Watched>,
     notices: mpsc::Sender<Notice>,
@@ -81,7 +84,8 @@ pub(crate) async fn run(
         .context("cannot subscribe to the kernel's notifications")?;
     tokio::spawn(connection);
     let netlink = Netlink::open().context("cannot open a netlink socket")?;
-    let mut watcher = Watcher { netlink, shared, watched: BTreeMap::new(), notices };
+    let features = Features::open().inspect_err(|error| info!("{error:#}: transit by tcx")).ok();
+    let mut watcher = Watcher { netlink, features, shared, watched: BTreeMap::new(), notices };
     let mut ticks = interval(RETRY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0u32;
@@ -239,7 +243,16 @@ impl Watcher {
             Some(_) => true,
         };
         let mac = entry.filter(|_| valid).as_ref().and_then(mac);
-        Ok(mac.map(|neighbour| LinkLayer { ifindex: way.index, source: output.mac, neighbour }))
+        let longest = if mac.is_some() { self.longest(&output) } else { 0 };
+        Ok(mac.map(|neighbour| LinkLayer { ifindex: way.index, source: output.mac, neighbour, longest }))
+    }
+
+    fn longest(&self, output: &links::Link) -> u16 {
+        let Some(features) = &self.features else { return 0 };
+        features.longest(output).unwrap_or_else(|error| {
+            debug!("{error:#}");
+            0
+        })
     }
 
     fn use_it(&mut self, way: Way) {

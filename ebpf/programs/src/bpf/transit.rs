@@ -1,7 +1,8 @@
 //! Transit in XDP: swaps the label of a packet before the kernel has spent anything on it.
 //!
 //! Everything is at a constant offset and read by words; whatever does not look like the packets that the fabric itself
-//! sends (IPv4 options, a UDP checksum, a fragment, a neighbour not resolved) goes on to tcx, which handles it.
+//! sends (IPv4 options, a UDP checksum, a fragment), or that cannot leave by XDP (a neighbour not resolved, an interface
+//! without XDP, a frame too long for it), goes on to tcx, which handles it or says why not.
 use crate::bpf::door::{self, Forward, Sight};
 use crate::bpf::endpoint::next_hop;
 use crate::bpf::maps::{SETTINGS, STATS};
@@ -54,7 +55,8 @@ fn ipv4(frame: &Frame, head: Head<HEAD_IPV4>) -> Result<Forward, Refusal> {
     let Some(entry) = accepted(head.load8::<42>(), word, &peers)? else {
         return Ok(Forward::Pass);
     };
-    let Some(hop) = onward(&entry, head.load8::<22>(), 4)? else { return Ok(Forward::Pass) };
+    let length = frame.length().max(14 + u32::from(u16::from_be(head.load16::<16>())));
+    let Some(hop) = onward(length, &entry, head.load8::<22>(), 4)? else { return Ok(Forward::Pass) };
     let (local, remote) = (halves(&hop.local)[1] >> 32, halves(&hop.remote)[1] >> 32);
     let time = head.load16::<22>();
     let less = time.wrapping_sub(u16::from_ne_bytes([1, 0]));
@@ -88,7 +90,8 @@ fn ipv6(frame: &Frame, head: Head<HEAD_IPV6>) -> Result<Forward, Refusal> {
         return Ok(Forward::Pass);
     };
     let time = head.load8::<21>();
-    let Some(hop) = onward(&entry, time, 6)? else { return Ok(Forward::Pass) };
+    let length = frame.length().max(54 + u32::from(u16::from_be(head.load16::<18>())));
+    let Some(hop) = onward(length, &entry, time, 6)? else { return Ok(Forward::Pass) };
     let (local, remote) = (halves(&hop.local), halves(&hop.remote));
     head.store8::<21>(time.wrapping_sub(1));
     head.store64::<22>(local[0]);
@@ -134,11 +137,20 @@ impl Refusal {
         sight.label = self.label;
         sight.protocol = PROTOCOL_UDP;
         addresses(frame, &mut sight);
-        if self.circuit == 0 && !is_local(&sight.destination) {
+        if stray(self.reason) && !is_local(&sight.destination) {
             return door::xdp(Ok(Forward::Pass), &sight);
         }
         door::xdp(Err(self.reason), &sight)
     }
+}
+
+/// Whether a packet that is somebody else's can look like this: it carries no label that let it in.
+#[inline(always)]
+fn stray(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::MalformedVxlan | Reason::UnknownLabel | Reason::StaleLabel | Reason::WrongPeer
+    )
 }
 
 #[inline(always)]
@@ -157,28 +169,21 @@ fn addresses(frame: &Frame, sight: &mut Sight) {
 #[inline(always)]
 fn accepted(flags: u8, word: u32, peers: &Peers) -> Result<Option<LabelEntry>, Refusal> {
     let label = u32::from_be(word) >> 8;
-    match judged(flags, label, peers) {
-        Ok(entry) if entry.kind == LabelEntry::TRANSIT => Ok(Some(entry)),
-        Ok(_) => Ok(None),
-        Err(reason) => Err(Refusal { reason, label, circuit: 0 }),
-    }
-}
-
-#[inline(always)]
-fn judged(flags: u8, label: u32, peers: &Peers) -> Result<LabelEntry, Reason> {
+    let nobodys = |reason| Refusal { reason, label, circuit: 0 };
     if flags & Vxlan::VALID == 0 {
-        return Err(Reason::MalformedVxlan);
+        return Err(nobodys(Reason::MalformedVxlan));
     }
-    let entry = find(label)?.load();
+    let entry = find(label).map_err(nobodys)?.load();
     if halves(&entry.from) != peers.source || halves(&entry.to) != peers.destination {
-        return Err(Reason::WrongPeer);
+        return Err(Refusal { reason: Reason::WrongPeer, label, circuit: entry.circuit });
     }
-    Ok(entry)
+    Ok((entry.kind == LabelEntry::TRANSIT).then_some(entry))
 }
 
-/// The next hop; none when only the kernel can reach it.
+/// The next hop; none when XDP cannot get a frame of this length there. It is the length that the IP header says: of a
+/// frame in several buffers only the first is seen here.
 #[inline(always)]
-fn onward(entry: &LabelEntry, ttl: u8, family: u8) -> Result<Option<NextHop>, Refusal> {
+fn onward(length: u32, entry: &LabelEntry, ttl: u8, family: u8) -> Result<Option<NextHop>, Refusal> {
     let refused = |reason| Refusal { reason, label: entry.label, circuit: entry.circuit };
     let hop = next_hop(entry.target).map_err(refused)?;
     if !same_family(&hop, family) {
@@ -187,7 +192,8 @@ fn onward(entry: &LabelEntry, ttl: u8, family: u8) -> Result<Option<NextHop>, Re
     if ttl <= 1 {
         return Err(refused(Reason::TtlExceeded));
     }
-    Ok((hop.flags & NextHop::RESOLVED != 0).then_some(hop))
+    // An unresolved neighbour has 0 there too.
+    Ok((length <= u32::from(hop.longest)).then_some(hop))
 }
 
 #[inline(always)]

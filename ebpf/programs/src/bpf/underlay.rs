@@ -32,7 +32,6 @@ pub(crate) fn arrival(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
         Err(_) if !is_local(&outer.destination) => return Ok(Forward::Pass),
         Err(reason) => return Err(reason),
     }
-    work.sight.circuit = work.entry.circuit;
     let sent = if work.entry.kind == LabelEntry::TRANSIT {
         pass_on(skb, &work.outer, &work.entry)?
     } else {
@@ -57,6 +56,7 @@ fn accepted(skb: &Skb, outer: &Outer, sight: &mut Sight, entry: &mut LabelEntry)
     let label = tunnel::label(skb, outer)?;
     sight.label = label;
     *entry = find(label)?.load();
+    sight.circuit = entry.circuit;
     if !same(&entry.from, &outer.source) || !same(&entry.to, &outer.destination) {
         return Err(Reason::WrongPeer);
     }

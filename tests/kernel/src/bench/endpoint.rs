@@ -93,6 +93,7 @@ fn host(rules: u32) -> Result<Dataplane> {
         source_mac: [2; 6],
         neighbour_mac: [4; 6],
         flags: NextHop::RESOLVED,
+        longest: 1514,
     };
     host.put("NEXT_HOPS", &1u32, &hop)?;
     host.put("FLOWS", &FlowKey { eni: LOOPBACK, remote: mapped(FAR) }, &flow())?;

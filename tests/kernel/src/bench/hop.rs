@@ -94,6 +94,7 @@ fn fill(dataplane: &Dataplane, wires: &Wires) -> Result<()> {
         source_mac: out.mac,
         neighbour_mac: sink.mac,
         flags: NextHop::RESOLVED,
+        longest: 1514,
     };
     dataplane.put("NEXT_HOPS", &1u32, &hop)?;
     for label in 1..=LABELS {

@@ -100,5 +100,5 @@ fn delivery_onto_an_interface_that_is_gone_is_named() {
 #[test]
 fn label_of_one_underlay_family_is_not_accepted_from_the_other() {
     let host = host(false);
-    host.refuses(UNDERLAY, &arriving(true, &datagram(false)), 0, Reason::WrongPeer, 0);
+    host.refuses(UNDERLAY, &arriving(true, &datagram(false)), CIRCUIT, Reason::WrongPeer, 0);
 }

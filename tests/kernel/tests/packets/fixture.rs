@@ -95,10 +95,11 @@ impl Host {
                 source_mac: OUR_MAC,
                 neighbour_mac: NEIGHBOUR_MAC,
                 flags: NextHop::RESOLVED,
+                longest: 1514,
             };
             host.put("NEXT_HOPS", &if v6 { HOP_IPV6 } else { HOP_IPV4 }, &hop)?;
             if !v6 {
-                host.put("NEXT_HOPS", &HOP_UNRESOLVED, &NextHop { flags: 0, ..hop })?;
+                host.put("NEXT_HOPS", &HOP_UNRESOLVED, &NextHop { flags: 0, longest: 0, ..hop })?;
             }
         }
         Ok(host)

@@ -2,6 +2,7 @@
 use crate::fixture::*;
 use crate::frame;
 use ebpf_abi::Reason;
+use ebpf_abi::flow::NextHop;
 use ebpf_abi::label;
 use std::net::IpAddr;
 
@@ -125,7 +126,7 @@ fn labels_that_are_unknown_stale_or_from_others_are_refused() {
             host.refuses(program, &arriving(v6, LABEL + 1), 0, Reason::UnknownLabel, 0);
             host.refuses(program, &arriving(v6, 0), 0, Reason::UnknownLabel, 0);
             host.refuses(program, &arriving(v6, LABEL ^ 1 << 17), 0, Reason::StaleLabel, 0);
-            host.refuses(program, &stolen, 0, Reason::WrongPeer, 0);
+            host.refuses(program, &stolen, CIRCUIT, Reason::WrongPeer, 0);
         }
     }
 }
@@ -201,6 +202,42 @@ fn ipv4_options_and_unresolved_neighbours_are_left_to_tcx_which_handles_them() {
 }
 
 #[test]
+fn what_an_interface_takes_no_xdp_frame_of_is_left_to_tcx_whole() {
+    for v6 in [false, true] {
+        let host = host(v6);
+        let frame = arriving(v6, LABEL);
+        let resolved = host.get::<_, NextHop>("NEXT_HOPS", &hop(v6)).unwrap().unwrap();
+        let longest = |longest| host.put("NEXT_HOPS", &hop(v6), &NextHop { longest, ..resolved }).unwrap();
+        let length = u16::try_from(frame.len()).unwrap();
+        for less in [0, length - 1] {
+            longest(less);
+            host.leaves_alone(XDP, &frame);
+            host.sends(UNDERLAY, &frame);
+        }
+        longest(length);
+        host.sends(XDP, &frame);
+    }
+}
+
+#[test]
+fn frame_in_several_buffers_is_measured_whole() {
+    for v6 in [false, true] {
+        let host = host(v6);
+        let (ours, theirs) = outer(v6);
+        let (near, far) = inner(CIRCUIT, false);
+        let payload = vec![7; 8000];
+        let inner = frame::ip(near, far, 17, &frame::udp_with(1, 2, &payload));
+        let frame = frame::tunnelled(theirs, ours, LABEL, &inner);
+        let length = u16::try_from(frame.len()).unwrap();
+        let resolved = host.get::<_, NextHop>("NEXT_HOPS", &hop(v6)).unwrap().unwrap();
+        for (longest, verdict) in [(length - 1, XDP_PASS), (length, XDP_REDIRECT)] {
+            host.put("NEXT_HOPS", &hop(v6), &NextHop { longest, ..resolved }).unwrap();
+            assert_eq!(host.run(XDP, &frame).unwrap().verdict, verdict, "{longest} of {length} bytes");
+        }
+    }
+}
+
+#[test]
 fn empty_or_foreign_next_hop_is_refused() {
     for (v6, slot) in
         [(false, HOP_EMPTY), (true, HOP_EMPTY), (false, HOP_IPV6), (true, HOP_IPV4), (false, 1 << 20)]
@@ -216,7 +253,7 @@ fn empty_or_foreign_next_hop_is_refused() {
 #[test]
 fn next_hop_onto_an_interface_that_is_gone_is_refused() {
     let host = host(false);
-    let hop = ebpf_abi::flow::NextHop {
+    let hop = NextHop {
         ifindex: 0x7fff_0000,
         ..host.get("NEXT_HOPS", &HOP_IPV4).unwrap().unwrap()
     };
