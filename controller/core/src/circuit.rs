@@ -59,6 +59,15 @@ impl Phase {
         matches!(self, Self::Closing { .. })
     }
 
+    pub fn waiting(&self) -> Option<&Waiting> {
+        match self {
+            Self::Building { waiting, .. }
+            | Self::Opening { waiting, .. }
+            | Self::Closing { waiting, .. } => Some(waiting),
+            Self::Active { .. } | Self::Suspended { .. } => None,
+        }
+    }
+
     pub fn waiting_mut(&mut self) -> Option<&mut Waiting> {
         match self {
             Self::Building { waiting, .. }

@@ -8,7 +8,7 @@ pub enum Deadline {
     Lease(ResourceId),
     /// The node has been without contact for the grace period.
     NodeGrace(NodeName),
-    /// A host has failed to build an object of the circuit for too long.
+    /// A host has failed to build an object of the circuit, or said nothing of it, for too long.
     Trouble(CircuitId),
     /// The suspended circuit is tried again.
     Retry(CircuitId),

@@ -35,7 +35,8 @@ pub struct Timing {
     /// A node without contact keeps its resources found, and its transit circuits where they are, for so long.
     #[serde(with = "duration")]
     pub node_grace: Duration,
-    /// A host may fail to build an object of a circuit for so long before another path is tried.
+    /// A host may fail to build an object of a circuit, or stay silent about it, for so long before another path is
+    /// tried.
     #[serde(with = "duration")]
     pub build_patience: Duration,
     /// A suspended circuit is tried again after so long, even when nothing changed.

@@ -84,6 +84,7 @@ impl Fabric {
         node.kernel = hello.kernel;
         node.datapath = hello.datapath;
         node.reported = Generation(0);
+        node.progressed = now;
         node.session_start = node.desire.carrying();
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
         self.given_up.remove(name);
@@ -205,7 +206,10 @@ impl Fabric {
         if report.generation < node.session_start || report.generation > node.desire.generation() {
             return;
         }
-        node.reported = node.reported.max(report.generation);
+        if report.generation > node.reported {
+            node.reported = report.generation;
+            node.progressed = now;
+        }
         node.free_labels(report.generation, now);
         let mut affected = node.arrived(report.generation);
         affected.extend(self.note_failures(name, report, now));
@@ -261,11 +265,13 @@ impl Fabric {
             Some(why) => circuit.trouble.insert(place, why.clone()),
             None => circuit.trouble.remove(&place),
         };
-        if circuit.trouble.is_empty() {
-            self.deadlines.clear(&Deadline::Trouble(id));
-        } else {
-            let at = now.plus(self.settings.timing.build_patience);
+        let at = now.plus(self.settings.timing.build_patience);
+        if !circuit.trouble.is_empty() {
             self.deadlines.set_if_none(Deadline::Trouble(id), at);
+        } else if circuit.phase.waiting().is_some() {
+            self.deadlines.set(Deadline::Trouble(id), at);
+        } else {
+            self.deadlines.clear(&Deadline::Trouble(id));
         }
         self.step.announce_circuit(id);
     }

@@ -126,7 +126,8 @@ impl Fabric {
             self.suspend(id, format!("its path does not compile: {broken}"), now);
             return;
         }
-        self.inherit_trouble(id, now);
+        self.inherit_trouble(id);
+        self.be_patient(id, now);
         self.wait_for(id, nodes);
         self.step.persist(id);
         self.step.announce_circuit(id);
@@ -134,7 +135,7 @@ impl Fabric {
 
     /// What a host could not make before and is wanted still: an interface that other circuits share, an end that
     /// only got another path. The host does not say it again.
-    fn inherit_trouble(&mut self, id: CircuitId, now: Timestamp) {
+    fn inherit_trouble(&mut self, id: CircuitId) {
         let Some(circuit) = self.circuits.get_mut(id) else { return };
         let Some(route) = circuit.phase.route() else { return };
         let mut keys = compile::keys(id, route);
@@ -147,10 +148,11 @@ impl Fabric {
             let why = self.nodes.get(&node).and_then(|at| at.failures.get(&key)).cloned();
             circuit.trouble.extend(why.map(|why| ((node, key), why)));
         }
-        if !circuit.trouble.is_empty() {
-            let at = now.plus(self.settings.timing.build_patience);
-            self.deadlines.set_if_none(Deadline::Trouble(id), at);
-        }
+    }
+
+    /// From now on its hosts have so long to do what they are told.
+    pub(super) fn be_patient(&mut self, id: CircuitId, now: Timestamp) {
+        self.deadlines.set(Deadline::Trouble(id), now.plus(self.settings.timing.build_patience));
     }
 
     /// Wants the objects of a placed circuit as its phase and the topology are now.
@@ -256,6 +258,7 @@ impl Fabric {
             Phase::Building { route, .. } if !troubled => self.open(id, route, now),
             Phase::Opening { route, .. } if !troubled => {
                 self.circuits.enter(id, Phase::Active { route }, now);
+                self.deadlines.clear(&Deadline::Trouble(id));
                 self.step.persist(id);
                 self.step.announce_circuit(id);
             }
@@ -276,6 +279,7 @@ impl Fabric {
             self.queue(id, now);
             return;
         }
+        self.be_patient(id, now);
         self.wait_for(id, ends);
         self.step.persist(id);
         self.step.announce_circuit(id);

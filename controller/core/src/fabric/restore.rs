@@ -242,9 +242,15 @@ impl Fabric {
             return self.suspend(id, format!("its path cannot be used: {broken}"), now);
         }
         match phase {
-            Phase::Building { route, .. } => self.wait_for(id, route.path.nodes),
+            Phase::Building { route, .. } => {
+                self.be_patient(id, now);
+                self.wait_for(id, route.path.nodes);
+            }
             // Whether the ends were told before the end of the last life, only they know.
-            Phase::Opening { route, .. } => self.wait_for(id, ends(&route)),
+            Phase::Opening { route, .. } => {
+                self.be_patient(id, now);
+                self.wait_for(id, ends(&route));
+            }
             Phase::Active { .. } | Phase::Suspended { .. } => {}
             // No agent is in contact, so there is nobody to wait for.
             Phase::Closing { .. } => self.advance(id, now),

@@ -1,19 +1,25 @@
 //! What happens by itself when its time has come.
 use super::Fabric;
-use crate::circuit::Phase;
+use crate::circuit::{Phase, Waiting};
 use crate::deadlines::Deadline;
-use proto_model::{CircuitId, Timestamp};
-use std::collections::BTreeSet;
+use proto_model::{CircuitId, NodeName, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Circuits that one step places anew; so that no step takes long, however many circuits a lost host leaves behind.
 const WORK_PER_STEP: usize = 32;
 /// Deadlines that one step handles; the rest stay due.
 const DEADLINES_PER_STEP: usize = 1_000;
+/// So that no more paths are sought for circuits in trouble either.
+const COST_OF_TROUBLE: usize = DEADLINES_PER_STEP / WORK_PER_STEP;
 
 impl Fabric {
     pub(super) fn tick(&mut self, now: Timestamp) {
-        for _ in 0..DEADLINES_PER_STEP {
+        let mut left = DEADLINES_PER_STEP;
+        while left > 0 {
             let Some(deadline) = self.deadlines.pop(now) else { return };
+            // Over patience a path is sought.
+            let cost = if matches!(deadline, Deadline::Trouble(_)) { COST_OF_TROUBLE } else { 1 };
+            left = left.saturating_sub(cost);
             match deadline {
                 Deadline::Lease(id) => self.lease_ran_out(&id, now),
                 Deadline::NodeGrace(name) => self.node_given_up(&name, now),
@@ -57,13 +63,36 @@ impl Fabric {
         }
     }
 
-    /// A host could not build an object for too long: another path without it, else the circuit rests for a while.
+    /// Hosts in contact that have not got any further for as long as they may.
+    fn silent(&self, waiting: Option<&Waiting>, now: Timestamp) -> BTreeSet<NodeName> {
+        let patience = self.settings.timing.build_patience;
+        let is_silent = |name: &NodeName| {
+            let node = self.nodes.get(name).filter(|node| node.is_connected());
+            node.is_some_and(|node| now.since(node.progressed) >= patience)
+        };
+        waiting.into_iter().flat_map(BTreeMap::keys).filter(|name| is_silent(name)).cloned().collect()
+    }
+
+    /// A host could not build an object, or said nothing, for too long: another path without it, else the circuit rests for a while.
     fn patience_is_over(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
-        let (Some(why), Some(route)) = (circuit.trouble_text(), circuit.phase.route()) else { return };
+        let Some(route) = circuit.phase.route() else { return };
+        let silent = self.silent(circuit.phase.waiting(), now);
+        let silence = silent.first().map(|node| {
+            let patience = self.settings.timing.build_patience.as_secs_f64();
+            format!("{node} is connected, but has not done what it was told for {patience} s")
+        });
+        let Some(why) = circuit.trouble_text().or(silence) else {
+            // Hosts that get further, or are out of contact; for the latter there is a grace period.
+            if circuit.phase.waiting().is_some() {
+                self.be_patient(id, now);
+            }
+            return;
+        };
         let nodes = &route.path.nodes;
         let transit = nodes.get(1..nodes.len().saturating_sub(1)).unwrap_or_default();
-        let troubled: BTreeSet<_> = circuit.trouble.keys().map(|(node, _)| node.clone()).collect();
+        let failing = circuit.trouble.keys().map(|(node, _)| node.clone());
+        let troubled: BTreeSet<_> = failing.chain(silent).collect();
         let shun: BTreeSet<_> = transit.iter().filter(|node| troubled.contains(*node)).cloned().collect();
         let old = route.path.clone();
         if shun.len() == troubled.len() {

@@ -37,6 +37,8 @@ pub struct Node {
     pub datapath: Vec<String>,
     pub desire: Desire,
     pub reported: Generation,
+    /// When `reported` last grew, or the session began.
+    pub progressed: Timestamp,
     /// First generation that was told in this session.
     pub session_start: Generation,
     pub failures: BTreeMap<ObjectKey, String>,
@@ -65,6 +67,7 @@ impl Node {
             datapath: Vec::new(),
             desire: Desire::new(start),
             reported: Generation(0),
+            progressed: now,
             session_start: start,
             failures: BTreeMap::new(),
             labels: Labels::new(rest, now),

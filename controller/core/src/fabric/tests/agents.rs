@@ -93,6 +93,71 @@ fn an_end_that_stays_broken_suspends_the_circuit_and_it_is_tried_again() {
 }
 
 #[test]
+fn a_transit_host_that_says_nothing_is_gone_around() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("t1")).expect("agent").mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.state(id), "building");
+    world.pass(Duration::from_secs(2));
+    assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
+    world.check();
+}
+
+#[test]
+fn an_end_that_says_nothing_suspends_the_circuit_and_it_is_tried_again() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("b")).expect("agent").mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.pass(Duration::from_secs(11));
+    let shown = world.view(id).expect("there").circuit;
+    assert_eq!(shown.state.name(), "suspended");
+    assert!(
+        shown.detail.contains("b is connected, but has not done what it was told for 10 s"),
+        "{}",
+        shown.detail
+    );
+    world.agents.get_mut(&name("b")).expect("agent").mute = false;
+    world.report(&name("b"));
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn an_end_that_does_not_open_suspends_the_circuit() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("t1")).expect("agent").mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.pass(Duration::from_secs(5));
+    world.agents.get_mut(&name("a")).expect("agent").mute = true;
+    world.report(&name("t1"));
+    assert_eq!(world.state(id), "opening");
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.state(id), "opening", "the ends have their own time");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.state(id), "suspended");
+    world.check();
+}
+
+#[test]
+fn a_host_that_gets_further_or_is_out_of_contact_is_not_called_silent() {
+    let mut world = World::diamond();
+    for node in ["a", "b"] {
+        world.agents.get_mut(&name(node)).expect("agent").mute = true;
+    }
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("b");
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(4));
+        // Another of its circuits takes its time; it reports one after the other.
+        let node = world.fabric.nodes.get_mut(&name("a")).expect("there");
+        node.progressed = world.now;
+    }
+    assert_eq!(world.state(id), "building");
+}
+
+#[test]
 fn a_failure_of_an_active_circuit_is_shown_and_healed() {
     let mut world = World::diamond();
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
