@@ -1,7 +1,11 @@
 //! Who is at the other end of a connection, as the certificate says.
 use crate::authority;
+use crate::server::Peer;
 use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::{Name, NodeName};
+use rustls_pki_types::CertificateDer;
+use std::sync::Arc;
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Status};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -43,9 +47,14 @@ impl Identity {
     }
 }
 
+/// What the peer showed and TLS verified, its own certificate first.
+fn chain<T>(request: &Request<T>) -> Option<Arc<Vec<CertificateDer<'static>>>> {
+    request.extensions().get::<TlsConnectInfo<Peer>>()?.peer_certs()
+}
+
 /// UNAUTHENTICATED without a certificate of this region.
 pub fn of<T>(request: &Request<T>, region: &Name) -> Result<Identity, Status> {
-    let certificates = request.peer_certs();
+    let certificates = chain(request);
     let Some(leaf) = certificates.as_ref().and_then(|chain| chain.first()) else {
         return Err(Status::unauthenticated(
             "no client certificate was shown; use the certificate of a client file (foreweave --config FILE) or of an enrolled node",
@@ -76,7 +85,7 @@ pub fn key_of_certificate(der: &[u8]) -> Option<Fingerprint> {
 
 /// The node behind a request, and the key that it showed; API clients are none.
 pub fn node<T>(request: &Request<T>, region: &Name) -> Result<(NodeName, Fingerprint), Status> {
-    let chain = request.peer_certs();
+    let chain = chain(request);
     let key = chain.as_ref().and_then(|chain| chain.first()).and_then(|leaf| key_of_certificate(leaf));
     let unreadable = || Status::unauthenticated("the certificate's key cannot be read");
     match of(request, region)? {

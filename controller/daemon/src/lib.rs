@@ -20,6 +20,7 @@ pub mod token;
 
 pub use config::Config;
 pub use daemon::Daemon;
+pub use server::CONNECTIONS;
 
 /// Of this build; agents and clients are shown it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,7 +1,8 @@
 //! The `foreweave-controller` command.
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use controller_daemon::{Config, Daemon, config};
+use controller_daemon::{CONNECTIONS, Config, Daemon, config};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ fn perform(command: Command) -> Result<()> {
 
 fn run(config: PathBuf, record: Option<PathBuf>) -> Result<()> {
     log();
+    raise_open_files()?;
     let mut config = Config::read(&config)?;
     config.record = record.or(config.record);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -84,6 +86,20 @@ fn run(config: PathBuf, record: Option<PathBuf>) -> Result<()> {
         };
         daemon.run_until(stopped).await
     })
+}
+
+/// Every connection is an open file; a soft limit of 1,024 is what many systems begin with.
+fn raise_open_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("the limit of open files cannot be raised")?;
+    if most <= CONNECTIONS as u64 {
+        tracing::warn!(
+            most,
+            CONNECTIONS,
+            "fewer open files than connections; raise the hard limit (LimitNOFILE=)"
+        );
+    }
+    Ok(())
 }
 
 fn log() {

@@ -1,30 +1,36 @@
 //! The port: TLS, all services, and the bounds of connections.
 mod bounded;
 mod gate;
+mod strangers;
 
 use crate::agents::{self, Agents};
 use crate::api::{self, Api};
 use crate::authority::Credentials;
 use crate::enrolment::Enrolment;
 use anyhow::{Context, Result};
+use bounded::Bounds;
 use futures::stream;
 use proto_model::Name;
 use proto_wire::{DESCRIPTORS, v1};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use strangers::Peer;
+use strangers::Strangers;
 use tokio::sync::Semaphore;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 /// Connections at one time, on all addresses together.
-const CONNECTIONS: usize = 20_000;
+pub const CONNECTIONS: usize = 20_000;
 /// Calls at one time on one connection.
 const CALLS_PER_CONNECTION: u32 = 1024;
 /// Largest request for a certificate.
 const ENROLMENT_BYTES: usize = 64 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may last that calls nothing with a certificate; enough to enrol.
+const STRANGER: Duration = Duration::from_secs(30);
 /// A connection whose peer does not answer is given up after interval + timeout.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +98,8 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let bounds = Bounds { room, strangers: Strangers::default(), patience: STRANGER };
     let incoming =
-        stream::select_all(bound.into_iter().map(|incoming| bounded::accept(incoming, Arc::clone(&room))));
+        stream::select_all(bound.into_iter().map(|incoming| bounded::accept(incoming, bounds.clone())));
     router.serve_with_incoming_shutdown(incoming, stop).await.context("serving")
 }

@@ -90,3 +90,24 @@ fn half_written_state_is_named_and_nothing_panics() {
     child.kill().expect("kill");
     child.wait().expect("reap");
 }
+
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 200; exec \"$0\" run --config \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_foreweave-controller"))
+        .arg(configure(directory.path()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let listening = until_listening(&mut child);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("limits");
+    child.kill().expect("kill");
+    child.wait().expect("reap");
+    assert_eq!(listening, Ok(()));
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("line");
+    let [soft, hard] = [3, 4].map(|column| line.split_whitespace().nth(column).expect("column"));
+    assert_eq!(soft, hard);
+    assert_ne!(hard, "200", "this system cannot show it");
+}

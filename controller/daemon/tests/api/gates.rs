@@ -64,3 +64,32 @@ async fn few_hosts_enrol_at_one_time_and_their_room_comes_back() {
     while nonsense(&controller).await != Code::InvalidArgument {}
     controller.enrol(&controller.token("a").await).await.expect("there is room");
 }
+
+/// Connections without a certificate that may come from one address at one time.
+const STRANGERS: usize = 256;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_called_with_a_certificate_is_no_stranger() {
+    let controller = Controller::start().await;
+    let file = controller.admin_file();
+    let mut open = Vec::new();
+    for _ in 0..=STRANGERS {
+        let mut client = v1::fabric_client::FabricClient::new(controller.connect(&file).await);
+        client.get_status(v1::Empty {}).await.expect("status");
+        open.push(client);
+    }
+    open[0].get_status(v1::Empty {}).await.expect("the first one is open still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_from_one_address_are_bounded() {
+    let controller = Controller::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..STRANGERS {
+        silent.push(tokio::net::TcpStream::connect(controller.address()).await.expect("connect"));
+    }
+    let file = controller.admin_file();
+    assert!(controller.try_connect(&file).await.is_err(), "there is no room");
+    drop(silent);
+    while controller.try_connect(&file).await.is_err() {}
+}
