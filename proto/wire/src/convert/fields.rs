@@ -135,9 +135,24 @@ pub(super) fn address_if_any(field: &str, text: &str) -> Result<Option<IpAddr>> 
     if text.is_empty() { Ok(None) } else { address(field, text).map(Some) }
 }
 
-/// Free text for people.
+/// Free text for people. It ends on somebody's terminal: what would steer that is replaced.
 pub(super) fn sentence(field: &str, text: String) -> Result<String> {
-    bounded(field, text, limits::SENTENCE_BYTES)
+    Ok(harmless(bounded(field, text, limits::SENTENCE_BYTES)?))
+}
+
+/// `text` on one line and in reading order; never longer than it was.
+pub(super) fn harmless(text: String) -> String {
+    if !text.contains(steers) {
+        return text;
+    }
+    let replacement = |c: char| if c.is_whitespace() { ' ' } else { '?' };
+    text.chars().map(|c| if steers(c) { replacement(c) } else { c }).collect()
+}
+
+/// Control characters, line separators, and the marks that change the direction of text.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 pub(super) fn sentences(field: &str, texts: Vec<String>) -> Result<Vec<String>> {
@@ -154,7 +169,7 @@ pub(super) fn bounded(field: &str, text: String, most: usize) -> Result<String> 
 
 /// What the kernel takes as the name of an interface (`dev_valid_name` in net/core/dev.c).
 pub(super) fn interface(field: &str, text: String) -> Result<String> {
-    let forbidden = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
+    let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || steers(c);
     let why = match text.as_str() {
         "" => "it is empty",
         "." | ".." => "the kernel reserves it",
@@ -162,7 +177,7 @@ pub(super) fn interface(field: &str, text: String) -> Result<String> {
         bad if bad.contains(forbidden) => "it has a character that is not allowed",
         _ => return Ok(text),
     };
-    let allowed = "allowed: 1 to 15 bytes without /, : and white space";
+    let allowed = "allowed: 1 to 15 bytes without /, :, white space and control characters";
     Err(Malformed::new(
         field,
         format!("\"{}\" is not the name of an interface: {why} ({allowed})", shown(&text)),
@@ -192,4 +207,33 @@ pub(super) fn all_clipped(mut texts: Vec<String>) -> Vec<String> {
 /// A value of an enumeration that this side does not know.
 pub(super) fn unknown(field: &str, value: i32, allowed: &str) -> Malformed {
     Malformed::new(field, format!("{value} is none of {allowed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_does_not_get_through_a_sentence() {
+        for (said, read) in [
+            ("plain, ümlaut and 日本", "plain, ümlaut and 日本"),
+            ("red \u{1b}[31mtext\u{7}", "red ?[31mtext?"),
+            ("two\nlines\r\tof \u{2028}text", "two lines  of  text"),
+            ("\u{9b}31m \u{202e}txt.exe\u{2069}\0\u{7f}", "?31m ?txt.exe???"),
+        ] {
+            assert_eq!(sentence("why", said.into()), Ok(read.into()));
+        }
+        let longest = "\u{85}\u{9b}".repeat(limits::SENTENCE_BYTES / 4);
+        let read = sentence("why", longest.clone()).expect("as long as is allowed");
+        assert!(read.len() <= longest.len() && !read.contains(steers));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_in_no_name_of_an_interface() {
+        assert_eq!(interface("interface", "eth0.7@x".into()), Ok("eth0.7@x".into()));
+        for bad in ["e\u{1b}[2J", "a\nb", "a\u{7f}", "a\u{202e}b", "a\0"] {
+            let refused = interface("interface", bad.into()).expect_err(bad).to_string();
+            assert!(refused.contains("control characters") && !refused.contains(steers), "{refused:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What an agent says.
 use super::fields::{
-    address_if_any, all_clipped, bounded, byte, clipped, each, inner, list, needed, port, required, sentence,
-    sentences,
+    address_if_any, all_clipped, bounded, byte, clipped, each, harmless, inner, list, needed, port, required,
+    sentence, sentences,
 };
 use super::{Malformed, Result, limits};
 use crate::v1;
@@ -130,7 +130,7 @@ impl TryFrom<v1::DropCount> for DropCount {
     fn try_from(count: v1::DropCount) -> Result<Self> {
         Ok(Self {
             circuit: count.circuit.map(CircuitId),
-            reason: bounded("reason", count.reason, 64)?,
+            reason: harmless(bounded("reason", count.reason, 64)?),
             rule: count.rule,
             packets: count.packets,
             bytes: count.bytes,
@@ -156,10 +156,10 @@ impl TryFrom<v1::DropEvent> for DropEvent {
         Ok(Self {
             at: Timestamp(event.at),
             circuit: event.circuit.map(CircuitId),
-            reason: bounded("reason", event.reason, 64)?,
+            reason: harmless(bounded("reason", event.reason, 64)?),
             text: sentence("text", event.text)?,
             rule: event.rule,
-            interface: bounded("interface", event.interface, limits::INTERFACE_BYTES)?,
+            interface: harmless(bounded("interface", event.interface, limits::INTERFACE_BYTES)?),
             source: address_if_any("source", &event.source)?,
             destination: address_if_any("destination", &event.destination)?,
             protocol: byte("protocol", event.protocol)?,

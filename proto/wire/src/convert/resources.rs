@@ -1,7 +1,7 @@
 //! Resources, their attachments and services, and the intents that they register.
 use super::fields::{
     addresses, bounded, byte, count, disjoint, each, interface, list, name, name_set, needed, optional, port,
-    ranged, shown, strings, unknown,
+    ranged, shown, steers, strings, unknown,
 };
 use super::units::{bandwidth, fabric_address, latency, nanos_of, price, span};
 use super::{Malformed, Result, limits};
@@ -102,16 +102,22 @@ impl TryFrom<v1::Attachment> for Attachment {
 
 fn namespace_path(path: String) -> Result<String> {
     let path = bounded("path", path, limits::NAMESPACE_PATH_BYTES)?;
-    if !path.starts_with('/') || path.contains('\0') {
-        return Err(Malformed::new("path", format!("\"{}\" is not an absolute path", shown(&path))));
+    if !path.starts_with('/') || path.contains(steers) {
+        return Err(Malformed::new(
+            "path",
+            format!("\"{}\" is not an absolute path without control characters", shown(&path)),
+        ));
     }
     Ok(path)
 }
 
 fn namespace_name(name: String) -> Result<String> {
     let name = bounded("named", name, 255)?;
-    if matches!(name.as_str(), "" | "." | "..") || name.contains(['/', '\0']) {
-        let what = format!("\"{}\" is not the name of a namespace under /run/netns", shown(&name));
+    if matches!(name.as_str(), "" | "." | "..") || name.contains('/') || name.contains(steers) {
+        let what = format!(
+            "\"{}\" is not the name of a namespace under /run/netns, which has no control characters",
+            shown(&name)
+        );
         return Err(Malformed::new("named", what));
     }
     Ok(name)

@@ -46,7 +46,7 @@ pub(crate) fn circuit_id() -> impl Strategy<Value = CircuitId> {
     any::<u64>().prop_map(CircuitId)
 }
 pub(crate) fn sentence() -> impl Strategy<Value = String> {
-    "\\PC{0,40}"
+    "[\\PC&&[^\\u{2028}\\u{2029}]]{0,40}"
 }
 pub(crate) fn timestamp() -> impl Strategy<Value = Timestamp> {
     any::<u64>().prop_map(Timestamp)
