@@ -11,8 +11,6 @@ pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
     shell::need_root("bench")?;
     setup::run()?;
     build::all(true)?;
-    // The other build by which a running agent is replaced under traffic.
-    shell::run(shell::cargo().args(["build", "--package", "agent-daemon", "--bins"]))?;
     let halves = match what {
         Some(half) => vec![half],
         None => vec![Bench::Dataplane, Bench::Control],
@@ -39,7 +37,11 @@ fn measure(half: Bench, arguments: &[String]) -> Result<String> {
         if !binary.is_file() {
             bail!("{} was not built", binary.display());
         }
-        let output = shell::command(&binary)
+        let mut command = shell::command(&binary);
+        if *program == "bench-survival" {
+            command.arg("--other").arg(build::other_agent()?);
+        }
+        let output = command
             .args(arguments)
             .stderr(std::process::Stdio::inherit())
             .output()

@@ -1,13 +1,15 @@
 //! Builds what runs: the BPF programs first, since the agent carries them; and starts the lab.
-use crate::{ebpf, shell};
+use crate::ebpf::{self, Variant};
+use crate::shell;
 use anyhow::{Context, Result};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 
 /// Packages whose binaries the lab runs.
 const RUNNING: [&str; 4] = ["controller-daemon", "controller-cli", "agent-daemon", "tests-kernel"];
 
 pub(crate) fn all(release: bool) -> Result<()> {
-    ebpf::build()?;
+    ebpf::build(Variant::Shipped)?;
     let mut cargo = shell::cargo();
     cargo.args(["build", "--bins"]);
     if release {
@@ -17,6 +19,16 @@ pub(crate) fn all(release: bool) -> Result<()> {
         cargo.args(["--package", package]);
     }
     shell::run(&mut cargo).context("the daemons did not build")
+}
+
+/// An agent of another build, with other BPF programs inside, by which a running one can be replaced.
+pub(crate) fn other_agent() -> Result<PathBuf> {
+    ebpf::build(Variant::Other)?;
+    let folder = shell::target().join("other");
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--package", "agent-daemon", "--bins", "--target-dir"]).arg(&folder);
+    shell::run(cargo.env("FOREWEAVE_BPF_OBJECT", ebpf::object(Variant::Other)))?;
+    Ok(folder.join("debug/foreweave-agent"))
 }
 
 /// Builds, then becomes the lab with these words.

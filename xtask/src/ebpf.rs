@@ -5,23 +5,49 @@ use crate::toolchain::Toolchain;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
-/// Where daemons and tests find the object, whatever CARGO_TARGET_DIR is.
-pub(crate) fn object() -> PathBuf {
-    shell::root().join("target/bpf/bpfel-unknown-none/release/foreweave-dataplane")
+/// The programs are compiled in the same way everywhere, except for what a benchmark needs to tell two builds apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Variant {
+    /// What agents carry.
+    Shipped,
+    /// The same source, optimised otherwise: other bytes that do the same.
+    Other,
 }
 
-pub(crate) fn build() -> Result<()> {
+impl Variant {
+    fn folder(self) -> PathBuf {
+        shell::root().join(match self {
+            Self::Shipped => "target/bpf",
+            Self::Other => "target/bpf-other",
+        })
+    }
+
+    fn optimisation(self) -> &'static str {
+        match self {
+            Self::Shipped => "3",
+            Self::Other => "2",
+        }
+    }
+}
+
+/// Where daemons and tests find the object, whatever CARGO_TARGET_DIR is.
+pub(crate) fn object(variant: Variant) -> PathBuf {
+    variant.folder().join("bpfel-unknown-none/release/foreweave-dataplane")
+}
+
+pub(crate) fn build(variant: Variant) -> Result<()> {
     let toolchain = Toolchain::find()?;
     if !shell::has("bpf-linker") && shell::output(shell::command("bpf-linker").arg("--version")).is_none() {
         bail!("bpf-linker is missing; run: cargo xtask setup");
     }
     let mut cargo = toolchain.cargo();
-    cargo.env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf");
+    let flags = "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf -C opt-level=";
+    cargo.env("RUSTFLAGS", format!("{flags}{}", variant.optimisation()));
     cargo.args(["build", "--quiet", "--release", "-Z", "build-std=core", "--target", "bpfel-unknown-none"]);
     // With the packet generator of the benchmarks, which is not shipped.
     cargo.args(["--package", "ebpf-programs", "--bin", "foreweave-dataplane", "--bin", "foreweave-testgen"]);
     cargo.arg("--target-dir");
-    cargo.arg(shell::root().join("target/bpf"));
+    cargo.arg(variant.folder());
     let bar = shell::progress("building the BPF programs");
     let built = shell::run(&mut cargo);
     bar.finish_and_clear();
@@ -32,7 +58,7 @@ pub(crate) fn build() -> Result<()> {
 
 /// One line per program: instructions as compiled (functions it calls included), deepest stack of the call chain.
 pub(crate) fn print_stats() -> Result<()> {
-    let path = object();
+    let path = object(Variant::Shipped);
     let bytes = std::fs::read(&path)
         .with_context(|| format!("{} is not there; run: cargo xtask ebpf", path.display()))?;
     let object = Object::parse(&bytes).with_context(|| path.display().to_string())?;

@@ -95,7 +95,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup => setup::run(),
         Task::Ebpf { stats: true } => ebpf::print_stats(),
-        Task::Ebpf { stats: false } => ebpf::build().and_then(|()| ebpf::print_stats()),
+        Task::Ebpf { stats: false } => ebpf::build(ebpf::Variant::Shipped).and_then(|()| ebpf::print_stats()),
         Task::Build { release } => build::all(release),
         Task::Test { arguments } => test::run(&arguments),
         Task::Tidy => tidy::run(),

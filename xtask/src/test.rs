@@ -6,19 +6,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     shell::need_root("test")?;
     setup::run()?;
     build::all(false)?;
-    let tidied = tidy::run();
-    let doctests = shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--quiet"]));
-    let fuzz = shell::root().join("fuzz/Cargo.toml");
-    let smoke = shell::run(
-        shell::cargo()
-            .args(["test", "--quiet", "--manifest-path"])
-            .arg(fuzz)
-            .arg("--target-dir")
-            .arg(shell::target()),
-    );
+    let checks = [tidy::run(), lints(), doctests(), fuzz_targets_by_rote()];
     // The runner's own summary is the last thing on the screen when everything passes.
     let tests = shell::run(runner().args(arguments));
-    tidied.and(doctests).and(smoke).and(tests)
+    checks.into_iter().chain([tests]).collect()
+}
+
+/// The bans on clocks, chance and files in the cores are clippy's (`clippy.toml` there), so clippy is a test.
+fn lints() -> Result<()> {
+    if shell::output(shell::cargo().args(["clippy", "--version"])).is_none() {
+        bail!("clippy is missing; run: rustup component add clippy");
+    }
+    shell::run(shell::cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn doctests() -> Result<()> {
+    shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--quiet"]))
+}
+
+/// The fuzz targets on fixed and pseudo-random inputs; they are a workspace of their own, for the fuzzer's sake.
+fn fuzz_targets_by_rote() -> Result<()> {
+    let manifest = shell::root().join("fuzz/Cargo.toml");
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--quiet", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(shell::target());
+    shell::run(&mut cargo)
 }
 
 /// nextest where it is there: one process per test, root tests one after the other (.config/nextest.toml).

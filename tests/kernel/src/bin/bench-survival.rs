@@ -24,7 +24,7 @@ struct Arguments {
     /// Packets per second meanwhile.
     #[arg(long, default_value_t = 20_000)]
     rate: u32,
-    /// An agent of another build; default: the debug build.
+    /// An agent of another build (`cargo xtask bench` makes one with other BPF programs); default: the debug build.
     #[arg(long)]
     other: Option<PathBuf>,
     /// 6 kills and 30 swaps, to see that it works.
