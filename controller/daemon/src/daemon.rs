@@ -118,7 +118,7 @@ fn open_engine(config: &Config) -> Result<(Engine, Handle)> {
     let recorder = Recorder::open(config.record.as_deref(), &settings, &records, now)?;
     let fabric = Fabric::restore(settings, records, now)
         .map_err(|why| anyhow!("{}: its records contradict each other: {why}", config.state.display()))?;
-    Ok(Engine::new(fabric, Box::new(store), recorder, clock)?)
+    Ok(Engine::new(fabric, Box::new(store), recorder, clock))
 }
 
 /// On a thread of its own, because commits block; tells how it ended, and that serving is over then.
