@@ -3,6 +3,8 @@
 //! All writes of a batch are one transaction. Nothing of a batch goes out before its transaction is durable; when it
 //! cannot be made durable, the engine stops, so that nobody is ever told what was not kept.
 mod clock;
+#[cfg(test)]
+mod durable;
 mod handle;
 mod lines;
 mod waits;
