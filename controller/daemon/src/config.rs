@@ -170,7 +170,7 @@ advertise = ["controller.example:7447"]
 state = "/var/lib/foreweave/controller"
 # Prometheus metrics over HTTP; default: none.
 metrics = "127.0.0.1:9447"
-# Record all inputs to this file, at most 1 GiB; default: none.
+# Record all inputs to this file, at most 1 GiB; earlier ones are kept as FILE.1 to FILE.9; default: none.
 # record = "/var/log/foreweave/inputs.jsonl"
 
 [fabric]                    # where the addresses of resources come from
