@@ -47,7 +47,7 @@ impl Api {
             return Ok(actor);
         }
         let what = format!("this needs the role {need}, {} is {}", actor.name, actor.role);
-        let hint = format!("an admin makes such a client: foreweave client create NAME --role {need}");
+        let hint = format!("an admin makes such a client: foreweave client add NAME --role {need}");
         Err(status_of(&Refusal::new(proto_model::Kind::Forbidden, what).hint(hint)))
     }
 

@@ -197,6 +197,7 @@ async fn a_viewer_reads_and_is_told_which_role_it_lacks() {
     let request = v1::CreateClientRequest { name: "eve".into(), role: Role::Admin.into() };
     let refused = operator.create_client(request).await.expect_err("operators make no clients");
     assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refusal_of(&refused).hint.ends_with("foreweave client add NAME --role admin"), "{refused:?}");
     assert!(refused.message().contains("admin"), "{refused}");
     let refused = operator
         .create_token(v1::CreateTokenRequest { node: "x".into(), lifetime: 0 })
