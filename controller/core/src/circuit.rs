@@ -91,6 +91,8 @@ pub struct Circuit {
     pub decision: Option<Box<Plan>>,
     /// Objects of it that hosts cannot build.
     pub trouble: BTreeMap<(NodeName, ObjectKey), String>,
+    /// Hosts of its ends that are given up, and since when they are out of contact.
+    pub lost_ends: BTreeMap<NodeName, Timestamp>,
     pub at_source: Traffic,
     pub at_destination: Traffic,
 }
@@ -145,7 +147,13 @@ impl Circuit {
         if let Phase::Suspended { why } = &self.phase {
             return why.clone();
         }
-        self.trouble_text().unwrap_or_default()
+        self.trouble_text().or_else(|| self.lost_text()).unwrap_or_default()
+    }
+
+    /// Which end is lost, and since when.
+    pub fn lost_text(&self) -> Option<String> {
+        let (node, since) = self.lost_ends.first_key_value()?;
+        Some(format!("its end {node} is lost since {since}"))
     }
 
     /// The first object that a host cannot build, and how many more there are.

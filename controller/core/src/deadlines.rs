@@ -8,6 +8,8 @@ pub enum Deadline {
     Lease(ResourceId),
     /// The node has been without contact for the grace period.
     NodeGrace(NodeName),
+    /// And so long that the circuits that end there are released.
+    EndGrace(NodeName),
     /// A host has failed to build an object of the circuit, or said nothing of it, for too long.
     Trouble(CircuitId),
     /// The suspended circuit is tried again.

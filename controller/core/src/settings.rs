@@ -35,6 +35,10 @@ pub struct Timing {
     /// A node without contact keeps its resources found, and its transit circuits where they are, for so long.
     #[serde(with = "duration")]
     pub node_grace: Duration,
+    /// An active circuit whose end is on a node without contact keeps its path and bandwidth for so long; at least
+    /// `node_grace`. One that was not active yet is released after `node_grace`.
+    #[serde(with = "duration")]
+    pub end_grace: Duration,
     /// A host may fail to build an object of a circuit, or stay silent about it, for so long before another path is
     /// tried.
     #[serde(with = "duration")]
@@ -54,6 +58,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             node_grace: Duration::from_secs(30),
+            end_grace: Duration::from_secs(600),
             build_patience: Duration::from_secs(10),
             retry: Duration::from_secs(30),
             rest: Duration::from_secs(60),
@@ -127,6 +132,10 @@ impl Settings {
         if !(8..=30).contains(&self.prefix.v4_length) {
             return bad("prefix.v4_length", format!("{} is not between 8 and 30", self.prefix.v4_length));
         }
+        let Timing { node_grace, end_grace, .. } = self.timing;
+        if end_grace < node_grace {
+            return bad("timing.end_grace", format!("{end_grace:?} is less than node_grace, {node_grace:?}"));
+        }
         if !(1..=64).contains(&self.limits.candidates) {
             return bad("limits.candidates", format!("{} is not between 1 and 64", self.limits.candidates));
         }
@@ -194,5 +203,14 @@ mod tests {
         assert_eq!(settings.check().expect_err("NaN").name, "weights.load");
         settings.weights.load = -1.0;
         assert!(settings.check().is_err());
+    }
+
+    #[test]
+    fn an_end_is_not_let_go_before_its_host_is_given_up() {
+        let mut settings = Settings::default();
+        settings.timing.end_grace = settings.timing.node_grace;
+        assert_eq!(settings.check(), Ok(()));
+        settings.timing.node_grace += Duration::from_secs(1);
+        assert_eq!(settings.check().expect_err("too short").name, "timing.end_grace");
     }
 }

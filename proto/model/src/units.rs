@@ -125,6 +125,25 @@ impl Timestamp {
     }
 }
 
+/// As `2026-11-21 01:03:04 UTC`; days from the civil calendar after Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms".
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000_000_000;
+        let (days, of_day) = (seconds / 86_400 + 719_468, seconds % 86_400);
+        let (era, of_era) = (days / 146_097, days % 146_097);
+        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        // Years begin in March here, so that the leap day is the last one.
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
+}
+
 /// Number of a node's desired state; each change makes it one larger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -268,6 +287,9 @@ mod tests {
         assert_eq!("20ms".parse(), Ok(Latency::from_millis(20)));
         assert_eq!(Latency::from_micros(1_250).to_string(), "1.25 ms");
         assert_eq!(Latency::ZERO.to_string(), "0 ns");
+        assert_eq!(Timestamp(1_795_222_984_999_999_999).to_string(), "2026-11-21 01:03:04 UTC");
+        assert_eq!(Timestamp(1_835_481_598_000_000_000).to_string(), "2028-02-29 23:59:58 UTC");
+        assert_eq!(Timestamp(0).to_string(), "1970-01-01 00:00:00 UTC");
         assert_eq!("0.5%".parse(), Ok(Loss::from_ppm(5_000)));
         assert_eq!("0.02$/GB".parse(), Ok(Price::from_micro_dollars_per_gb(20_000)));
     }

@@ -1,12 +1,13 @@
 //! What agents say: sessions come and go, generations are reported, objects fail and recover.
 use super::Fabric;
 use super::nodes::earlier_enrolment;
+use super::place::ends;
 use crate::circuit::{Circuit, Phase};
 use crate::compile;
 use crate::deadlines::Deadline;
 use crate::io::Session;
 use crate::record::Record;
-use crate::registry::nodes::Contact;
+use crate::registry::nodes::{Contact, Node};
 use proto_model::access::Fingerprint;
 use proto_model::desired::{Object, ObjectKey};
 use proto_model::report::{Hello, Report, Say, Telemetry};
@@ -77,9 +78,13 @@ impl Fabric {
             node.record.keys = keys;
             self.step.put(Record::Node(node.record.clone()));
         }
+        let was_cut_off = self.is_cut_off();
+        let Some(node) = self.nodes.get_mut(name) else { return };
         let was_given_up = node.is_given_up();
         node.contact = Contact::Connected(session);
         node.seen = Some(now);
+        node.lost = None;
+        node.ends_released = false;
         node.version = hello.version;
         node.kernel = hello.kernel;
         node.datapath = hello.datapath;
@@ -87,13 +92,18 @@ impl Fabric {
         node.progressed = now;
         node.session_start = node.desire.carrying();
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.deadlines.clear(&Deadline::EndGrace(name.clone()));
         self.given_up.remove(name);
+        if was_cut_off {
+            self.spare_ends(now);
+        }
         self.topology.set_connected(name, true);
         self.announced(name, hello.underlays, now);
         self.step.tell(name, true);
         self.step.announce_node(name);
         if was_given_up {
             self.announce_resources_of(name);
+            self.mark_ends(name, None);
         }
         self.retry_suspended(now);
     }
@@ -164,6 +174,7 @@ impl Fabric {
             return;
         };
         node.contact = Contact::Lost { session: Some(session), past_grace: false };
+        node.lost = Some(now);
         let waited = node.awaiting.values().flatten().copied().collect();
         self.topology.set_connected(name, false);
         self.deadlines.set(Deadline::NodeGrace(name.clone()), now.plus(self.settings.timing.node_grace));
@@ -191,13 +202,61 @@ impl Fabric {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let Contact::Lost { past_grace, .. } = &mut node.contact else { return };
         *past_grace = true;
+        let lost = node.lost.unwrap_or(now);
         self.given_up.insert(name.clone());
+        self.deadlines.set(Deadline::EndGrace(name.clone()), lost.plus(self.settings.timing.end_grace));
         let circuits: Vec<_> = node.circuits.iter().copied().collect();
         for id in circuits {
             self.queue(id, now);
         }
+        self.mark_ends(name, Some(lost));
         self.step.announce_node(name);
         self.announce_resources_of(name);
+    }
+
+    /// Its circuits are shown with the end that is lost, or without it when it is back.
+    fn mark_ends(&mut self, name: &NodeName, lost: Option<Timestamp>) {
+        let Some(node) = self.nodes.get(name) else { return };
+        for id in &node.circuits {
+            let Some(circuit) = self.circuits.get_mut(*id) else { continue };
+            if !circuit.phase.route().is_some_and(|route| ends(route).contains(name)) {
+                continue;
+            }
+            match lost {
+                Some(since) => circuit.lost_ends.insert(name.clone(), since),
+                None => circuit.lost_ends.remove(name),
+            };
+            self.step.announce_circuit(*id);
+        }
+    }
+
+    /// Nobody is in contact: rather the controller is lost than its hosts.
+    fn is_cut_off(&self) -> bool {
+        !self.nodes.values().any(Node::is_connected)
+    }
+
+    /// After such a time the hosts do not come back all at once; none shall be late for it.
+    fn spare_ends(&mut self, now: Timestamp) {
+        for name in &self.given_up {
+            if self.nodes.get(name).is_some_and(|node| !node.ends_released) {
+                let at = now.plus(self.settings.timing.end_grace);
+                self.deadlines.set(Deadline::EndGrace(name.clone()), at);
+            }
+        }
+    }
+
+    /// What ends at a host that is lost for good serves nobody, and holds bandwidth and labels of others.
+    pub(super) fn release_ends(&mut self, name: &NodeName, now: Timestamp) {
+        if self.is_cut_off() {
+            let again = now.plus(self.settings.timing.end_grace);
+            return self.deadlines.set(Deadline::EndGrace(name.clone()), again);
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.ends_released = true;
+        let circuits: Vec<_> = node.circuits.iter().copied().collect();
+        for id in circuits {
+            self.queue(id, now);
+        }
     }
 
     fn agent_reported(&mut self, name: &NodeName, report: Report, now: Timestamp) {

@@ -74,6 +74,7 @@ impl Fabric {
             since: now,
             decision: Some(Box::new(plan)),
             trouble: BTreeMap::new(),
+            lost_ends: BTreeMap::new(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

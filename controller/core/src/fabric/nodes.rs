@@ -139,6 +139,7 @@ impl Fabric {
             self.drop_token(&hash);
         }
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
+        self.deadlines.clear(&Deadline::EndGrace(name.clone()));
         self.given_up.remove(name);
         self.nodes.remove(name);
         for link in self.topology.remove_node(name) {

@@ -197,6 +197,7 @@ impl Fabric {
     pub(super) fn clear(&mut self, id: CircuitId, now: Timestamp) -> BTreeSet<NodeName> {
         let Some(circuit) = self.circuits.get_mut(id) else { return BTreeSet::new() };
         circuit.trouble.clear();
+        circuit.lost_ends.clear();
         let Some(route) = circuit.phase.route().cloned() else { return BTreeSet::new() };
         let spec = circuit.spec.clone();
         self.deadlines.clear(&Deadline::Trouble(id));
@@ -322,6 +323,9 @@ impl Fabric {
         if let Err(refusal) = self.check_ends(&spec) {
             if old.is_none() {
                 self.set_why(id, reason(refusal));
+            } else if self.has_lost_its_end(id) {
+                let lost = self.circuits.get(id).and_then(Circuit::lost_text);
+                self.suspend(id, lost.unwrap_or_else(|| reason(refusal)), now);
             }
             return;
         }
@@ -391,6 +395,19 @@ impl Fabric {
         let transit = nodes.get(1..nodes.len().saturating_sub(1)).unwrap_or_default();
         transit.iter().any(|node| self.nodes.get(node).is_none_or(|at| at.is_given_up()))
             || compile::mtu(&route.path, &self.topology).is_err()
+    }
+
+    /// Whether a host of its ends is lost for longer than this circuit waits for it: an active one may still be used.
+    pub(super) fn has_lost_its_end(&self, id: CircuitId) -> bool {
+        let Some(circuit) = self.circuits.get(id) else { return false };
+        let is_active = matches!(circuit.phase, Phase::Active { .. });
+        let is_lost = |name: &NodeName| {
+            let node = self.nodes.get(name);
+            node.is_some_and(|node| node.is_given_up() && (node.ends_released || !is_active))
+        };
+        // A local one holds nothing of anybody else.
+        let holds = |route: &Placed| !is_active || route.path.nodes.len() > 1;
+        circuit.phase.route().is_some_and(|route| holds(route) && ends(route).iter().any(is_lost))
     }
 
     pub(super) fn circuit(&self, id: CircuitId) -> Option<&Circuit> {

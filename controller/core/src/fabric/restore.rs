@@ -90,6 +90,7 @@ impl Fabric {
                 self.add_node(node, now);
                 if let Some(node) = self.nodes.get_mut(&name).filter(|_| enrolled) {
                     node.contact = Contact::Lost { session: None, past_grace: false };
+                    node.lost = Some(now);
                     self.deadlines.set(Deadline::NodeGrace(name), now.plus(self.settings.timing.node_grace));
                 }
             }
@@ -202,6 +203,7 @@ impl Fabric {
             since: record.since,
             decision: None,
             trouble: BTreeMap::new(),
+            lost_ends: BTreeMap::new(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

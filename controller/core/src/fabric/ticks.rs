@@ -23,6 +23,7 @@ impl Fabric {
             match deadline {
                 Deadline::Lease(id) => self.lease_ran_out(&id, now),
                 Deadline::NodeGrace(name) => self.node_given_up(&name, now),
+                Deadline::EndGrace(name) => self.release_ends(&name, now),
                 Deadline::Trouble(id) => self.patience_is_over(id, now),
                 Deadline::Retry(id) => self.queue(id, now),
                 Deadline::RetryAll => self.queue_unserved(now),
@@ -50,7 +51,7 @@ impl Fabric {
             let due = match &circuit.phase {
                 Phase::Suspended { .. } => true,
                 Phase::Building { route, .. } | Phase::Opening { route, .. } | Phase::Active { route } => {
-                    self.is_broken(route)
+                    self.is_broken(route) || self.has_lost_its_end(id)
                 }
                 Phase::Closing { .. } => false,
             };

@@ -32,6 +32,10 @@ pub struct Node {
     pub record: NodeRecord,
     pub contact: Contact,
     pub seen: Option<Timestamp>,
+    /// When contact was lost; after a start of the controller, when that was.
+    pub lost: Option<Timestamp>,
+    /// Lost for so long that circuits that end here are released.
+    pub ends_released: bool,
     pub version: String,
     pub kernel: String,
     pub datapath: Vec<String>,
@@ -62,6 +66,8 @@ impl Node {
             record,
             contact: Contact::Never,
             seen: None,
+            lost: None,
+            ends_released: false,
             version: String::new(),
             kernel: String::new(),
             datapath: Vec::new(),

@@ -203,6 +203,93 @@ fn a_circuit_that_finds_no_way_around_keeps_forwarding_until_there_is_one() {
     world.check();
 }
 
+fn reserved(world: &mut World) -> Bandwidth {
+    let Ok(Response::Links(links)) = world.ask(Request::ListLinks) else { panic!("no links") };
+    links.iter().map(|link| link.reserved).max().expect("links")
+}
+
+#[test]
+fn an_active_circuit_whose_end_is_lost_says_so_then_lets_go_and_comes_back_with_it() {
+    let mut world = World::diamond();
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(300);
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    let lost = world.now;
+    world.disconnect("b");
+    world.pass(Duration::from_secs(31));
+    let shown = world.view(id).expect("there").circuit;
+    assert_eq!(shown.state, CircuitState::Active, "b may forward still");
+    assert_eq!(shown.detail, format!("its end b is lost since {lost}"));
+    world.pass(Duration::from_secs(560));
+    assert_eq!((world.state(id), reserved(&mut world)), ("active", Bandwidth::mbit(300)));
+    world.pass(Duration::from_secs(10));
+    let shown = world.view(id).expect("there").circuit;
+    assert_eq!((shown.state.name(), reserved(&mut world)), ("suspended", Bandwidth::default()));
+    assert!(shown.detail.contains("b"), "{}", shown.detail);
+    assert!(world.agents[&name("a")].objects.is_empty());
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.fabric.nodes[&name("t1")].labels.given(), 0, "others can have them");
+    world.check();
+    world.connect("b");
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.state(id), reserved(&mut world)), ("active", Bandwidth::mbit(300)));
+    assert_eq!(world.view(id).expect("there").circuit.detail, "");
+    world.check();
+}
+
+#[test]
+fn an_end_that_returns_in_time_finds_its_circuit_as_it_was() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let before = world.agents[&name("b")].objects.clone();
+    world.disconnect("b");
+    world.pass(Duration::from_secs(590));
+    world.connect("b");
+    assert_eq!(world.view(id).expect("there").circuit.detail, "");
+    world.pass(Duration::from_secs(590));
+    assert_eq!((world.state(id), &world.agents[&name("b")].objects), ("active", &before));
+    world.check();
+}
+
+#[test]
+fn a_circuit_that_never_opened_lets_go_of_a_lost_end_after_the_first_grace() {
+    let mut world = World::diamond();
+    world.agents.get_mut(&name("b")).expect("agent").mute = true;
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("b");
+    world.pass(Duration::from_secs(29));
+    assert_eq!(world.state(id), "building");
+    world.pass(Duration::from_secs(2));
+    let shown = world.view(id).expect("there").circuit;
+    assert!(
+        matches!(shown.state, CircuitState::Suspended { why } if why.contains("its end b is lost since"))
+    );
+    world.agents.get_mut(&name("b")).expect("agent").mute = false;
+    world.connect("b");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.state(id), "active");
+    world.check();
+}
+
+#[test]
+fn a_controller_that_hears_nobody_releases_nothing() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let before: Vec<_> = world.agents.values().map(|agent| agent.objects.clone()).collect();
+    for node in ["a", "b", "t1", "t2"] {
+        world.disconnect(node);
+    }
+    world.pass(Duration::from_secs(2_000));
+    assert_eq!(world.state(id), "active");
+    for node in ["a", "t1", "t2", "b"] {
+        world.connect(node);
+        world.pass(Duration::from_secs(60));
+    }
+    let after: Vec<_> = world.agents.values().map(|agent| agent.objects.clone()).collect();
+    assert_eq!((world.state(id), before), ("active", after));
+    world.check();
+}
+
 #[test]
 fn a_reconnect_with_everything_in_place_changes_nothing() {
     let mut world = World::diamond();
