@@ -97,7 +97,8 @@ mod tests {
     /// A stored plan is the plan that was decided, to the last bit of its costs.
     #[test]
     fn costs_are_stored_to_the_last_bit() {
-        for cost in [0.1 + 0.2, 1e23, 4.35, 2.2250738585072011e-308, 123_456.789_012_345_67] {
+        let spread = (1..5000_u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 * 1.7e-13);
+        for cost in spread.chain([0.1 + 0.2, 1e23]) {
             let weights = Weights { rtt: cost, ..Weights::default() };
             let plan = Plan {
                 bounds: Bounds::default(),

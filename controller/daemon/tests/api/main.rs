@@ -341,16 +341,16 @@ async fn a_token_works_once_for_its_node_until_it_expires() {
     let token = controller.token("a").await;
     let identity = controller.enrol(&token).await.expect("first use");
     assert!(identity.certificate.contains("BEGIN CERTIFICATE"));
-    let again = controller.enrol(&token).await.err().expect("second use");
+    let again = controller.enrol(&token).await.expect_err("second use");
     assert_eq!(again.code(), Code::Unauthenticated, "{again}");
 
     let request = v1::CreateTokenRequest { node: "b".into(), lifetime: 1_000_000_000 };
     let short = controller.admin().await.create_token(request).await.expect("token").into_inner();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let late = controller.enrol(&short.token).await.err().expect("expired");
+    let late = controller.enrol(&short.token).await.expect_err("expired");
     assert_eq!(late.code(), Code::Unauthenticated, "{late}");
 
-    let garbage = controller.enrol("fw1.garbage").await.err().expect("no token");
+    let garbage = controller.enrol("fw1.garbage").await.expect_err("no token");
     assert_eq!(garbage.code(), Code::InvalidArgument);
 }
 
