@@ -3,7 +3,7 @@ use anyhow::{Context, Result, bail};
 use proto_model::Name;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The agent's configuration.
@@ -34,6 +34,9 @@ pub struct Underlay {
     pub network: Name,
     #[serde(default)]
     pub transit: Transit,
+    /// Only these of its addresses, the preferred first; none: all that last.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Where transit packets are handled.
@@ -62,12 +65,15 @@ pub const UNDERLAYS: usize = 64;
 /// Where pins are unless configured.
 pub const PINS: &str = "/sys/fs/bpf/foreweave";
 
+/// UDP port of the tunnels unless configured.
+pub const PORT: u16 = ebpf_abi::maps::VXLAN_PORT;
+
 fn default_pins() -> PathBuf {
     PathBuf::from(PINS)
 }
 
 fn default_port() -> u16 {
-    ebpf_abi::maps::VXLAN_PORT
+    PORT
 }
 
 impl Config {
@@ -134,11 +140,11 @@ mod tests {
 
     #[test]
     fn underlays_are_read_with_their_transit() {
-        let text =
-            "state = \"/s\"\n[[underlay]]\ninterface = \"eth0\"\nnetwork = \"internet\"\ntransit = \"xdp\"\n";
+        let text = "state = \"/s\"\n[[underlay]]\ninterface = \"eth0\"\nnetwork = \"internet\"\ntransit = \"xdp\"\naddresses = [\"192.0.2.1\"]\n";
         let config = Config::parse(text).expect("valid");
         assert_eq!(config.underlay[0].transit, Transit::Xdp);
         assert_eq!(config.underlay[0].network.as_str(), "internet");
+        assert_eq!(config.underlay[0].addresses, ["192.0.2.1".parse::<IpAddr>().expect("an address")]);
     }
 
     #[test]

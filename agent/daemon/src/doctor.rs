@@ -1,5 +1,5 @@
 //! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
-use crate::kernel::Attach;
+use crate::kernel::{Attach, ports};
 use caps::{CapSet, Capability};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
@@ -52,11 +52,12 @@ fn lacks(what: &str, verdict: Verdict, says: String, remedy: &str) -> Finding {
 }
 
 /// Looks at everything.
-pub fn examine(pins: &Path) -> Vec<Finding> {
+pub fn examine(pins: &Path, port: u16) -> Vec<Finding> {
     let mut findings: Vec<Finding> = NEEDED.iter().map(capability).collect();
     findings.push(kernel());
     findings.push(bpffs(pins));
     findings.push(btf());
+    findings.push(udp(port));
     findings
 }
 
@@ -65,24 +66,33 @@ pub fn can_work(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.verdict != Verdict::Missing)
 }
 
-const NEEDED: [(Capability, Verdict, &str); 4] = [
-    (Capability::CAP_BPF, Verdict::Missing, "loads programs and makes maps"),
-    (Capability::CAP_NET_ADMIN, Verdict::Missing, "makes interfaces and attaches programs"),
-    (Capability::CAP_PERFMON, Verdict::Missing, "lets the programs read packets by pointer"),
-    (Capability::CAP_SYS_ADMIN, Verdict::Limited, "enters the network namespaces of workloads"),
+/// What it is for, and what becomes of the agent without it.
+const NEEDED: [(Capability, Verdict, &str, &str); 5] = [
+    (Capability::CAP_BPF, Verdict::Missing, "loads programs and makes maps", "nothing works"),
+    (Capability::CAP_NET_ADMIN, Verdict::Missing, "makes interfaces and attaches programs", "nothing works"),
+    (Capability::CAP_PERFMON, Verdict::Missing, "lets the programs read packets by pointer", "nothing works"),
+    (
+        Capability::CAP_SYS_ADMIN,
+        Verdict::Limited,
+        "enters the network namespaces of workloads",
+        "resources with Attachment Host work, others fail",
+    ),
+    (
+        Capability::CAP_SYS_PTRACE,
+        Verdict::Limited,
+        "finds the network namespaces of other users' processes",
+        "resources attached by process fail unless the process is the agent's own user's",
+    ),
 ];
 
-fn capability((capability, without, why): &(Capability, Verdict, &str)) -> Finding {
+fn capability((capability, without, why, then): &(Capability, Verdict, &str, &str)) -> Finding {
     let name = capability.to_string();
     if caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false) {
         return good(&name, format!("present ({why})"));
     }
-    let says = match without {
-        Verdict::Limited => "not present; resources with Attachment Host work, others fail".to_owned(),
-        Verdict::Good | Verdict::Missing => format!("not present; it {why}"),
-    };
+    let says = format!("not present; it {why}: {then}");
     let remedy = "run as root, or give it with AmbientCapabilities= in the unit file, or with \
-                  setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin=ep on the binary";
+                  setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin,cap_sys_ptrace=ep on the binary";
     lacks(&name, *without, says, remedy)
 }
 
@@ -137,6 +147,25 @@ fn btf() -> Finding {
     )
 }
 
+fn udp(port: u16) -> Finding {
+    let what = format!("UDP port {port}");
+    match ports::holders(port) {
+        Ok(holders) if holders.is_empty() => good(&what, "nobody else uses it".into()),
+        Ok(holders) => lacks(
+            &what,
+            Verdict::Missing,
+            format!("{} uses it; its packets would be dropped as unknown_label", holders.join(", ")),
+            "remove it, or set another `port` on all hosts of the fabric",
+        ),
+        Err(error) => lacks(
+            &what,
+            Verdict::Limited,
+            format!("whether somebody else uses it could not be found out: {error:#}"),
+            "run it in the host's network namespace",
+        ),
+    }
+}
+
 /// Release of the running kernel.
 pub fn release() -> String {
     nix::sys::utsname::uname()
@@ -157,9 +186,19 @@ mod tests {
 
     #[test]
     fn every_finding_that_is_not_good_has_a_remedy() {
-        for finding in examine(Path::new("/sys/fs/bpf/x")) {
+        for finding in examine(Path::new("/sys/fs/bpf/x"), 4789) {
             assert_eq!(finding.verdict == Verdict::Good, finding.remedy.is_empty(), "{finding}");
         }
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_holds_stops_the_agent_and_is_named() {
+        let bound = std::net::UdpSocket::bind("0.0.0.0:0").expect("bound");
+        let port = bound.local_addr().expect("an address").port();
+        let findings = examine(Path::new("/sys/fs/bpf/x"), port);
+        assert!(!can_work(&findings));
+        let told = findings.iter().find(|finding| finding.what == format!("UDP port {port}"));
+        assert!(told.expect("a finding").remedy.contains("`port`"));
     }
 
     #[test]

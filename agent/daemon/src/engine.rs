@@ -65,7 +65,7 @@ pub async fn run(run: Run) -> Result<()> {
 }
 
 fn check_host(run: &Run) -> Result<()> {
-    let findings = doctor::examine(&run.config.pins);
+    let findings = doctor::examine(&run.config.pins, run.config.port);
     let lacking = findings.iter().filter(|finding| finding.verdict != Verdict::Good);
     for finding in lacking.clone() {
         warn!(what = %finding.what, says = %finding.says, remedy = %finding.remedy, "this host lacks something");

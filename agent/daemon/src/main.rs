@@ -188,6 +188,9 @@ fn remove(args: &UninstallArgs) -> Result<ExitCode> {
     for interface in &removed.interfaces {
         println!("removed interface {interface}");
     }
+    for interface in &removed.filters {
+        println!("removed the filter on {interface}");
+    }
     for pin in &removed.pins {
         println!("removed pin {}", config.pins.join(pin).display());
     }
@@ -201,11 +204,11 @@ fn remove(args: &UninstallArgs) -> Result<ExitCode> {
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
-    let pins = match &args.config {
-        Some(file) => Config::read(file)?.pins,
-        None => PathBuf::from(agent_daemon::config::PINS),
+    let (pins, port) = match &args.config {
+        Some(file) => Config::read(file).map(|config| (config.pins, config.port))?,
+        None => (PathBuf::from(agent_daemon::config::PINS), agent_daemon::config::PORT),
     };
-    let findings = doctor::examine(&pins);
+    let findings = doctor::examine(&pins, port);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

@@ -1,7 +1,7 @@
 //! Removes everything of the agent from a host: interfaces, programs, maps and identity. Doing it twice is fine.
 use crate::config::Config;
 use crate::identity;
-use crate::kernel::{links, netlink::Netlink, programs};
+use crate::kernel::{filters, links, netlink::Netlink, programs};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -11,6 +11,8 @@ use std::io::ErrorKind;
 pub struct Removed {
     /// Host sides of ENIs; their inner sides and routes went with them.
     pub interfaces: Vec<String>,
+    /// Underlay interfaces with a filter of ours, which are those where the kernel has no tcx.
+    pub filters: Vec<String>,
     /// Pinned links and maps.
     pub pins: Vec<String>,
     /// Whether this host was enrolled.
@@ -32,12 +34,10 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
             removed.interfaces.push(link.name);
         }
     }
+    removed.filters = filters::leave(&mut netlink, |_| true)?;
     for pin in programs::pinned(&config.pins)? {
         if !pin.is_ours() {
             continue;
-        }
-        if let Some((interface, hook)) = pin.link() {
-            programs::detach_filters(interface, hook);
         }
         std::fs::remove_file(&pin.path).with_context(|| format!("removing {}", pin.path.display()))?;
         removed.pins.push(pin.name);

@@ -57,7 +57,7 @@ fn run_without_capabilities_says_what_is_missing_before_it_touches_anything() {
 fn without(capability: Capability) -> Vec<doctor::Finding> {
     let thread = std::thread::spawn(move || {
         caps::drop(None, CapSet::Effective, capability).expect("dropped");
-        doctor::examine(Path::new("/sys/fs/bpf/foreweave"))
+        doctor::examine(Path::new("/sys/fs/bpf/foreweave"), 4789)
     });
     thread.join().expect("examined")
 }

@@ -1,4 +1,5 @@
 //! Performs every step on the real kernel, and reads back what is there; the only writer of the fabric's objects.
+pub(crate) mod addresses;
 pub(crate) mod counters;
 pub(crate) mod enis;
 pub(crate) mod events;
@@ -10,6 +11,7 @@ pub(crate) mod namespaces;
 pub(crate) mod neighbours;
 pub(crate) mod netlink;
 pub(crate) mod observe;
+pub(crate) mod ports;
 pub(crate) mod programs;
 pub(crate) mod routes;
 pub(crate) mod thread;

@@ -104,6 +104,11 @@ impl Programs {
         self.ebpf.take_map(name).ok_or_else(|| anyhow!("the data plane has no map {name}"))
     }
 
+    /// Whether those on underlay interfaces are filters, which no pin shows.
+    pub(crate) fn has_filters_on_underlays(&self) -> bool {
+        self.attach == Attach::Clsact
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.pins
     }
@@ -233,14 +238,8 @@ impl Programs {
     }
 }
 
-/// Filters have no pin that would take them along.
-pub(crate) fn detach_filters(interface: &str, hook: Hook) {
-    if hook != Hook::Xdp && Attach::of_this_kernel() == Attach::Clsact {
-        detach_clsact(interface);
-    }
-}
-
-fn detach_clsact(interface: &str) {
+/// A filter has no pin that would take it along.
+pub(crate) fn detach_clsact(interface: &str) {
     if let Ok(link) = SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None)
     {
         // Dropping detaches; a filter that is not there makes no difference.

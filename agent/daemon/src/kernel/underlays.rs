@@ -1,4 +1,6 @@
 //! The interfaces that carry tunnels: which they are, what they offer, and where transit is handled on each.
+use super::addresses;
+use super::filters;
 use super::links::{self, Link};
 use super::maps::Table;
 use super::netlink::Netlink;
@@ -8,7 +10,6 @@ use crate::config::{Transit, UNDERLAYS, Underlay as Wanted, Underlays};
 use agent_core::abi;
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::Address;
-use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::LinkFlags;
 use proto_model::topology::Underlay;
 use proto_model::{Bandwidth, Name};
@@ -82,13 +83,16 @@ impl Datapath {
             };
             let sentence = self.attach_to(programs, &link, wanted.transit)?;
             summary.sentences.push(format!("{}: {sentence}", link.name));
-            let underlay = describe(netlink, &link, wanted.network)?;
+            let underlay = describe(netlink, &link, &wanted)?;
+            for ip in wanted.addresses.iter().filter(|ip| !underlay.addresses.contains(*ip)) {
+                summary.sentences.push(format!("{}: has no {ip}", link.name));
+            }
             addresses.extend(underlay.addresses.iter().copied());
             summary.underlays.push(underlay);
             summary.indexes.insert(link.name.clone(), link.index);
         }
         self.write_locals(&addresses)?;
-        leave_others(programs, &summary)?;
+        leave_others(netlink, programs, &summary)?;
         Ok(summary)
     }
 
@@ -103,6 +107,7 @@ impl Datapath {
                         interface: before.interface.clone(),
                         network: before.network.clone(),
                         transit: Transit::Auto,
+                        addresses: Vec::new(),
                     });
                 }
             }
@@ -170,14 +175,17 @@ fn choose(transit: Transit, link: &Link) -> Choice {
     }
 }
 
-/// Pins of links on interfaces that are no underlay any more.
-fn leave_others(programs: &Programs, summary: &Summary) -> Result<()> {
+/// Programs on interfaces that are no underlay any more.
+fn leave_others(netlink: &mut Netlink, programs: &Programs, summary: &Summary) -> Result<()> {
     for pin in programs.links()? {
         if let Some((interface, hook @ (Hook::Tcx | Hook::Xdp))) = pin.link()
             && !summary.indexes.contains_key(interface)
         {
             programs.detach(interface, hook)?;
         }
+    }
+    if programs.has_filters_on_underlays() {
+        filters::leave(netlink, |link| !link.is_ours() && !summary.indexes.contains_key(&link.name))?;
     }
     Ok(())
 }
@@ -188,7 +196,12 @@ fn by_default_route(netlink: &mut Netlink) -> Result<Vec<Wanted>> {
     for index in routes::default_outputs(netlink)? {
         // A default route through the fabric itself is no underlay.
         let Some(link) = links::find_index(netlink, index)?.filter(|link| !link.is_ours()) else { continue };
-        found.push(Wanted { interface: link.name, network: network.clone(), transit: Transit::Auto });
+        found.push(Wanted {
+            interface: link.name,
+            network: network.clone(),
+            transit: Transit::Auto,
+            addresses: Vec::new(),
+        });
     }
     if found.is_empty() {
         warn!("no interface carries a default route: circuits to other hosts are not possible");
@@ -197,28 +210,14 @@ fn by_default_route(netlink: &mut Netlink) -> Result<Vec<Wanted>> {
     Ok(found)
 }
 
-fn describe(netlink: &mut Netlink, link: &Link, network: Name) -> Result<Underlay> {
-    let mut addresses: Vec<IpAddr> = links::addresses(netlink, link.index)?
-        .into_iter()
-        .filter(|(address, scope)| *scope == AddressScope::Universe && !is_link_local(address))
-        .map(|(address, _)| address)
-        .collect();
-    addresses.sort();
-    addresses.dedup();
+fn describe(netlink: &mut Netlink, link: &Link, wanted: &Wanted) -> Result<Underlay> {
     Ok(Underlay {
         interface: link.name.clone(),
-        network,
-        addresses,
+        network: wanted.network.clone(),
+        addresses: addresses::usable(netlink, link.index, &wanted.addresses)?,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
         speed: speed(link),
     })
-}
-
-fn is_link_local(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 /// What the driver says, in Mbit/s under `/sys`. Virtual drivers make a number up, so theirs does not count; and `/sys`

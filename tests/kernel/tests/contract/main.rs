@@ -3,5 +3,6 @@ mod kills;
 mod links;
 mod restart;
 mod suite;
+mod underlays;
 mod uninstall;
 mod world;

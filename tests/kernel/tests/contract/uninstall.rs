@@ -1,6 +1,7 @@
 //! Uninstalling takes everything of the fabric, and nothing else.
 use crate::world::{World, ip, put_all, within};
 use agent_daemon::config::Config;
+use agent_daemon::kernel::{Attach, Linux, Options};
 use agent_daemon::uninstall::{Removed, uninstall};
 use tests_sim::contract::everything;
 
@@ -28,5 +29,35 @@ fn uninstalling_leaves_nothing_and_can_be_repeated() {
         assert_eq!(uninstall(&config(world, state.path())).expect("repeated"), Removed::default());
         ip("link del fw64400009");
         assert_eq!(world.leftovers(), Vec::<String>::new());
+    });
+}
+
+fn tc(arguments: &str) -> String {
+    run_tc(&arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+fn run_tc(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("tc").args(arguments).output().expect("tc runs");
+    assert!(output.status.success(), "tc {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn uninstalling_takes_filters_off_underlays_and_leaves_those_of_others() {
+    within(|world| {
+        let options = Options { attach: Attach::Clsact, ..world.options() };
+        let state = tempfile::tempdir().expect("a directory");
+        let filters = "filter show dev under0 ingress";
+        drop(Linux::open(&options).expect("the kernel opens"));
+        assert!(tc(filters).contains("underlay_ingress"), "it stays when the agent goes");
+        let bytecode = ["filter", "add", "dev", "under0", "egress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0"];
+        run_tc(&bytecode);
+        assert_eq!(uninstall(&config(world, state.path())).expect("uninstalled").filters, ["under0"]);
+        assert_eq!(tc(filters), "");
+        assert!(tc("filter show dev under0 egress").contains("pref 7"), "somebody else's stays");
+        tc("filter del dev under0 egress prio 7");
+        drop(Linux::open(&options).expect("the kernel opens"));
+        assert_eq!(uninstall(&config(world, state.path())).expect("uninstalled").filters, ["under0"]);
+        assert!(!tc("qdisc show dev under0").contains("clsact"), "what is empty goes");
     });
 }

@@ -121,6 +121,7 @@ pub(crate) fn options(pins: &Path) -> Options {
         interface: "under0".into(),
         network: "test".parse().expect("a name"),
         transit: Transit::Auto,
+        addresses: Vec::new(),
     };
     Options {
         pins: pins.to_owned(),

@@ -253,10 +253,7 @@ fn empty_or_foreign_next_hop_is_refused() {
 #[test]
 fn next_hop_onto_an_interface_that_is_gone_is_refused() {
     let host = host(false);
-    let hop = NextHop {
-        ifindex: 0x7fff_0000,
-        ..host.get("NEXT_HOPS", &HOP_IPV4).unwrap().unwrap()
-    };
+    let hop = NextHop { ifindex: 0x7fff_0000, ..host.get("NEXT_HOPS", &HOP_IPV4).unwrap().unwrap() };
     host.put("NEXT_HOPS", &HOP_IPV4, &hop).unwrap();
     host.refuses(UNDERLAY, &arriving(false, LABEL), CIRCUIT, Reason::NoInterface, 0);
 }
