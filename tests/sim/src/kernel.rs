@@ -23,6 +23,8 @@ pub struct PretendedKernel {
     /// Indexes that host sides had last: by them, what is left in the maps of a vanished one can be removed.
     indexes: BTreeMap<HostSide, u32>,
     made_anew: Vec<HostSide>,
+    /// Interfaces that need to be put although they are there.
+    damaged: BTreeSet<HostSide>,
     faults: BTreeMap<EntryKey, Fault>,
     /// What an agent did that no agent may do.
     pub sins: Vec<String>,
@@ -77,6 +79,11 @@ impl PretendedKernel {
         let before = self.interfaces.len();
         self.interfaces.retain(|_, interface| interface.eni.host != *host);
         before != self.interfaces.len()
+    }
+
+    /// Something about an interface is not as it was put, and packets pass all the same.
+    pub fn damage(&mut self, host: HostSide) {
+        self.damaged.insert(host);
     }
 
     /// The next `times` steps for this key are refused.
@@ -178,6 +185,7 @@ impl PretendedKernel {
         if let Some(interface) = present {
             if (Eni { mtu: eni.mtu, ..interface.eni.clone() }) == *eni {
                 interface.eni.mtu = eni.mtu;
+                self.damaged.remove(&eni.host);
                 return Ok(());
             }
             self.check_unbound(&eni.host);
@@ -331,7 +339,8 @@ impl Kernel for PretendedKernel {
         }
         for interface in self.interfaces.values() {
             let host = &interface.eni.host;
-            entries.push(Entry::Eni(interface.eni.clone()));
+            let mtu = if self.damaged.contains(host) { 0 } else { interface.eni.mtu };
+            entries.push(Entry::Eni(Eni { mtu, ..interface.eni.clone() }));
             entries.extend(
                 interface.routes.iter().map(|to| Entry::Route(Route { host: host.clone(), to: *to })),
             );

@@ -167,6 +167,29 @@ fn a_neighbour_that_changes_after_a_restart_is_followed_without_a_controller() {
 }
 
 #[test]
+fn an_interface_in_need_of_repair_is_put_and_its_circuits_stay() {
+    let mut host = told(kernel(2), &some_objects());
+    host.settle(T0);
+    let side = HostSide::of(&address(1));
+    let mut kernel = host.crash();
+    kernel.damage(side.clone());
+    let maps = kernel.maps.clone();
+    kernel.fail(EntryKey::Eni(side), 1, "its namespace cannot be opened");
+    let mut again = told(kernel, &some_objects());
+    assert_eq!(again.settle(T0), 1, "the step that fails, and no other");
+    let report = reports(&mut again).remove(0);
+    assert_eq!(
+        report.failed.iter().map(|f| f.key.clone()).collect::<Vec<_>>(),
+        [ObjectKey::Eni(resource(1))]
+    );
+    assert_eq!(again.kernel.maps, maps, "its circuits go on");
+    // After a failure all that is bound to it is written once more, in place.
+    assert!(again.pass(later(60_000)) > 0, "repaired");
+    assert_eq!(again.kernel.maps, maps);
+    converged(&mut again);
+}
+
+#[test]
 fn what_vanishes_before_a_controller_has_spoken_causes_no_step() {
     let mut host = told(kernel(2), &some_objects());
     host.settle(T0);

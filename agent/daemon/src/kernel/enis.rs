@@ -8,6 +8,8 @@ use super::programs::{Hook, Programs};
 use agent_core::abi::{Door, Inner};
 use agent_core::kernel_state::{Eni, HostSide};
 use anyhow::{Context, Result, anyhow, bail};
+use proto_model::resource::Attachment;
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
 use tracing::warn;
 
@@ -28,32 +30,81 @@ impl Known {
     }
 }
 
-/// The host side's alias: the mark, the resource, and where the other side was put, so that a restart knows.
-pub(crate) fn alias(eni: &Eni) -> Result<String> {
-    let alias = format!("{}{} {}", links::MARK, eni.resource, namespaces::text(&eni.attachment));
-    if alias.len() > links::ALIAS {
-        bail!("the namespace's path makes an alias of {} bytes; at most {} fit", alias.len(), links::ALIAS);
-    }
-    Ok(alias)
+/// What the alias of a host side says: whose it is, where its other side was put, and what that looks like; so that a
+/// restart knows an ENI although its other side is damaged or out of reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alias {
+    pub(crate) resource: String,
+    pub(crate) attachment: Attachment,
+    /// Not in those of former builds, nor where the namespace's path leaves no room.
+    pub(crate) interface: Option<String>,
+    pub(crate) v6: Option<Ipv6Addr>,
 }
 
-/// The reverse of [`alias`]: resource and attachment.
-pub(crate) fn of_alias(alias: &str) -> Option<(String, proto_model::resource::Attachment)> {
-    let (resource, place) = alias.strip_prefix(links::MARK)?.split_once(' ')?;
-    Some((resource.to_owned(), namespaces::parse(place)?))
+impl Alias {
+    pub(crate) fn of(eni: &Eni) -> Self {
+        Self {
+            resource: eni.resource.clone(),
+            attachment: eni.attachment.clone(),
+            interface: Some(eni.interface.clone()),
+            v6: Some(eni.address.v6),
+        }
+    }
+
+    /// The mark, the resource, words with a `=`, and last the place, which may contain blanks.
+    pub(crate) fn text(&self) -> Result<String> {
+        let mut words = String::new();
+        if let (Some(interface), Some(v6)) = (&self.interface, self.v6) {
+            words = format!("if={interface} v6={v6} ");
+        }
+        let place = namespaces::text(&self.attachment);
+        let long = format!("{}{} {words}{place}", links::MARK, self.resource);
+        if long.len() <= links::ALIAS {
+            return Ok(long);
+        }
+        let short = format!("{}{} {place}", links::MARK, self.resource);
+        if short.len() > links::ALIAS {
+            bail!(
+                "the namespace's path makes an alias of {} bytes; at most {} fit",
+                short.len(),
+                links::ALIAS
+            );
+        }
+        Ok(short)
+    }
+
+    /// The reverse of [`Self::text`].
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (resource, mut rest) = text.strip_prefix(links::MARK)?.split_once(' ')?;
+        let (mut interface, mut v6) = (None, None);
+        while let Some((word, after)) = rest.split_once(' ') {
+            match word.split_once('=') {
+                Some(("if", name)) => interface = Some(name.to_owned()),
+                Some(("v6", address)) => v6 = Some(address.parse().ok()?),
+                Some(_) | None => break,
+            }
+            rest = after;
+        }
+        let attachment = namespaces::parse(rest)?;
+        Some(Self { resource: resource.to_owned(), attachment, interface, v6 })
+    }
 }
 
 impl Linux {
     /// Idempotent. A change of MTU or resource happens in place; anything else makes the pair anew.
     pub(crate) fn put_eni(&mut self, eni: &Eni) -> Result<()> {
-        let alias = alias(eni)?;
+        let alias = Alias::of(eni).text()?;
         let place = self.namespaces.open(&eni.attachment)?;
         let there = links::find(&mut self.netlink, &eni.host.0)?;
+        let mut kept = false;
         let host = match there {
             Some(link) if !link.is_ours() => {
                 bail!("an interface named {} exists, and it is not the fabric's", eni.host.0)
             }
-            Some(link) if self.serves(&link, eni, &place)? => link,
+            Some(link) if self.serves(&link, eni, &place)? => {
+                kept = true;
+                link
+            }
             Some(link) => {
                 self.drop_pair(&link)?;
                 self.create_pair(eni, &alias, &place)?
@@ -61,9 +112,11 @@ impl Linux {
             None => self.create_pair(eni, &alias, &place)?,
         };
         if let Err(error) = self.settle(eni, &alias, &place, &host) {
-            // Nothing half-done remains.
-            self.enis.remove(&eni.host);
-            self.drop_pair(&host).context("taking back what was made")?;
+            // Nothing half-done remains; but what was there before, and perhaps works, stays.
+            if !kept {
+                self.enis.remove(&eni.host);
+                self.drop_pair(&host).context("taking back what was made")?;
+            }
             return Err(error);
         }
         let known =
@@ -170,7 +223,6 @@ pub(crate) fn renew_programs(netlink: &mut Netlink, programs: &mut Programs) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_model::resource::Attachment;
 
     fn eni(attachment: Attachment) -> Eni {
         let address = proto_model::FabricPrefix::default().address(1).expect("host 1");
@@ -186,16 +238,27 @@ mod tests {
 
     #[test]
     fn an_alias_says_whose_and_where() {
-        let alias = alias(&eni(Attachment::Named("web".into()))).expect("fits");
-        assert_eq!(alias, "foreweave:web named:web");
-        assert_eq!(of_alias(&alias), Some(("web".into(), Attachment::Named("web".into()))));
-        assert_eq!(of_alias("foreweave:web"), None);
-        assert_eq!(of_alias("something else"), None);
+        let alias = Alias::of(&eni(Attachment::Named("web".into())));
+        let text = alias.text().expect("fits");
+        assert_eq!(text, "foreweave:web if=fw0 v6=fdfb:6f72:6577::6440:1 named:web");
+        assert_eq!(Alias::parse(&text), Some(alias));
+        assert_eq!(Alias::parse("foreweave:web"), None);
+        assert_eq!(Alias::parse("something else"), None);
+    }
+
+    #[test]
+    fn aliases_of_former_builds_and_of_long_paths_say_less() {
+        let path = Attachment::Path(format!("/run/a b=c {}", "d".repeat(200)));
+        let text = Alias::of(&eni(path.clone())).text().expect("fits");
+        let short = Alias { resource: "web".into(), attachment: path, interface: None, v6: None };
+        assert_eq!(Alias::parse(&text), Some(short.clone()));
+        assert_eq!(short.text().ok(), Some(text));
     }
 
     #[test]
     fn a_path_that_does_not_fit_is_refused_with_its_length() {
-        let error = alias(&eni(Attachment::Path(format!("/{}", "a".repeat(300))))).expect_err("too long");
+        let path = Attachment::Path(format!("/{}", "a".repeat(300)));
+        let error = Alias::of(&eni(path)).text().expect_err("too long");
         assert!(error.to_string().contains("at most 255 fit"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
 //! Reads back what the kernel has for the fabric: from the pinned maps and from netlink, not from memory.
-use super::enis::{self, Known, of_alias};
+use super::enis::{self, Alias, Known};
 use super::links::{self, Link};
 use super::namespaces::Namespace;
 use super::{Linux, filters, routes};
@@ -16,8 +16,9 @@ use tracing::warn;
 use zerocopy::FromZeros;
 
 impl Linux {
-    /// An object that is only half there is reported as it is, never equal to a wanted one: so the difference repairs
-    /// or removes it.
+    /// An object that is only half there is reported as far as it is known, never equal to a wanted one: so the
+    /// difference repairs or removes it. An ENI that its alias tells all about differs in its MTU alone, which can be
+    /// put in place: whatever of it works goes on, and what is bound to it stays.
     pub(crate) fn read_back(&mut self) -> Result<KernelState> {
         let mut state = KernelState::new();
         let mut found = Found::default();
@@ -45,14 +46,35 @@ impl Linux {
             }
             Err(error) => {
                 warn!(interface = %link.name, why = %format!("{error:#}"), "half an interface was found");
-                found.entries.push(Entry::Eni(fragment(link)));
+                let alias = Alias::parse(&link.alias);
+                let entry = fragment(link, alias.as_ref());
+                if let Ok((inner, routes, both_here)) = self.read_inner(link, &entry.attachment)
+                    && alias.is_some()
+                {
+                    let routes = routes.into_iter().map(|to| Entry::Route(Route { host: host.clone(), to }));
+                    found.entries.extend(routes);
+                    let known = Known { entry: entry.clone(), index: link.index, inner, both_here };
+                    found.known.insert(host, known);
+                }
+                found.entries.push(Entry::Eni(entry));
             }
         }
     }
 
+    /// Of an interface that is not whole: index and routes of its inner side, and whether that is on the host.
+    fn read_inner(&self, link: &Link, attachment: &Attachment) -> Result<(u32, Vec<FabricAddress>, bool)> {
+        let place = self.namespaces.open(attachment)?;
+        let mut there = self.namespaces.netlink(&place)?;
+        let inner = links::find_index(&mut there, link.peer)?
+            .filter(|inner| enis::is_other_side(inner, link))
+            .ok_or_else(|| anyhow::anyhow!("its other side is not there"))?;
+        let routes = complete(&routes::ours(&mut there)?, inner.index);
+        Ok((inner.index, routes, place.is_home()))
+    }
+
     fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<FabricAddress>)> {
-        let (resource, attachment) =
-            of_alias(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
+        let Alias { resource, attachment, .. } =
+            Alias::parse(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
         if !filters::is_there(&mut self.netlink, link.index)? {
             anyhow::bail!("it has no program");
         }
@@ -157,15 +179,15 @@ fn both_up(host: &Link, inner: &Link) -> bool {
 }
 
 /// What can be said of an interface of ours that is not whole.
-fn fragment(link: &Link) -> Eni {
+fn fragment(link: &Link, alias: Option<&Alias>) -> Eni {
     let digits = link.name.trim_start_matches("fw");
     let v4 = Ipv4Addr::from(u32::from_str_radix(digits, 16).unwrap_or(0));
     Eni {
         host: HostSide(link.name.clone()),
-        resource: String::new(),
-        attachment: Attachment::Host,
-        interface: String::new(),
-        address: FabricAddress { v4, v6: Ipv6Addr::UNSPECIFIED },
+        resource: alias.map(|alias| alias.resource.clone()).unwrap_or_default(),
+        attachment: alias.map_or(Attachment::Host, |alias| alias.attachment.clone()),
+        interface: alias.and_then(|alias| alias.interface.clone()).unwrap_or_default(),
+        address: FabricAddress { v4, v6: alias.and_then(|alias| alias.v6).unwrap_or(Ipv6Addr::UNSPECIFIED) },
         mtu: 0,
     }
 }

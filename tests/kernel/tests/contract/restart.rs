@@ -1,6 +1,7 @@
 //! Whatever an agent leaves behind when it goes, the next one finds as it was.
 use crate::world::{clear, ip, ip_in, names, put_all, within};
-use agent_core::kernel_state::{Entry, EntryKey, Kernel, KernelState, Step};
+use agent_core::kernel_state::{Eni, Entry, EntryKey, Kernel, KernelState, Step};
+use proto_model::resource::Attachment;
 use tests_sim::contract::everything;
 
 fn state(entries: &[Entry]) -> KernelState {
@@ -86,6 +87,64 @@ fn an_interface_that_lost_its_address_differs_from_what_is_wanted() {
             assert_ne!(linux.observe().expect("observed").get(&eni), wanted.get(&eni), "{damage}");
             put_all(&mut linux, &everything(&at));
             assert_eq!(linux.observe().expect("observed"), wanted, "{damage}");
+        }
+        clear(&mut world.linux());
+    });
+}
+
+/// What the maps say, without interfaces and routes.
+fn circuits(state: &KernelState) -> KernelState {
+    let of_maps = |key: &EntryKey| !matches!(key, EntryKey::Eni(_) | EntryKey::Route(..));
+    state.clone().into_iter().filter(|(key, _)| of_maps(key)).collect()
+}
+
+#[test]
+fn an_interface_whose_namespace_lost_its_name_is_kept_and_the_failure_told() {
+    within(|world| {
+        let at = world.make("web");
+        let wanted = state(&everything(&at));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        put_all(&mut world.linux(), &everything(&at));
+        let before = ip("-o link show fw64400001");
+        let Attachment::Path(path) = &at else { panic!("a namespace by path") };
+        let alive = std::fs::File::open(path).expect("the namespace");
+        world.unmake(&at);
+        let mut linux = world.linux();
+        let seen = linux.observe().expect("observed");
+        let (Entry::Eni(there), Entry::Eni(want)) = (&seen[&eni], &wanted[&eni]) else { panic!("an ENI") };
+        assert_eq!(Eni { mtu: want.mtu, ..there.clone() }, *want, "it can be put in place");
+        assert_eq!(circuits(&seen), circuits(&wanted));
+        let refusal = linux.perform(&Step::Put(wanted[&eni].clone())).expect_err("out of reach");
+        assert!(refusal.contains("does not exist"), "{refusal}");
+        assert_eq!(ip("-o link show fw64400001"), before);
+        assert_eq!(circuits(&linux.observe().expect("observed")), circuits(&wanted));
+        clear(&mut linux);
+        drop(alive);
+        assert_eq!(world.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn damage_is_repaired_in_place_with_everything_bound_to_it() {
+    within(|world| {
+        let at = world.make("web");
+        let wanted = state(&everything(&at));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        for damage in ["addr flush dev ctr1", "link set ctr1 down", "link set ctr1 arp on"] {
+            put_all(&mut world.linux(), &everything(&at));
+            let before = names(&ip("-o link"));
+            ip_in(&at, damage);
+            let mut linux = world.linux();
+            let seen = linux.observe().expect("observed");
+            let (Entry::Eni(there), Entry::Eni(want)) = (&seen[&eni], &wanted[&eni]) else {
+                panic!("an ENI")
+            };
+            assert_eq!(Eni { mtu: want.mtu, ..there.clone() }, *want, "{damage}");
+            assert_ne!(there, want, "{damage}");
+            assert_eq!(circuits(&seen), circuits(&wanted), "{damage}");
+            linux.perform(&Step::Put(wanted[&eni].clone())).expect("repaired");
+            assert_eq!(linux.made_anew(), [], "{damage}");
+            assert_eq!(names(&ip("-o link")), before);
         }
         clear(&mut world.linux());
     });
