@@ -39,15 +39,21 @@ pub(crate) struct Alias {
     /// Not in those of former builds, nor where the namespace's path leaves no room.
     pub(crate) interface: Option<String>,
     pub(crate) v6: Option<Ipv6Addr>,
+    /// When the process started that the resource was registered with.
+    pub(crate) since: Option<Started>,
 }
 
+/// Ticks from the boot to the start of a process. Its number is given to another one when it has ended; this is not.
+pub(crate) type Started = u64;
+
 impl Alias {
-    pub(crate) fn of(eni: &Eni) -> Self {
+    pub(crate) fn of(eni: &Eni, since: Option<Started>) -> Self {
         Self {
             resource: eni.resource.clone(),
             attachment: eni.attachment.clone(),
             interface: Some(eni.interface.clone()),
             v6: Some(eni.address.v6),
+            since,
         }
     }
 
@@ -56,6 +62,9 @@ impl Alias {
         let mut words = String::new();
         if let (Some(interface), Some(v6)) = (&self.interface, self.v6) {
             words = format!("if={interface} v6={v6} ");
+        }
+        if let Some(since) = self.since {
+            words.push_str(&format!("since={since} "));
         }
         let place = namespaces::text(&self.attachment);
         let long = format!("{}{} {words}{place}", links::MARK, self.resource);
@@ -76,25 +85,26 @@ impl Alias {
     /// The reverse of [`Self::text`].
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (resource, mut rest) = text.strip_prefix(links::MARK)?.split_once(' ')?;
-        let (mut interface, mut v6) = (None, None);
+        let (mut interface, mut v6, mut since) = (None, None, None);
         while let Some((word, after)) = rest.split_once(' ') {
             match word.split_once('=') {
                 Some(("if", name)) => interface = Some(name.to_owned()),
                 Some(("v6", address)) => v6 = Some(address.parse().ok()?),
+                Some(("since", ticks)) => since = Some(ticks.parse().ok()?),
                 Some(_) | None => break,
             }
             rest = after;
         }
         let attachment = namespaces::parse(rest)?;
-        Some(Self { resource: resource.to_owned(), attachment, interface, v6 })
+        Some(Self { resource: resource.to_owned(), attachment, interface, v6, since })
     }
 }
 
 impl Linux {
     /// Idempotent. A change of MTU or resource happens in place; anything else makes the pair anew.
     pub(crate) fn put_eni(&mut self, eni: &Eni) -> Result<()> {
-        let alias = Alias::of(eni).text()?;
-        let place = self.namespaces.open(&eni.attachment)?;
+        let (place, since) = self.place(&eni.host, &eni.attachment)?;
+        let alias = Alias::of(eni, since).text()?;
         let there = links::find(&mut self.netlink, &eni.host.0)?;
         let mut kept = false;
         let host = match there {
@@ -121,9 +131,32 @@ impl Linux {
         }
         let known =
             Known { entry: eni.clone(), index: host.index, inner: host.peer, both_here: place.is_home() };
+        if let (Attachment::Process(pid), Some(since)) = (&eni.attachment, since) {
+            self.processes.insert(eni.host.clone(), (*pid, since));
+        }
         self.indexes.insert(eni.host.clone(), host.index);
         self.enis.insert(eni.host.clone(), known);
         Ok(())
+    }
+
+    /// Opens the namespace of an ENI. A process must be the one that was there when the ENI was first made: another
+    /// one under its number must not come by the resource's identity.
+    pub(crate) fn place(
+        &self,
+        host: &HostSide,
+        attachment: &Attachment,
+    ) -> Result<(Namespace, Option<Started>)> {
+        let place = self.namespaces.open(attachment)?;
+        let Attachment::Process(pid) = attachment else { return Ok((place, None)) };
+        // After the namespace was opened: had the number changed hands before, this shows it.
+        let now = namespaces::started(*pid)?;
+        match self.processes.get(host) {
+            Some((known, then)) if known == pid && *then != now => bail!(
+                "process {pid} is another one now (started {now} ticks after the boot, the registered one {then}); \
+                 remove the resource and register it again"
+            ),
+            Some(_) | None => Ok((place, Some(now))),
+        }
     }
 
     /// Whether an interface that is there can become what is wanted without being made anew.
@@ -196,6 +229,7 @@ impl Linux {
         }
         self.enis.remove(host);
         self.indexes.remove(host);
+        self.processes.remove(host);
         Ok(())
     }
 }
@@ -238,9 +272,9 @@ mod tests {
 
     #[test]
     fn an_alias_says_whose_and_where() {
-        let alias = Alias::of(&eni(Attachment::Named("web".into())));
+        let alias = Alias::of(&eni(Attachment::Process(17)), Some(4_711));
         let text = alias.text().expect("fits");
-        assert_eq!(text, "foreweave:web if=fw0 v6=fdfb:6f72:6577::6440:1 named:web");
+        assert_eq!(text, "foreweave:web if=fw0 v6=fdfb:6f72:6577::6440:1 since=4711 pid:17");
         assert_eq!(Alias::parse(&text), Some(alias));
         assert_eq!(Alias::parse("foreweave:web"), None);
         assert_eq!(Alias::parse("something else"), None);
@@ -249,8 +283,9 @@ mod tests {
     #[test]
     fn aliases_of_former_builds_and_of_long_paths_say_less() {
         let path = Attachment::Path(format!("/run/a b=c {}", "d".repeat(200)));
-        let text = Alias::of(&eni(path.clone())).text().expect("fits");
-        let short = Alias { resource: "web".into(), attachment: path, interface: None, v6: None };
+        let text = Alias::of(&eni(path.clone()), None).text().expect("fits");
+        let short =
+            Alias { resource: "web".into(), attachment: path, interface: None, v6: None, since: None };
         assert_eq!(Alias::parse(&text), Some(short.clone()));
         assert_eq!(short.text().ok(), Some(text));
     }
@@ -258,7 +293,7 @@ mod tests {
     #[test]
     fn a_path_that_does_not_fit_is_refused_with_its_length() {
         let path = Attachment::Path(format!("/{}", "a".repeat(300)));
-        let error = Alias::of(&eni(path)).text().expect_err("too long");
+        let error = Alias::of(&eni(path), None).text().expect_err("too long");
         assert!(error.to_string().contains("at most 255 fit"), "{error}");
     }
 }

@@ -68,6 +68,8 @@ pub struct Linux {
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
     indexes: BTreeMap<HostSide, u32>,
+    /// Number and start of the process that an ENI was first made for, until the ENI is removed by a step.
+    processes: BTreeMap<HostSide, (u32, enis::Started)>,
     /// See [`Kernel::made_anew`].
     made_anew: Vec<HostSide>,
     shared: Shared,
@@ -136,6 +138,7 @@ impl Linux {
             programs,
             enis: BTreeMap::new(),
             indexes: BTreeMap::new(),
+            processes: BTreeMap::new(),
             made_anew: Vec::new(),
             shared: Shared::default(),
             datapath,
@@ -304,7 +307,7 @@ impl Linux {
 
     /// A socket where the inner side is.
     fn inside(&self, host: &HostSide) -> Result<Netlink> {
-        let place = self.namespaces.open(&self.known(host)?.entry.attachment)?;
+        let (place, _) = self.place(host, &self.known(host)?.entry.attachment)?;
         self.namespaces.netlink(&place)
     }
 }

@@ -108,6 +108,21 @@ fn path(attachment: &Attachment) -> Result<Option<PathBuf>> {
     })
 }
 
+/// When a process started, in ticks since the boot.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn started(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    start_of(&text).with_context(|| format!("{path} says nothing of the start: {text}"))
+}
+
+/// The 22nd field; the second is a name in brackets that may contain blanks and brackets.
+fn start_of(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
@@ -193,6 +208,14 @@ mod tests {
         }
         assert_eq!(parse("elsewhere"), None);
         assert_eq!(parse("pid:x"), None);
+    }
+
+    #[test]
+    fn a_start_is_read_whatever_the_process_is_named() {
+        let stat = "7 (a) 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        assert_eq!(start_of(stat), Some(4_711));
+        assert_eq!(start_of("7 (a) S 1"), None);
+        assert!(started(std::process::id()).is_ok_and(|ticks| ticks > 0));
     }
 
     #[test]

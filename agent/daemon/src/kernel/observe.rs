@@ -1,7 +1,6 @@
 //! Reads back what the kernel has for the fabric: from the pinned maps and from netlink, not from memory.
 use super::enis::{self, Alias, Known};
 use super::links::{self, Link};
-use super::namespaces::Namespace;
 use super::{Linux, filters, routes};
 use agent_core::abi;
 use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
@@ -36,6 +35,11 @@ impl Linux {
     fn read_eni(&mut self, link: &Link, found: &mut Found) {
         let host = HostSide(link.name.clone());
         found.indexes.insert(host.clone(), link.index);
+        if let Some(Alias { attachment: Attachment::Process(pid), since: Some(since), .. }) =
+            Alias::parse(&link.alias)
+        {
+            self.processes.insert(host.clone(), (pid, since));
+        }
         match self.read_whole(link) {
             Ok((known, routes)) => {
                 found.entries.push(Entry::Eni(known.entry.clone()));
@@ -63,7 +67,7 @@ impl Linux {
 
     /// Of an interface that is not whole: index and routes of its inner side, and whether that is on the host.
     fn read_inner(&self, link: &Link, attachment: &Attachment) -> Result<(u32, Vec<FabricAddress>, bool)> {
-        let place = self.namespaces.open(attachment)?;
+        let (place, _) = self.place(&HostSide(link.name.clone()), attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
         let inner = links::find_index(&mut there, link.peer)?
             .filter(|inner| enis::is_other_side(inner, link))
@@ -78,7 +82,7 @@ impl Linux {
         if !filters::is_there(&mut self.netlink, link.index)? {
             anyhow::bail!("it has no program");
         }
-        let place: Namespace = self.namespaces.open(&attachment)?;
+        let (place, _) = self.place(&HostSide(link.name.clone()), &attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
         let inner = links::find_index(&mut there, link.peer)?
             .filter(|inner| enis::is_other_side(inner, link))

@@ -1,6 +1,7 @@
 //! The real kernel passes the contract of all kernels. Needs root; fails with the command without.
 mod kills;
 mod links;
+mod processes;
 mod restart;
 mod suite;
 mod underlays;
