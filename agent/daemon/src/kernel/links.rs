@@ -155,15 +155,19 @@ pub(crate) fn create(netlink: &mut Netlink, pair: &Pair<'_>) -> Result<Link> {
         Request { message: RouteNetlinkMessage::NewLink(veth(pair)), flags: NLM_F_CREATE | NLM_F_EXCL };
     let mut mark = named(pair.host);
     mark.attributes.push(LinkAttribute::IfAlias(pair.alias.to_owned()));
-    mark.attributes.push(no_generated_addresses());
     let mark = Request { message: RouteNetlinkMessage::SetLink(mark), flags: 0 };
+    let silence = no_generated_addresses(named(pair.host));
     let look = Request { message: RouteNetlinkMessage::GetLink(named(pair.host)), flags: 0 };
-    let [made, marked, seen] = netlink
-        .transact(vec![make, mark, look])?
+    let [made, marked, silenced, seen] = netlink
+        .transact(vec![make, mark, silence, look])?
         .try_into()
-        .map_err(|answers: Vec<_>| anyhow!("3 requests were sent, {} answers came", answers.len()))?;
+        .map_err(|answers: Vec<_>| anyhow!("4 requests were sent, {} answers came", answers.len()))?;
     made.map_err(|refused| in_use(&refused, pair))?;
     let outcome = marked
+        .and_then(|_| match silenced {
+            Err(refused) if !is_without_ipv6(&refused) => Err(refused),
+            Ok(_) | Err(_) => Ok(()),
+        })
         .map_err(|refused| anyhow!("marking {}: {refused}", pair.host))
         .and_then(|_| found(seen)?.ok_or_else(|| anyhow!("{} vanished while it was made", pair.host)));
     if outcome.is_err() {
@@ -200,10 +204,25 @@ fn veth(pair: &Pair<'_>) -> LinkMessage {
     host
 }
 
-/// No link-local address: so no duplicate detection, no router solicitation, no listener reports.
-fn no_generated_addresses() -> LinkAttribute {
+/// No link-local address: so no duplicate detection, no router solicitation, no listener reports. A request of its
+/// own, because an interface without IPv6 refuses it, and with it all else that is asked for.
+fn no_generated_addresses(mut message: LinkMessage) -> Request {
     let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    LinkAttribute::AfSpecUnspec(vec![inet6])
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![inet6]));
+    Request { message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+}
+
+/// How the kernel says that it, or an interface, has no IPv6: circuits then carry IPv4 only.
+fn is_without_ipv6(refused: &Refused) -> bool {
+    refused.errno == libc::EAFNOSUPPORT || refused.errno == libc::EOPNOTSUPP
+}
+
+/// The least MTU with which an interface has IPv6 (RFC 8200, section 5).
+const IPV6_LEAST: u32 = 1280;
+
+/// Whether an interface of this MTU has IPv6 on this kernel, which may have been started with `ipv6.disable=1`.
+pub(crate) fn has_ipv6(mtu: u32) -> bool {
+    mtu >= IPV6_LEAST && std::path::Path::new("/proc/net/if_inet6").exists()
 }
 
 /// Up, without ARP: the programs write the link-layer addresses.
@@ -258,19 +277,24 @@ pub(crate) fn settle_inner(
 ) -> Result<(), InnerRefused> {
     let mut shape = indexed(index);
     shape.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
-    shape.attributes.push(no_generated_addresses());
     let shape = Request { message: RouteNetlinkMessage::SetLink(shape), flags: 0 };
     let v4 = with_address(index, address.v4.into(), 32);
-    let v6 = with_address(index, address.v6.into(), 128);
-    let answers = netlink
-        .transact(vec![shape, up(indexed(index)), v4, v6])
-        .map_err(|error| InnerRefused::Other(error.into()))?;
-    let what = ["setting the MTU", "bringing it up", "the IPv4 address", "the IPv6 address"];
+    let mut requests = vec![shape, no_generated_addresses(indexed(index)), up(indexed(index)), v4];
+    if has_ipv6(u32::from(mtu)) {
+        requests.push(with_address(index, address.v6.into(), 128));
+    }
+    let answers = netlink.transact(requests).map_err(|error| InnerRefused::Other(error.into()))?;
+    let what = [
+        "setting the MTU",
+        "IPv6 without generated addresses",
+        "bringing it up",
+        "the IPv4 address",
+        "the IPv6 address",
+    ];
     for (answer, what) in answers.into_iter().zip(what) {
         match answer {
             Ok(_) => {}
-            // A kernel without IPv6 at all: the circuit then carries IPv4 only.
-            Err(refused) if refused.errno == libc::EAFNOSUPPORT || refused.errno == libc::EOPNOTSUPP => {}
+            Err(refused) if what.contains("IPv6") && is_without_ipv6(&refused) => {}
             Err(refused) if what.contains("IPv6") && refused.errno == libc::EACCES => {
                 return Err(InnerRefused::Ipv6Off);
             }

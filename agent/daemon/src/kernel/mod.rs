@@ -286,8 +286,9 @@ impl Linux {
     fn put_route(&mut self, route: &Route) -> Result<()> {
         let eni = self.known(&route.host)?;
         let (inner, from) = (eni.inner, eni.entry.address);
+        let ipv6 = links::has_ipv6(u32::from(eni.entry.mtu));
         let mut there = self.inside(&route.host)?;
-        routes::put(&mut there, inner, &from, &route.to)
+        routes::put(&mut there, inner, ipv6, &from, &route.to)
     }
 
     fn remove_route(&mut self, host: &HostSide, to: &proto_model::FabricAddress) -> Result<()> {

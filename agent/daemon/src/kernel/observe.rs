@@ -72,12 +72,14 @@ impl Linux {
         let inner = links::find_index(&mut there, link.peer)?
             .filter(|inner| enis::is_other_side(inner, link))
             .ok_or_else(|| anyhow::anyhow!("its other side is not there"))?;
-        let routes = complete(&routes::ours(&mut there)?, inner.index);
+        let v6 = Alias::parse(&link.alias).and_then(|alias| alias.v6);
+        let lone = v6.filter(|_| !links::has_ipv6(inner.mtu));
+        let routes = complete(&routes::ours(&mut there)?, inner.index, lone);
         Ok((inner.index, routes, place.is_home()))
     }
 
     fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<FabricAddress>)> {
-        let Alias { resource, attachment, .. } =
+        let Alias { resource, attachment, v6, .. } =
             Alias::parse(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
         if !filters::is_there(&mut self.netlink, link.index)? {
             anyhow::bail!("it has no program");
@@ -89,7 +91,9 @@ impl Linux {
             .ok_or_else(|| {
                 anyhow::anyhow!("its other side is not in {}", super::namespaces::words(&attachment))
             })?;
-        let address = address_of(&links::addresses(&mut there, inner.index)?)
+        let ipv6 = links::has_ipv6(inner.mtu);
+        // Without IPv6 the alias alone knows that address.
+        let address = address_of(&links::addresses(&mut there, inner.index)?, v6.filter(|_| !ipv6))
             .ok_or_else(|| anyhow::anyhow!("its other side has lost its addresses"))?;
         if inner.mac != address.mac() || link.mac != address.gateway_mac() {
             anyhow::bail!("its link-layer addresses are not those of {address}");
@@ -97,7 +101,7 @@ impl Linux {
         if !both_up(link, &inner) {
             anyhow::bail!("it is down");
         }
-        let routes = complete(&routes::ours(&mut there)?, inner.index);
+        let routes = complete(&routes::ours(&mut there)?, inner.index, v6.filter(|_| !ipv6));
         let entry = Eni {
             host: HostSide(link.name.clone()),
             resource,
@@ -197,14 +201,19 @@ fn fragment(link: &Link, alias: Option<&Alias>) -> Eni {
 }
 
 /// The fabric address among the addresses of an inner side: an IPv4 one, and the IPv6 one that ends in its bytes.
-/// A kernel without IPv6 has only the first; the second is then not known.
-fn address_of(addresses: &[(IpAddr, netlink_packet_route::address::AddressScope)]) -> Option<FabricAddress> {
+/// An interface without IPv6 has only the first; `lone` is then the second.
+fn address_of(
+    addresses: &[(IpAddr, netlink_packet_route::address::AddressScope)],
+    lone: Option<Ipv6Addr>,
+) -> Option<FabricAddress> {
     let v4s = addresses.iter().filter_map(|(address, _)| match address {
         IpAddr::V4(v4) => Some(*v4),
         IpAddr::V6(_) => None,
     });
-    v4s.into_iter()
-        .find_map(|v4| Some(FabricAddress { v4, v6: ending_in(v4, addresses.iter().map(|(a, _)| *a))? }))
+    v4s.into_iter().find_map(|v4| {
+        let there = addresses.iter().map(|(a, _)| *a).chain(lone.map(IpAddr::V6));
+        Some(FabricAddress { v4, v6: ending_in(v4, there)? })
+    })
 }
 
 fn ending_in(v4: Ipv4Addr, mut addresses: impl Iterator<Item = IpAddr>) -> Option<Ipv6Addr> {
@@ -214,12 +223,23 @@ fn ending_in(v4: Ipv4Addr, mut addresses: impl Iterator<Item = IpAddr>) -> Optio
     })
 }
 
-/// Destinations that have both their routes; a lone one is put again, or goes with its interface.
-fn complete(routes: &[(u32, IpAddr)], index: u32) -> Vec<FabricAddress> {
+/// The IPv6 address that belongs to `v4` in the fabric of `own`.
+fn beside(own: Ipv6Addr, v4: Ipv4Addr) -> Ipv6Addr {
+    let mut octets = own.octets();
+    octets[12..].copy_from_slice(&v4.octets());
+    octets.into()
+}
+
+/// Destinations that have both their routes; a lone one is put again, or goes with its interface. Where there is no
+/// IPv6, lone ones are whole: their IPv6 addresses have the prefix of `lone`, the interface's own.
+fn complete(routes: &[(u32, IpAddr)], index: u32, lone: Option<Ipv6Addr>) -> Vec<FabricAddress> {
     let here = || routes.iter().filter(|(output, _)| *output == index).map(|(_, to)| *to);
     here()
         .filter_map(|to| match to {
-            IpAddr::V4(v4) => Some(FabricAddress { v4, v6: ending_in(v4, here())? }),
+            IpAddr::V4(v4) => {
+                let v6 = ending_in(v4, here()).or_else(|| Some(beside(lone?, v4)))?;
+                Some(FabricAddress { v4, v6 })
+            }
             IpAddr::V6(_) => None,
         })
         .collect()
@@ -239,7 +259,9 @@ mod tests {
             (4, address(3).v4.into()),
             (4, address(3).v6.into()),
         ];
-        assert_eq!(complete(&routes, 3), vec![address(1)]);
-        assert_eq!(complete(&routes, 4), vec![address(3)]);
+        assert_eq!(complete(&routes, 3, None), vec![address(1)]);
+        assert_eq!(complete(&routes, 4, None), vec![address(3)]);
+        let without_ipv6 = complete(&routes, 3, Some(address(7).v6));
+        assert_eq!(without_ipv6, vec![address(1), address(2)]);
     }
 }

@@ -14,7 +14,13 @@ use std::net::IpAddr;
 ///
 /// # Errors
 /// What the kernel refused; then neither remains.
-pub(crate) fn put(netlink: &mut Netlink, index: u32, from: &FabricAddress, to: &FabricAddress) -> Result<()> {
+pub(crate) fn put(
+    netlink: &mut Netlink,
+    index: u32,
+    ipv6: bool,
+    from: &FabricAddress,
+    to: &FabricAddress,
+) -> Result<()> {
     let requests = pairs(from, to)
         .map(|(source, target)| Request {
             message: RouteNetlinkMessage::NewRoute(route(index, target, Some(source))),
@@ -24,7 +30,8 @@ pub(crate) fn put(netlink: &mut Netlink, index: u32, from: &FabricAddress, to: &
     let answers = netlink.transact(requests)?;
     let failure = answers.into_iter().zip(pairs(from, to)).find_map(|(answer, (_, target))| match answer {
         Ok(_) => None,
-        Err(refused) if refused.errno == libc::EEXIST || without_ipv6(&refused, target) => None,
+        Err(refused) if refused.errno == libc::EEXIST => None,
+        Err(refused) if !ipv6 && without_ipv6(&refused, target) => None,
         Err(refused) => Some(anyhow!("route to {target}: {refused}")),
     });
     match failure {
@@ -38,7 +45,9 @@ pub(crate) fn put(netlink: &mut Netlink, index: u32, from: &FabricAddress, to: &
 
 /// A kernel without IPv6 answers so; the circuit then carries IPv4 only.
 fn without_ipv6(refused: &Refused, target: IpAddr) -> bool {
-    target.is_ipv6() && (refused.errno == libc::EAFNOSUPPORT || refused.errno == libc::EOPNOTSUPP)
+    // An interface without IPv6 on a kernel that has it is no device to IPv6, or has no such source address.
+    let said = [libc::EAFNOSUPPORT, libc::EOPNOTSUPP, libc::ENODEV, libc::EINVAL, libc::EACCES];
+    target.is_ipv6() && said.contains(&refused.errno)
 }
 
 fn pairs(from: &FabricAddress, to: &FabricAddress) -> [(IpAddr, IpAddr); 2] {

@@ -115,6 +115,30 @@ fn a_mtu_that_the_kernel_refuses_leaves_nothing_half_done() {
 }
 
 #[test]
+fn an_interface_without_ipv6_carries_ipv4_and_is_whole() {
+    within(|world| {
+        let at = world.make("web");
+        let mut linux = world.linux();
+        let Entry::Eni(eni) = web(&at) else { panic!("an ENI") };
+        // Below IPv6's least MTU the kernel gives an interface none, and refuses what it refuses with ipv6.disable=1.
+        let small = Entry::Eni(Eni { mtu: 1_200, ..eni.clone() });
+        let of_it = |entry: &Entry| matches!(entry, Entry::Route(route) if route.host == eni.host);
+        let routes: Vec<Entry> = everything(&at).into_iter().filter(of_it).collect();
+        put_all(&mut linux, std::slice::from_ref(&small));
+        put_all(&mut linux, &routes);
+        assert_eq!(ip_in(&at, "-6 -o addr show dev ctr1"), "");
+        assert!(ip_in(&at, "-o addr show dev ctr1").contains("100.64.0.1/32"));
+        let wanted: Vec<Entry> = std::iter::once(small).chain(routes).collect();
+        let wanted: agent_core::kernel_state::KernelState =
+            wanted.into_iter().map(|entry| (entry.key(), entry)).collect();
+        for mut linux in [linux, world.linux()] {
+            assert_eq!(linux.observe().expect("observed"), wanted);
+        }
+        clear(&mut world.linux());
+    });
+}
+
+#[test]
 fn a_foreign_pin_is_named_and_kept() {
     within(|world| {
         drop(world.linux());
