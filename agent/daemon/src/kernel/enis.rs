@@ -135,6 +135,7 @@ impl Linux {
             self.processes.insert(eni.host.clone(), (*pid, since));
         }
         self.indexes.insert(eni.host.clone(), host.index);
+        self.shared.with(|seen| seen.enis.insert(eni.host.clone()));
         self.enis.insert(eni.host.clone(), known);
         Ok(())
     }
@@ -228,6 +229,7 @@ impl Linux {
             None => {}
         }
         self.enis.remove(host);
+        self.shared.with(|seen| seen.enis.remove(host));
         self.indexes.remove(host);
         self.processes.remove(host);
         Ok(())

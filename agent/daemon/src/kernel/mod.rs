@@ -86,6 +86,8 @@ struct Seen {
     slots: BTreeSet<u32>,
     /// Host sides that the agent itself removed and whose notification has not come yet. At most [`EXPECTED`].
     removed: BTreeSet<u32>,
+    /// Host sides that are there, as far as the agent knows.
+    enis: BTreeSet<HostSide>,
 }
 
 /// Notifications waited for. At the bound the rest is taken for somebody else's doing, which costs a look.
@@ -97,6 +99,9 @@ impl Shared {
     }
     pub(crate) fn slots(&self) -> Vec<u32> {
         self.with(|seen| seen.slots.iter().copied().collect())
+    }
+    pub(crate) fn enis(&self) -> Vec<HostSide> {
+        self.with(|seen| seen.enis.iter().cloned().collect())
     }
     fn expect_removal(&self, index: u32) {
         self.with(|seen| {

@@ -15,9 +15,9 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::RouteType;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::SocketAddr;
+use netlink_sys::{AsyncSocket, SocketAddr};
 use rtnetlink::MulticastGroup;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -44,6 +44,8 @@ pub(crate) enum Notice {
     Underlays,
 }
 
+/// Receive buffer for the kernel's notifications, bytes: thousands of interfaces may go at once.
+const RECEIVE: libc::c_int = 4 << 20;
 /// Neighbours that are not resolved are asked for this often.
 const RETRY: Duration = Duration::from_secs(1);
 /// Resolved ones are confirmed this often: packets of the data plane do not tell the kernel that they are in use.
@@ -80,8 +82,12 @@ pub(crate) async fn run(
 ) -> Result<()> {
     use MulticastGroup::{Ipv4Ifaddr, Ipv4Route, Ipv6Ifaddr, Ipv6Route, Link, Neigh};
     let groups = [Link, Neigh, Ipv4Ifaddr, Ipv6Ifaddr, Ipv4Route, Ipv6Route];
-    let (connection, _handle, mut events): (_, _, Events) = rtnetlink::new_multicast_connection(&groups)
+    let (mut connection, _handle, mut events): (_, _, Events) = rtnetlink::new_multicast_connection(&groups)
         .context("cannot subscribe to the kernel's notifications")?;
+    // As much as the host allows; what does not fit is noticed and looked up.
+    if let Err(error) = connection.socket_mut().socket_mut().set_rx_buf_sz(RECEIVE) {
+        debug!(%error, "receive buffer not raised");
+    }
     tokio::spawn(connection);
     let netlink = Netlink::open().context("cannot open a netlink socket")?;
     let features = Features::open().inspect_err(|error| info!("{error:#}: transit by tcx")).ok();
@@ -117,6 +123,8 @@ struct Unsettled {
     until: Option<Instant>,
     routes: bool,
     underlays: bool,
+    /// Interfaces of the fabric may have gone.
+    enis: bool,
 }
 
 impl Unsettled {
@@ -140,7 +148,17 @@ impl Watcher {
     }
 
     async fn happened(&mut self, message: NetlinkMessage<RouteNetlinkMessage>, unsettled: &mut Unsettled) {
-        let NetlinkPayload::InnerMessage(message) = message.payload else { return };
+        let message = match message.payload {
+            NetlinkPayload::InnerMessage(message) => message,
+            // The socket was full and what came then is lost: only looking at everything tells what it was.
+            NetlinkPayload::Overrun(_) => {
+                warn!("the kernel's notifications came too fast; everything is looked at again");
+                *unsettled = Unsettled { routes: true, underlays: true, enis: true, until: unsettled.until };
+                unsettled.wait();
+                return;
+            }
+            _ => return,
+        };
         match message {
             RouteNetlinkMessage::DelLink(link) => {
                 self.link_gone(&link).await;
@@ -190,11 +208,27 @@ impl Watcher {
     }
 
     async fn settled(&mut self, unsettled: Unsettled) {
+        if unsettled.enis {
+            self.missing().await;
+        }
         if unsettled.underlays {
             self.tell(Notice::Underlays).await;
         }
         if unsettled.routes {
             self.look(|_| true).await;
+        }
+    }
+
+    /// Tells of every interface of the fabric that is not there any more.
+    async fn missing(&mut self) {
+        let there = match links::all(&mut self.netlink) {
+            Ok(links) => links,
+            Err(error) => return warn!(%error, "interfaces not listed"),
+        };
+        let there: BTreeSet<String> =
+            there.into_iter().filter(links::Link::is_ours).map(|link| link.name).collect();
+        for host in self.shared.enis().into_iter().filter(|host| !there.contains(&host.0)) {
+            self.tell(Notice::Vanished(host)).await;
         }
     }
 
@@ -304,4 +338,29 @@ fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::NetlinkHeader;
+
+    #[tokio::test]
+    async fn lost_notifications_are_made_good_by_looking_at_everything() {
+        let (notices, mut told) = mpsc::channel(16);
+        let shared = Shared::default();
+        let gone = HostSide("fw00000000".into());
+        shared.with(|seen| seen.enis.insert(gone.clone()));
+        let netlink = Netlink::open().expect("a netlink socket");
+        let mut watcher = Watcher { netlink, features: None, shared, watched: BTreeMap::new(), notices };
+        let mut unsettled = Unsettled::default();
+        let overrun = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::Overrun(Vec::new()));
+        watcher.happened(overrun, &mut unsettled).await;
+        assert!(unsettled.until.is_some() && unsettled.routes);
+        watcher.settled(unsettled).await;
+        drop(watcher);
+        assert_eq!(told.recv().await, Some(Notice::Vanished(gone)));
+        assert_eq!(told.recv().await, Some(Notice::Underlays));
+        assert_eq!(told.recv().await, None);
+    }
 }

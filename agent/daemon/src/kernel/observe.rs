@@ -25,6 +25,7 @@ impl Linux {
             self.read_eni(&link, &mut found);
         }
         self.indexes.append(&mut found.indexes);
+        self.shared.with(|seen| seen.enis = found.known.keys().cloned().collect());
         self.enis = found.known;
         for entry in found.entries.into_iter().chain(self.read_maps()?) {
             state.insert(entry.key(), entry);
