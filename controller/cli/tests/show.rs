@@ -77,6 +77,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             since: ago(90),
             detail: if id == 2 { "edge-b: namespace db does not exist".into() } else { String::new() },
         },
+        rules_pending: if id == 2 { vec![named("edge-b")] } else { Vec::new() },
         at_source: Traffic {
             sent_packets: 1_000,
             sent_bytes: 1_500_000,

@@ -93,6 +93,8 @@ pub struct Circuit {
     pub trouble: BTreeMap<(NodeName, ObjectKey), String>,
     /// Hosts of its ends that are given up, and since when they are out of contact.
     pub lost_ends: BTreeMap<NodeName, Timestamp>,
+    /// Hosts of its ends that have not reported the present rules.
+    pub rules_waiting: Waiting,
     pub at_source: Traffic,
     pub at_destination: Traffic,
 }
@@ -140,7 +142,14 @@ impl Circuit {
             since: self.since,
             detail: self.detail(),
         };
-        CircuitView { circuit, at_source: self.at_source, at_destination: self.at_destination }
+        let rules_pending = self.rules_pending().into_iter().collect();
+        CircuitView { circuit, rules_pending, at_source: self.at_source, at_destination: self.at_destination }
+    }
+
+    /// Those that have not reported, and those that cannot.
+    pub fn rules_pending(&self) -> BTreeSet<NodeName> {
+        let refused = self.trouble.keys().filter(|(_, key)| *key == ObjectKey::Rules(self.id));
+        self.rules_waiting.keys().chain(refused.map(|(node, _)| node)).cloned().collect()
     }
 
     fn detail(&self) -> String {

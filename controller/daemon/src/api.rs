@@ -9,7 +9,6 @@ use crate::identity;
 use proto_model::Refusal;
 use proto_model::access::{Actor, Role};
 use proto_model::request::{Request as Ask, Response as Answer};
-use proto_model::rule::RuleSet;
 use proto_wire::convert::requests::{Awaited, ClientWish, DropInterest, Interest, TokenWish};
 use proto_wire::convert::status_of;
 use proto_wire::v1;
@@ -234,8 +233,9 @@ impl v1::fabric_server::Fabric for Api {
         &self,
         request: Request<v1::UpdateFirewallRuleRequest>,
     ) -> Result<Response<v1::RuleSetView>, Status> {
-        reply!(self.plain(request).await?,
-            Answer::Rules { circuit, version, rules } => RuleSet { circuit, version, rules }.into())
+        let actor = self.actor(&request)?;
+        let awaited = Awaited::try_from(request.into_inner())?;
+        self.change_rules(actor, awaited).await.map(Response::new)
     }
 
     async fn list_nodes(

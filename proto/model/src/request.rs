@@ -228,6 +228,9 @@ pub struct LinkView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitView {
     pub circuit: Circuit,
+    /// Hosts of its ends that have not reported these rules in force; empty while nothing is placed.
+    #[serde(default)]
+    pub rules_pending: Vec<NodeName>,
     /// At the source's and the destination's host, as last told.
     pub at_source: Traffic,
     pub at_destination: Traffic,
@@ -253,7 +256,14 @@ pub enum Response {
     Circuit(CircuitView),
     Circuits(Vec<CircuitView>),
     Plan(Plan),
-    Rules { circuit: CircuitId, version: u32, rules: Vec<Rule> },
+    Rules {
+        circuit: CircuitId,
+        version: u32,
+        rules: Vec<Rule>,
+        /// Hosts that have not reported them in force.
+        #[serde(default)]
+        pending: Vec<NodeName>,
+    },
     Nodes(Vec<NodeView>),
     Link(LinkView),
     Links(Vec<LinkView>),

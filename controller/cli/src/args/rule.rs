@@ -1,4 +1,5 @@
 //! Firewall rules, as options and as arguments.
+use super::circuit::Wait;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueHint};
 use proto_model::request::CircuitRef;
 use proto_model::rule::RuleSpec;
@@ -21,6 +22,8 @@ pub enum Rule {
         /// Insert before the rule with this number; without it: at the end
         #[arg(long, value_name = "ID")]
         before: Option<u32>,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Remove rules by their numbers
     Remove {
@@ -29,6 +32,8 @@ pub enum Rule {
         /// Numbers, as `foreweave rule list` shows them
         #[arg(required = true, value_name = "ID")]
         ids: Vec<u32>,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Replace the whole set at once; rules that stay keep their numbers
     Replace {
@@ -43,6 +48,8 @@ pub enum Rule {
         /// Leave no rule: nothing passes any more
         #[arg(long, conflicts_with_all = ["rules", "file"])]
         none: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 

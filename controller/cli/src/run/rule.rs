@@ -16,42 +16,71 @@ pub(super) async fn rule(fabric: &mut Fabric, command: &Rule, out: Out) -> Resul
     match command {
         Rule::List { circuit } => {
             let view = circuit::get(fabric, circuit).await?;
-            let answer = v1::RuleSetView { circuit: view.id, version: view.rules_version, rules: view.rules };
+            let answer = v1::RuleSetView {
+                circuit: view.id,
+                version: view.rules_version,
+                rules: view.rules,
+                pending: view.rules_pending,
+            };
             print(circuit, &answer, out)
         }
-        Rule::Add { circuit, rules, before } => {
-            change(fabric, circuit, RuleEdit::Add { rules: rules.clone(), before: *before }, out).await
+        Rule::Add { circuit, rules, before, wait } => {
+            let edit = RuleEdit::Add { rules: rules.clone(), before: *before };
+            change(fabric, circuit, edit, wait.duration(), out).await
         }
-        Rule::Remove { circuit, ids } => {
-            change(fabric, circuit, RuleEdit::Remove { ids: ids.clone() }, out).await
+        Rule::Remove { circuit, ids, wait } => {
+            change(fabric, circuit, RuleEdit::Remove { ids: ids.clone() }, wait.duration(), out).await
         }
-        Rule::Replace { circuit, rules, file, none: _ } => {
+        Rule::Replace { circuit, rules, file, none: _, wait } => {
             let rules = match file {
                 Some(file) => read(file)?,
                 None => rules.clone(),
             };
-            change(fabric, circuit, RuleEdit::Replace { rules }, out).await
+            change(fabric, circuit, RuleEdit::Replace { rules }, wait.duration(), out).await
         }
     }
 }
 
 /// Not repeated when the connection breaks: the rules might be added twice.
-async fn change(fabric: &mut Fabric, circuit: &CircuitRef, edit: RuleEdit, out: Out) -> Result<(), Failure> {
+async fn change(
+    fabric: &mut Fabric,
+    circuit: &CircuitRef,
+    edit: RuleEdit,
+    wait: Duration,
+    out: Out,
+) -> Result<(), Failure> {
     let again = match edit {
         RuleEdit::Add { .. } | RuleEdit::Remove { .. } => Again::No,
         RuleEdit::Replace { .. } => Again::Yes,
     };
     let change = RuleChange { circuit: circuit.clone(), expected_version: None, edit };
-    let ask = v1::UpdateFirewallRuleRequest::from(change);
-    let answer = fabric
-        .ask(again, Duration::ZERO, ask, async |mut client, ask| client.update_firewall_rule(ask).await)
-        .await?;
-    print(circuit, &answer, out)
+    let ask = v1::UpdateFirewallRuleRequest { wait: wait.as_nanos() as u64, ..change.into() };
+    let answer =
+        fabric.ask(again, wait, ask, async |mut client, ask| client.update_firewall_rule(ask).await).await?;
+    print(circuit, &answer, out)?;
+    if wait.is_zero() { Ok(()) } else { in_force(circuit, &answer, wait) }
+}
+
+/// Whoever waited for rules to be in force and has them not everywhere shall know.
+fn in_force(circuit: &CircuitRef, answer: &v1::RuleSetView, waited: Duration) -> Result<(), Failure> {
+    if answer.pending.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "version {} of the rules is kept, but not in force after {} on {}",
+        answer.version,
+        show::span(waited),
+        show::words(&answer.pending)
+    );
+    let hint = format!("foreweave circuit show {circuit} and foreweave node list show what the hosts say");
+    Err(Failure::Pending { what, hint })
 }
 
 fn print(circuit: &CircuitRef, answer: &v1::RuleSetView, out: Out) -> Result<(), Failure> {
     let set: RuleSet = understood(answer.clone())?;
-    out.answer("RuleSetView", answer, || show::rule::set(&circuit.to_string(), set.version, &set.rules))
+    out.answer("RuleSetView", answer, || {
+        show::rule::set(&circuit.to_string(), set.version, &set.rules, &answer.pending)
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<RuleSpec>, Failure> {
@@ -75,6 +104,21 @@ fn read(file: &Path) -> Result<Vec<RuleSpec>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_are_not_in_force_in_time_are_exit_code_5_and_name_the_hosts() {
+        let circuit: CircuitRef = "web-db".parse().expect("a name");
+        let mut answer = v1::RuleSetView { circuit: 1, version: 3, rules: Vec::new(), pending: Vec::new() };
+        assert_eq!(in_force(&circuit, &answer, Duration::from_secs(10)), Ok(()));
+        answer.pending = vec!["edge-b".into()];
+        let failure = in_force(&circuit, &answer, Duration::from_secs(10)).expect_err("pending");
+        assert_eq!(failure.exit_code(), 5);
+        assert!(
+            failure.what().contains("version 3") && failure.what().contains("edge-b"),
+            "{}",
+            failure.what()
+        );
+    }
 
     #[test]
     fn a_file_without_rules_does_not_close_a_circuit_by_mistake() {

@@ -89,6 +89,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
     pairs.push(("at source", traffic(&view.at_source)));
     pairs.push(("at destination", traffic(&view.at_destination)));
     pairs.push(("created", format!("{} ago", age(now, circuit.created))));
+    if !view.rules_pending.is_empty() {
+        pairs.push(("rules pending", format!("on {}", words(&view.rules_pending))));
+    }
     format!(
         "{}rules, version {}\n{}",
         table::pairs(&pairs),

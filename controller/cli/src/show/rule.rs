@@ -1,5 +1,6 @@
 //! Rules as people read them.
 use super::table::{self, Tone, cell, plain};
+use super::words;
 use proto_model::rule::{Action, Rule};
 
 pub fn list(rules: &[Rule]) -> String {
@@ -14,7 +15,9 @@ pub fn list(rules: &[Rule]) -> String {
 }
 
 /// With the version and what happens to the rest.
-pub fn set(circuit: &str, version: u32, rules: &[Rule]) -> String {
+pub fn set(circuit: &str, version: u32, rules: &[Rule], pending: &[String]) -> String {
     let rest = if rules.is_empty() { "" } else { "what no rule allows is denied (rule 0)\n" };
-    format!("{circuit}, rules version {version}\n{}{rest}", list(rules))
+    let pending =
+        if pending.is_empty() { String::new() } else { format!("pending on: {}\n", words(pending)) };
+    format!("{circuit}, rules version {version}\n{}{rest}{pending}", list(rules))
 }

@@ -75,6 +75,7 @@ impl Fabric {
             decision: Some(Box::new(plan)),
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
+            rules_waiting: Waiting::new(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });
@@ -331,7 +332,12 @@ impl Fabric {
             self.replace_rules(id, edited);
         }
         let circuit = self.find(&CircuitRef::Id(id))?;
-        Ok(Response::Rules { circuit: id, version: circuit.rules_version, rules: circuit.rules.clone() })
+        Ok(Response::Rules {
+            circuit: id,
+            version: circuit.rules_version,
+            rules: circuit.rules.clone(),
+            pending: circuit.rules_pending().into_iter().collect(),
+        })
     }
 
     fn replace_rules(&mut self, id: CircuitId, edited: rules::Edited) {
@@ -342,6 +348,7 @@ impl Fabric {
         }
         // A path that does not compile at the moment is placed anew soon, with these rules.
         let _ = self.want_objects(id);
+        self.wait_for_rules(id);
         self.step.persist(id);
         self.step.announce_circuit(id);
     }

@@ -7,7 +7,7 @@ use crate::record::{Placed, Record};
 use crate::route::{self, Ask, Decision};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::{Gate, Object, ObjectKey};
-use proto_model::{CircuitId, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
+use proto_model::{CircuitId, Generation, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -129,6 +129,7 @@ impl Fabric {
         self.inherit_trouble(id);
         self.be_patient(id, now);
         self.wait_for(id, nodes);
+        self.wait_for_rules(id);
         self.step.persist(id);
         self.step.announce_circuit(id);
     }
@@ -181,6 +182,22 @@ impl Fabric {
 
     /// Notes which nodes have to report what they were told in this step before the circuit moves on.
     pub(super) fn wait_for(&mut self, id: CircuitId, nodes: impl IntoIterator<Item = NodeName>) {
+        let waits = self.waits(id, nodes);
+        if let Some(waiting) = self.circuits.get_mut(id).and_then(|circuit| circuit.phase.waiting_mut()) {
+            *waiting = waits;
+        }
+    }
+
+    /// Notes which ends have to report the rules that they were told in this step.
+    pub(super) fn wait_for_rules(&mut self, id: CircuitId) {
+        let Some(route) = self.circuits.get(id).and_then(|circuit| circuit.phase.route()) else { return };
+        let waits = self.waits(id, ends(route));
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.rules_waiting = waits;
+        }
+    }
+
+    fn waits(&mut self, id: CircuitId, nodes: impl IntoIterator<Item = NodeName>) -> Waiting {
         let mut waits = Waiting::new();
         for name in nodes {
             let Some(node) = self.nodes.get_mut(&name) else { continue };
@@ -188,9 +205,7 @@ impl Fabric {
             node.awaiting.entry(generation).or_default().insert(id);
             waits.insert(name, generation);
         }
-        if let Some(waiting) = self.circuits.get_mut(id).and_then(|circuit| circuit.phase.waiting_mut()) {
-            *waiting = waits;
-        }
+        waits
     }
 
     /// Takes a circuit off its path: objects, reservation, labels. Returns the hosts that it was on.
@@ -198,6 +213,7 @@ impl Fabric {
         let Some(circuit) = self.circuits.get_mut(id) else { return BTreeSet::new() };
         circuit.trouble.clear();
         circuit.lost_ends.clear();
+        circuit.rules_waiting.clear();
         let Some(route) = circuit.phase.route().cloned() else { return BTreeSet::new() };
         let spec = circuit.spec.clone();
         self.deadlines.clear(&Deadline::Trouble(id));
@@ -243,9 +259,19 @@ impl Fabric {
     /// A node has reported, or an object failed or recovered: moves the circuit on if nothing is in its way.
     pub(super) fn advance(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let late = |node: &NodeName, need: &mut Generation| {
+            self.nodes.get(node).is_some_and(|at| at.reported < *need)
+        };
+        if !circuit.rules_waiting.is_empty() {
+            circuit.rules_waiting.retain(late);
+            // Other phases are announced when they end.
+            if circuit.rules_waiting.is_empty() && matches!(circuit.phase, Phase::Active { .. }) {
+                self.step.announce_circuit(id);
+            }
+        }
         let mut phase = circuit.phase.clone();
         if let Some(waiting) = phase.waiting_mut() {
-            waiting.retain(|node, need| self.nodes.get(node).is_some_and(|at| at.reported < *need));
+            waiting.retain(late);
             let clear = waiting.is_empty();
             if let Some(current) = circuit.phase.waiting_mut() {
                 current.clone_from(waiting);

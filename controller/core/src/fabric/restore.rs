@@ -204,6 +204,7 @@ impl Fabric {
             decision: None,
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
+            rules_waiting: Waiting::new(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });
@@ -243,6 +244,8 @@ impl Fabric {
         if let Err(broken) = self.want_objects(id) {
             return self.suspend(id, format!("its path cannot be used: {broken}"), now);
         }
+        // A version that is kept may never have been told.
+        self.wait_for_rules(id);
         match phase {
             Phase::Building { route, .. } => {
                 self.be_patient(id, now);

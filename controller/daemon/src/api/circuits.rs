@@ -1,9 +1,11 @@
 //! Circuits whose callers want to wait until the fabric has complied.
 use super::{Answer, Api, odd};
 use crate::engine::Until;
+use proto_model::NodeName;
 use proto_model::access::Actor;
 use proto_model::circuit::CircuitState;
 use proto_model::request::{CircuitRef, CircuitView, Request as Ask};
+use proto_model::rule::RuleSet;
 use proto_wire::convert::requests::Awaited;
 use proto_wire::convert::status_of;
 use proto_wire::v1;
@@ -31,6 +33,32 @@ impl Api {
                 view(self.ask(actor, Ask::GetCircuit { circuit }).await?).map(v1::Circuit::from)
             }
         }
+    }
+
+    pub(super) async fn change_rules(
+        &self,
+        actor: Actor,
+        awaited: Awaited,
+    ) -> Result<v1::RuleSetView, Status> {
+        let Awaited { request, wait } = awaited;
+        let (done, in_force) = oneshot::channel();
+        let until = (!wait.is_zero()).then_some(Until::Rules(done));
+        let answer = self.engine.ask_until(actor.clone(), request, until).await;
+        let (set, pending) = rules(answer.map_err(|refusal| status_of(&refusal))?)?;
+        let circuit = CircuitRef::Id(set.circuit);
+        let pending = if wait.is_zero() || pending.is_empty() {
+            pending
+        } else {
+            match tokio::time::timeout(wait, in_force).await {
+                Ok(Ok(_)) => Vec::new(),
+                // Time is over, or the circuit was deleted meanwhile.
+                Ok(Err(_)) | Err(_) => {
+                    view(self.ask(actor, Ask::GetCircuit { circuit }).await?)?.rules_pending
+                }
+            }
+        };
+        let pending = pending.iter().map(ToString::to_string).collect();
+        Ok(v1::RuleSetView { pending, ..set.into() })
     }
 
     pub(super) async fn delete(&self, actor: Actor, awaited: Awaited) -> Result<v1::Empty, Status> {
@@ -64,6 +92,15 @@ impl Api {
 fn view(answer: Answer) -> Result<CircuitView, Status> {
     match answer {
         Answer::Circuit(view) => Ok(view),
+        other => Err(odd(&other)),
+    }
+}
+
+fn rules(answer: Answer) -> Result<(RuleSet, Vec<NodeName>), Status> {
+    match answer {
+        Answer::Rules { circuit, version, rules, pending } => {
+            Ok((RuleSet { circuit, version, rules }, pending))
+        }
         other => Err(odd(&other)),
     }
 }

@@ -51,6 +51,8 @@ pub(super) enum Event {
 pub enum Until {
     /// The circuit of the answer is active.
     Active(oneshot::Sender<CircuitView>),
+    /// The rules of the answer are in force at both ends.
+    Rules(oneshot::Sender<CircuitView>),
     /// This circuit is gone.
     Gone(CircuitId, oneshot::Sender<()>),
 }

@@ -1,4 +1,4 @@
-//! Callers that wait for a circuit to become active or to be gone.
+//! Callers that wait for a circuit to become active or to be gone, or for its rules to be in force.
 use super::handle::{Answer, Until};
 use proto_model::CircuitId;
 use proto_model::circuit::CircuitState;
@@ -12,6 +12,7 @@ const SWEEP: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     active: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
+    rules: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
     gone: HashMap<CircuitId, Vec<oneshot::Sender<()>>>,
     added: usize,
 }
@@ -25,38 +26,48 @@ impl Waits {
                 self.sweep();
                 None
             }
-            Until::Active(_) => Some(until),
+            Until::Active(_) | Until::Rules(_) => Some(until),
         }
     }
 
     pub(super) fn answered(&mut self, answer: &Answer, until: Option<Until>) {
-        if let (Ok(Response::Circuit(view)), Some(Until::Active(done))) = (answer, until)
-            && view.circuit.state != CircuitState::Active
-        {
-            self.active.entry(view.circuit.id).or_default().push(done);
-            self.sweep();
+        match (answer, until) {
+            (Ok(Response::Circuit(view)), Some(Until::Active(done)))
+                if view.circuit.state != CircuitState::Active =>
+            {
+                self.active.entry(view.circuit.id).or_default().push(done);
+                self.sweep();
+            }
+            (Ok(Response::Rules { circuit, pending, .. }), Some(Until::Rules(done)))
+                if !pending.is_empty() =>
+            {
+                self.rules.entry(*circuit).or_default().push(done);
+                self.sweep();
+            }
+            (Ok(_) | Err(_), _) => {}
         }
     }
 
     pub(super) fn announced(&mut self, event: &Event) {
         match event {
-            Event::Circuit(view) if view.circuit.state == CircuitState::Active => {
-                for done in self.active.remove(&view.circuit.id).into_iter().flatten() {
+            Event::Circuit(view) => {
+                let id = &view.circuit.id;
+                let is_active = view.circuit.state == CircuitState::Active;
+                let active = is_active.then(|| self.active.remove(id)).flatten();
+                let rules = view.rules_pending.is_empty().then(|| self.rules.remove(id)).flatten();
+                for done in active.into_iter().chain(rules).flatten() {
                     // Who gave up does not need it.
                     let _ = done.send(view.clone());
                 }
             }
             Event::CircuitGone(id) => {
                 self.active.remove(id);
+                self.rules.remove(id);
                 for done in self.gone.remove(id).into_iter().flatten() {
                     let _ = done.send(());
                 }
             }
-            Event::Circuit(_)
-            | Event::Resource(_)
-            | Event::ResourceGone(_)
-            | Event::Node(_)
-            | Event::NodeGone(_) => {}
+            Event::Resource(_) | Event::ResourceGone(_) | Event::Node(_) | Event::NodeGone(_) => {}
         }
     }
 
@@ -66,10 +77,12 @@ impl Waits {
             return;
         }
         self.added = 0;
-        self.active.retain(|_, callers| {
-            callers.retain(|caller| !caller.is_closed());
-            !callers.is_empty()
-        });
+        for waiting in [&mut self.active, &mut self.rules] {
+            waiting.retain(|_, callers| {
+                callers.retain(|caller| !caller.is_closed());
+                !callers.is_empty()
+            });
+        }
         self.gone.retain(|_, callers| {
             callers.retain(|caller| !caller.is_closed());
             !callers.is_empty()

@@ -173,6 +173,7 @@ impl TryFrom<v1::Circuit> for CircuitView {
                 created: Timestamp(view.created),
                 since: Timestamp(view.since),
             },
+            rules_pending: names("rules_pending", limits::OBJECTS, &view.rules_pending)?,
             at_source: view.at_source.unwrap_or_default().into(),
             at_destination: view.at_destination.unwrap_or_default().into(),
         })
@@ -216,6 +217,7 @@ impl From<CircuitView> for v1::Circuit {
             since: circuit.since.0,
             at_source: Some(view.at_source.into()),
             at_destination: Some(view.at_destination.into()),
+            rules_pending: strings(view.rules_pending),
         }
     }
 }

@@ -139,6 +139,14 @@ fn wait(nanos: u64) -> Result<Duration> {
     span("wait", nanos, Duration::ZERO, limits::WAIT_MOST)
 }
 
+impl TryFrom<v1::UpdateFirewallRuleRequest> for Awaited {
+    type Error = Malformed;
+    fn try_from(request: v1::UpdateFirewallRuleRequest) -> Result<Self> {
+        let wait = wait(request.wait)?;
+        Ok(Self { request: request.try_into()?, wait })
+    }
+}
+
 impl TryFrom<v1::UpdateFirewallRuleRequest> for Request {
     type Error = Malformed;
     fn try_from(request: v1::UpdateFirewallRuleRequest) -> Result<Self> {
@@ -316,7 +324,9 @@ impl TryFrom<Awaited> for Message {
                 Self::DeleteCircuit(v1::DeleteCircuitRequest { circuit: circuit.to_string(), wait })
             }
             Request::ExplainCircuit { circuit } => Self::ExplainCircuit(reference(&circuit)),
-            Request::UpdateFirewallRule(change) => Self::UpdateFirewallRule(change.into()),
+            Request::UpdateFirewallRule(change) => {
+                Self::UpdateFirewallRule(v1::UpdateFirewallRuleRequest { wait, ..change.into() })
+            }
             Request::RemoveNode { node } => {
                 Self::RemoveNode(v1::RemoveNodeRequest { node: node.to_string() })
             }

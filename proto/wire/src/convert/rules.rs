@@ -175,7 +175,7 @@ impl TryFrom<v1::RuleSetView> for RuleSet {
 
 impl From<RuleSet> for v1::RuleSetView {
     fn from(set: RuleSet) -> Self {
-        Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules) }
+        Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules), pending: Vec::new() }
     }
 }
 
@@ -220,6 +220,7 @@ impl From<RuleChange> for v1::UpdateFirewallRuleRequest {
         Self {
             circuit: change.circuit.to_string(),
             expected_version: change.expected_version,
+            wait: 0,
             edit: Some(match change.edit {
                 RuleEdit::Add { rules, before } => {
                     wire::Edit::Add(wire::Add { rules: each(rules), before: before.unwrap_or(0) })

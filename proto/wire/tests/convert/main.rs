@@ -63,7 +63,10 @@ proptest! {
 
     #[test]
     fn a_request_arrives(request in words::request(), seconds in 0..600_u64) {
-        let waits = matches!(request, Request::CreateCircuit { .. } | Request::DeleteCircuit { .. });
+        let waits = matches!(
+            request,
+            Request::CreateCircuit { .. } | Request::DeleteCircuit { .. } | Request::UpdateFirewallRule(_)
+        );
         let wait = Duration::from_secs(if waits { seconds } else { 0 });
         let sent = Awaited { request, wait };
         let message = Message::try_from(sent.clone()).expect("has a message");
@@ -114,7 +117,7 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::CreateCircuit(wire) => travelled(&wire).try_into(),
         Message::PlanCircuit(wire) => travelled(&wire).try_into().map(now),
         Message::DeleteCircuit(wire) => travelled(&wire).try_into(),
-        Message::UpdateFirewallRule(wire) => travelled(&wire).try_into().map(now),
+        Message::UpdateFirewallRule(wire) => travelled(&wire).try_into(),
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
         Message::GetCircuit(_) | Message::ExplainCircuit(_) | Message::Nothing => {
@@ -141,6 +144,7 @@ fn read_as_everything(bytes: &[u8]) {
     read::<v1::CreateCircuitRequest, Awaited>(bytes);
     read::<v1::PlanCircuitRequest, Request>(bytes);
     read::<v1::DeleteCircuitRequest, Awaited>(bytes);
+    read::<v1::UpdateFirewallRuleRequest, Awaited>(bytes);
     read::<v1::UpdateFirewallRuleRequest, Request>(bytes);
     read::<v1::RemoveNodeRequest, Request>(bytes);
     read::<v1::SetLinkRequest, Request>(bytes);

@@ -310,20 +310,21 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         pinned_path: request.pinned_path,
     });
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence());
-    (circuit_id(), spec, state, rest, (timestamp(), timestamp()), (traffic(), traffic())).prop_map(
+    let reported = (waiting(), traffic(), traffic());
+    (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported).prop_map(
         |(
             id,
             spec,
             state,
             (path, mtu, rules, rules_version, detail),
             (created, since),
-            (at_source, at_destination),
+            (rules_pending, at_source, at_destination),
         )| {
             // The detail of a suspended circuit is why it is suspended.
             let detail = if matches!(state, CircuitState::Suspended { .. }) { String::new() } else { detail };
             let circuit =
                 Circuit { id, spec, state, path, mtu, rules, rules_version, created, since, detail };
-            CircuitView { circuit, at_source, at_destination }
+            CircuitView { circuit, rules_pending, at_source, at_destination }
         },
     )
 }

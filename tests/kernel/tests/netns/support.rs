@@ -124,6 +124,7 @@ impl Fabric {
         let request = v1::UpdateFirewallRuleRequest {
             circuit: circuit.to_owned(),
             expected_version: None,
+            wait: 0,
             edit: Some(v1::update_firewall_rule_request::Edit::Replace(
                 v1::update_firewall_rule_request::Replace { rules },
             )),

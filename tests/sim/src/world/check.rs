@@ -6,10 +6,11 @@ use agent_core::kernel_state::{Entry, EntryKey, Kernel, Step};
 use ebpf_abi::Direction;
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::label::LabelEntry;
+use ebpf_abi::rules::RuleSetRef;
 use proto_model::circuit::{Circuit, CircuitState};
 use proto_model::desired::Side;
 use proto_model::intent::Bounds;
-use proto_model::request::{Request, Response};
+use proto_model::request::{CircuitView, Request, Response};
 use proto_model::resource::Status;
 use proto_model::{Bandwidth, CircuitId, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,13 +82,16 @@ impl World {
 
     /// What the controller says is active can be sent over, also when it says so right after its own death.
     pub(super) fn check_claims(&mut self) {
-        for circuit in self.circuits() {
-            self.check_claim(&circuit);
-        }
+        let Ok(Response::Circuits(views)) = self.query(Request::ListCircuits) else {
+            self.fail("circuits cannot be listed")
+        };
+        views.iter().for_each(|view| self.check_claim(view));
     }
 
-    /// An active circuit has its flows in the kernels of both ends, if nobody disturbed them.
-    pub(super) fn check_claim(&self, circuit: &Circuit) {
+    /// An active circuit has its flows in the kernels of both ends, and the rules that are called in force, if nobody
+    /// disturbed them.
+    pub(super) fn check_claim(&self, view: &CircuitView) {
+        let circuit = &view.circuit;
         let Some(path) = circuit.path.as_ref().filter(|_| circuit.state == CircuitState::Active) else {
             return;
         };
@@ -96,6 +100,16 @@ impl World {
             let mine = |flow: &Flow| flow.circuit == circuit.id.0 && flow.direction == direction as u8;
             if !self.disturbed.contains(node) && !self.sites[node].kernel().maps.flows.values().any(mine) {
                 self.fail(&format!("{} is called active, but {node} has no flow of it", circuit.id));
+            }
+            let version = circuit.rules_version;
+            let rules = |set: &RuleSetRef| set.circuit == circuit.id.0 && set.version == version;
+            let in_force = !view.rules_pending.contains(node);
+            let sets = &self.sites[node].kernel().maps.rulesets;
+            if in_force && !self.disturbed.contains(node) && !sets.values().any(rules) {
+                self.fail(&format!(
+                    "version {version} of {} is called in force, but not at {node}",
+                    circuit.id
+                ));
             }
         }
     }

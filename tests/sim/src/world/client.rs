@@ -92,7 +92,7 @@ impl World {
                 Err(refusal) if refusal.kind == Kind::NotFound => self.deleted(id),
                 Err(refusal) => self.fail(&format!("{id} cannot be deleted: {refusal}")),
             },
-            (Request::UpdateFirewallRule(change), Ok(Response::Rules { circuit, version, rules })) => {
+            (Request::UpdateFirewallRule(change), Ok(Response::Rules { circuit, version, rules, .. })) => {
                 let RuleEdit::Replace { rules: asked } = change.edit else { return };
                 let given: Vec<RuleSpec> = rules.into_iter().map(|rule| rule.spec).collect();
                 assert_eq!(given, asked, "the rules of {circuit} are not those that were asked for");

@@ -42,7 +42,7 @@ impl World {
             }
             Output::Reply { ticket, answer } => {
                 if let Ok(Response::Circuit(view)) = &answer {
-                    self.check_claim(&view.circuit);
+                    self.check_claim(view);
                 }
                 self.soon(5, Event::Answer { ticket, answer });
             }
@@ -57,7 +57,7 @@ impl World {
                     self.hang_up(&node);
                 }
             }
-            Output::Announce(News::Circuit(view)) => self.check_claim(&view.circuit),
+            Output::Announce(News::Circuit(view)) => self.check_claim(&view),
             Output::Announce(_) | Output::Drops { .. } => {}
         }
     }

@@ -1,9 +1,9 @@
 //! The life of a circuit when all goes well.
 use crate::fabric::world::{World, link, name, request};
-use proto_model::Bandwidth;
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{Gate, Object, ObjectKey, Side};
 use proto_model::request::{CircuitRef, Event, Request, Response, RuleChange, RuleEdit};
+use proto_model::{Bandwidth, CircuitId};
 
 #[test]
 fn a_circuit_becomes_active_over_the_cheaper_way_and_is_wired_through() {
@@ -225,6 +225,44 @@ fn rules_change_at_both_ends_in_one_step_and_only_there() {
         assert!(matches!(object, Object::Rules(set) if set.version == 2 && set.rules.len() == 2));
     }
     assert!(world.ask(Request::UpdateFirewallRule(change)).is_err(), "the version is another one now");
+}
+
+fn allow_ssh(id: CircuitId) -> Request {
+    let edit = RuleEdit::Replace { rules: vec!["allow tcp/22".parse().expect("a rule")] };
+    Request::UpdateFirewallRule(RuleChange { circuit: CircuitRef::Id(id), expected_version: None, edit })
+}
+
+#[test]
+fn a_rule_change_shows_which_hosts_do_not_have_it_in_force() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    assert_eq!(world.view(id).expect("there").rules_pending, []);
+    world.agents.get_mut(&name("b")).expect("agent").mute = true;
+    let Ok(Response::Rules { pending, .. }) = world.ask(allow_ssh(id)) else { panic!("not changed") };
+    assert_eq!(pending, [name("a"), name("b")], "nobody can have reported in the same step");
+    let view = world.view(id).expect("there");
+    assert_eq!((view.circuit.state, view.rules_pending), (CircuitState::Active, vec![name("b")]));
+    world.restart();
+    assert_eq!(world.view(id).expect("there").rules_pending, [name("b")], "also after a restart");
+    world.events.clear();
+    world.agents.get_mut(&name("b")).expect("agent").mute = false;
+    world.report(&name("b"));
+    let in_force = |event: &Event| matches!(event, Event::Circuit(view) if view.rules_pending.is_empty());
+    assert!(world.events.iter().any(in_force), "who waits is told");
+}
+
+#[test]
+fn a_host_that_cannot_apply_rules_has_them_pending() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.agents.get_mut(&name("b")).expect("agent").refuses.insert(ObjectKey::Rules(id));
+    world.ask(allow_ssh(id)).expect("kept");
+    let view = world.view(id).expect("there");
+    assert_eq!(view.rules_pending, [name("b")]);
+    assert!(view.circuit.detail.contains("EPERM"), "{}", view.circuit.detail);
+    world.agents.get_mut(&name("b")).expect("agent").refuses.clear();
+    world.report(&name("b"));
+    assert_eq!(world.view(id).expect("there").rules_pending, []);
 }
 
 #[test]
