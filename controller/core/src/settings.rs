@@ -43,7 +43,8 @@ pub struct Timing {
     /// tried.
     #[serde(with = "duration")]
     pub build_patience: Duration,
-    /// A suspended circuit is tried again after so long, even when nothing changed.
+    /// A circuit suspended because a host failed or was silent is tried again after so long, even when nothing changed;
+    /// any other one when something got better.
     #[serde(with = "duration")]
     pub retry: Duration,
     /// A released label or address is not given again for so long.
