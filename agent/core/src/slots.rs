@@ -77,11 +77,12 @@ impl Slots {
     /// Pairs that were taken over and that nobody uses; they are not followed any more.
     pub(crate) fn abandon_unused(&mut self) -> Vec<(u32, Pair)> {
         let unused = self.by_pair.iter_mut().filter(|(_, slot)| slot.users == 0 && slot.watched);
-        unused.map(|(pair, slot)| {
-            slot.watched = false;
-            (slot.number, *pair)
-        })
-        .collect()
+        unused
+            .map(|(pair, slot)| {
+                slot.watched = false;
+                (slot.number, *pair)
+            })
+            .collect()
     }
 
     /// Starts to follow a pair's neighbour; false: that is done already.

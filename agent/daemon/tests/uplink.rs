@@ -5,8 +5,8 @@ use base64::Engine as _;
 use proto_model::desired::Tell;
 use proto_wire::v1;
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
-use proto_wire::v1::renewal_server::{Renewal, RenewalServer};
 use proto_wire::v1::enrolment_server::{Enrolment as EnrolmentService, EnrolmentServer};
+use proto_wire::v1::renewal_server::{Renewal, RenewalServer};
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
 use std::path::Path;
 use std::pin::Pin;
@@ -88,7 +88,6 @@ impl Agents for Pretended {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
-
 }
 
 #[tonic::async_trait]

@@ -209,7 +209,8 @@ fn removed(bench: &mut dyn Bench) {
 
 /// One entry of every kind and variant: an interface in a namespace, one on the host, and what refers to them.
 pub fn everything(at: &Attachment) -> Vec<Entry> {
-    let link = LinkLayer { ifindex: 1, source: [2, 0, 0, 0, 0, 1], neighbour: [2, 0, 0, 0, 0, 2], longest: 1514 };
+    let link =
+        LinkLayer { ifindex: 1, source: [2, 0, 0, 0, 0, 1], neighbour: [2, 0, 0, 0, 0, 2], longest: 1514 };
     let hop = |slot, local: &str, remote: &str, link| {
         Entry::NextHop(NextHop { slot, local: ip(local), remote: ip(remote), link })
     };

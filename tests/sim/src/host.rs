@@ -133,8 +133,7 @@ impl Host {
     /// Every neighbour that is asked for is found at `neighbour`.
     pub fn resolve_to(&mut self, neighbour: [u8; 6], now: Timestamp) {
         for (local, remote) in self.watched.clone() {
-            let link =
-                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour, longest: 0 });
+            let link = Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour, longest: 0 });
             self.handle(Input::Neighbour { local, remote, link }, now);
         }
     }

@@ -147,10 +147,7 @@ impl Refusal {
 /// Whether a packet that is somebody else's can look like this: it carries no label that let it in.
 #[inline(always)]
 fn stray(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::MalformedVxlan | Reason::UnknownLabel | Reason::StaleLabel | Reason::WrongPeer
-    )
+    matches!(reason, Reason::MalformedVxlan | Reason::UnknownLabel | Reason::StaleLabel | Reason::WrongPeer)
 }
 
 #[inline(always)]

@@ -50,7 +50,8 @@ fn uninstalling_takes_filters_off_underlays_and_leaves_those_of_others() {
         let filters = "filter show dev under0 ingress";
         drop(Linux::open(&options).expect("the kernel opens"));
         assert!(tc(filters).contains("underlay_ingress"), "it stays when the agent goes");
-        let bytecode = ["filter", "add", "dev", "under0", "egress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0"];
+        let bytecode =
+            ["filter", "add", "dev", "under0", "egress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0"];
         run_tc(&bytecode);
         assert_eq!(uninstall(&config(world, state.path())).expect("uninstalled").filters, ["under0"]);
         assert_eq!(tc(filters), "");

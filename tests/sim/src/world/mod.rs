@@ -383,8 +383,12 @@ impl World {
             .and_then(Site::host)
             .is_some_and(|host| host.watched.contains(&(local, remote)));
         if watched {
-            let link =
-                Some(LinkLayer { ifindex: 2, source: [2, 0, 0, 0, 0, 1], neighbour: [2, 0, 0, 0, 0, 9], longest: 0 });
+            let link = Some(LinkLayer {
+                ifindex: 2,
+                source: [2, 0, 0, 0, 0, 1],
+                neighbour: [2, 0, 0, 0, 0, 9],
+                longest: 0,
+            });
             self.agent_handles(node, AgentInput::Neighbour { local, remote, link });
         }
     }
