@@ -187,6 +187,7 @@ unknown = 50.0              # for a link whose round-trip time is not known
 
 [timing]
 node_grace = "30s"          # a node without contact keeps its resources found for so long
+end_grace = "600s"          # an active circuit whose end host is lost keeps its place for so long
 build_patience = "10s"      # a host may fail to build a circuit for so long before another path is tried
 "#;
 

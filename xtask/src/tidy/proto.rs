@@ -28,7 +28,7 @@ fn documented(lines: &[&str], index: usize) -> bool {
 fn group_documented(lines: &[&str], index: usize) -> bool {
     let member = |line: &&&str| field(line).is_some() || call(line).is_some() || line.starts_with("oneof");
     let head = lines[..index].iter().rev().find(|line| !member(line));
-    head.is_some_and(|line| line.starts_with("//") || line.ends_with('{'))
+    head.is_some_and(|line| line.starts_with("//"))
 }
 
 /// `optional uint64 rtt = 1;` → `rtt`.

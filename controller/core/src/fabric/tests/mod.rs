@@ -1,5 +1,6 @@
 //! What the fabric promises, each promise a test.
 mod agents;
+mod certificates;
 mod circuits;
 mod refusals;
 mod resources;
