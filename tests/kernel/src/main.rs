@@ -164,8 +164,9 @@ fn down(name: Option<&str>, all: bool) -> Result<()> {
         eprintln!("no lab is up");
         return Ok(());
     }
-    if name.is_some_and(|name| !lab::names().iter().any(|up| up == name)) {
-        eprintln!("lab {} is not up", name.unwrap_or_default());
+    if let Some(name) = name.filter(|name| !lab::names().iter().any(|up| up == name)) {
+        Lab::forget_unplanned(name)?;
+        eprintln!("lab {name} is not up");
         return Ok(());
     }
     let lab = Lab::find(name)?;

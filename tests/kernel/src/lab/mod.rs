@@ -60,7 +60,10 @@ impl Lab {
             bail!("lab {} is there already; run: cargo xtask lab down {}", plan.name, plan.name);
         }
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("plan.json"), serde_json::to_vec_pretty(&plan)?)?;
+        // Whole or not there: what has no plan has made nothing yet.
+        let draft = folder.join("plan.draft");
+        std::fs::write(&draft, serde_json::to_vec_pretty(&plan)?)?;
+        std::fs::rename(draft, folder.join("plan.json"))?;
         let lab = Self { plan, kept: false };
         lab.make(options, bar).with_context(|| format!("lab {} did not come up", lab.plan.name))?;
         Ok(lab)
@@ -133,6 +136,16 @@ impl Lab {
     pub fn keep(mut self) -> Self {
         self.kept = true;
         self
+    }
+
+    /// Removes the folder of a lab whose maker ended before it had written the plan, and so before it made anything.
+    pub fn forget_unplanned(name: &str) -> Result<()> {
+        let folder = plan::folder(name);
+        // A name that is no name could lead out of the labs' folder.
+        if name.parse::<proto_model::Name>().is_err() || folder.join("plan.json").exists() {
+            return Ok(());
+        }
+        teardown::remove_folder(&folder)
     }
 
     /// Takes it down to the last trace.

@@ -51,7 +51,7 @@ pub(super) fn orphans() -> Result<()> {
 }
 
 /// bpffs has no directory sizes to trust, but removes like any other file system.
-fn remove_folder(folder: &Path) -> Result<()> {
+pub(super) fn remove_folder(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -90,7 +90,7 @@ fn lab_goes_down_after_its_maker_was_killed() -> Result<()> {
     let topology = folder.path().join("topology.toml");
     std::fs::write(&topology, format!("{PAIR}delay = \"1ms\"\n"))?;
     // Killed at different moments of its work: before, during and after it makes things.
-    for patience in [0u64, 5, 15, 30, 60, 200] {
+    for patience in [0u64, 1, 2, 3, 4, 5, 8, 15, 30, 60, 200] {
         let mut maker = Command::new(env!("CARGO_BIN_EXE_lab"));
         let mut maker = maker.arg("up").arg(&topology).args(["--bare", "--name", &name]).spawn()?;
         std::thread::sleep(std::time::Duration::from_millis(patience));
