@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub(crate) enum Variant {
     /// What agents carry.
     Shipped,
-    /// The same source, optimised otherwise: other bytes that do the same.
+    /// The same source for a newer instruction set: other programs that do the same.
     Other,
 }
 
@@ -22,10 +22,10 @@ impl Variant {
         })
     }
 
-    fn optimisation(self) -> &'static str {
+    fn processor(self) -> &'static str {
         match self {
-            Self::Shipped => "3",
-            Self::Other => "2",
+            Self::Shipped => "generic",
+            Self::Other => "v3",
         }
     }
 }
@@ -41,8 +41,8 @@ pub(crate) fn build(variant: Variant) -> Result<()> {
         bail!("bpf-linker is missing; run: cargo xtask setup");
     }
     let mut cargo = toolchain.cargo();
-    let flags = "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf -C opt-level=";
-    cargo.env("RUSTFLAGS", format!("{flags}{}", variant.optimisation()));
+    let flags = "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf -C target-cpu=";
+    cargo.env("RUSTFLAGS", format!("{flags}{}", variant.processor()));
     cargo.args(["build", "--quiet", "--release", "-Z", "build-std=core", "--target", "bpfel-unknown-none"]);
     // With the packet generator of the benchmarks, which is not shipped.
     cargo.args(["--package", "ebpf-programs", "--bin", "foreweave-dataplane", "--bin", "foreweave-testgen"]);
