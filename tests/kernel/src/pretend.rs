@@ -3,8 +3,13 @@ use crate::lab::api::Config;
 use anyhow::{Context, Result};
 use proto_wire::v1::{self, agents_client::AgentsClient, enrolment_client::EnrolmentClient, say, tell};
 use rcgen::{CertificateParams, KeyPair};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// A pass of a pretended agent over what it was told; a real one needs longer.
+const PASS: Duration = Duration::from_millis(1);
 
 /// Enrols with the token and answers the controller until the session ends.
 pub async fn agent(config: Config, token: String, underlays: Vec<v1::Underlay>) -> Result<()> {
@@ -19,16 +24,51 @@ pub async fn agent(config: Config, token: String, underlays: Vec<v1::Underlay>) 
     say.send(hello(underlays)).await?;
     let words = futures::stream::unfold(said, async |mut said| said.recv().await.map(|word| (word, said)));
     let mut told = agents.session(words).await.context("session")?.into_inner();
-    while let Some(word) = told.message().await? {
+    let mut pass = Report::default();
+    loop {
+        let word = match pass.end {
+            Some(end) => tokio::time::timeout_at(end, told.message()).await,
+            None => Ok(told.message().await),
+        };
+        match word {
+            Ok(word) => match word? {
+                Some(word) => pass.take(word),
+                None => return Ok(()),
+            },
+            Err(_over) => say.send(std::mem::take(&mut pass).said()).await?,
+        }
+    }
+}
+
+/// What the next report covers: as a real agent does, all that was told until the end of a pass.
+#[derive(Default)]
+struct Report {
+    generation: u64,
+    whole: bool,
+    end: Option<Instant>,
+}
+
+impl Report {
+    fn take(&mut self, word: v1::Tell) {
         let (generation, whole) = match word.tell {
             Some(tell::Tell::Whole(whole)) => (whole.generation, true),
             Some(tell::Tell::Changes(changes)) => (changes.to, false),
-            None => continue,
+            None => return,
         };
-        let report = v1::Report { generation, whole, failed: Vec::new(), recovered: Vec::new() };
-        say.send(v1::Say { say: Some(say::Say::Report(report)) }).await?;
+        self.generation = generation;
+        self.whole |= whole;
+        self.end.get_or_insert_with(|| Instant::now() + PASS);
     }
-    Ok(())
+
+    fn said(self) -> v1::Say {
+        let report = v1::Report {
+            generation: self.generation,
+            whole: self.whole,
+            failed: Vec::new(),
+            recovered: Vec::new(),
+        };
+        v1::Say { say: Some(say::Say::Report(report)) }
+    }
 }
 
 fn hello(underlays: Vec<v1::Underlay>) -> v1::Say {
