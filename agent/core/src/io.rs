@@ -1,5 +1,6 @@
 //! Everything that can happen to an agent, and everything it can ask of the world.
 use crate::kernel_state::{EntryKey, HostSide, KernelState, LinkLayer, Step};
+use crate::protect::{Order, Told};
 use proto_model::desired::Tell;
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub enum Input {
     },
     /// Sampled drops out of the ring buffer.
     Dropped(Vec<DropEvent>),
+    /// The protector turned a group, or measured links.
+    Protector(Told),
     /// A deadline that was asked for has come.
     Tick,
 }
@@ -64,6 +67,8 @@ pub enum Output {
         local: IpAddr,
         remote: IpAddr,
     },
+    /// For the protector, in order.
+    Protect(Vec<Order>),
     /// Read the counters and answer with [`Input::Counted`].
     Count,
 }

@@ -33,6 +33,8 @@ pub enum EntryKey {
     Rules(u64),
     /// Index in `LABELS`.
     Label(u32),
+    /// Neighbour's underlay address and session, in `PEERS`.
+    Peer(IpAddr, u16),
     /// A route (one per address family) in the ENI's namespace.
     Route(HostSide, FabricAddress),
     Flow(HostSide, IpAddr),
@@ -44,8 +46,16 @@ pub enum Entry {
     Eni(Eni),
     Rules(Rules),
     Label(Label),
+    Peer(Peer),
     Route(Route),
     Flow(Flow),
+}
+
+/// A neighbour whose link probes are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub remote: IpAddr,
+    pub session: u16,
 }
 
 /// A slot of `NEXT_HOPS`. The interpreter writes it with the link-layer addresses that it knows.
@@ -127,8 +137,15 @@ pub struct Label {
 pub enum LabelAction {
     /// Swap and send on.
     Transit { next_hop: u32, out_label: u32 },
-    /// Decapsulate into this ENI; inner addresses must be these.
-    Deliver { eni: HostSide, local: FabricAddress, remote: FabricAddress },
+    /// Decapsulate into this ENI; inner addresses must be these. Probes are answered by the way `back`.
+    Deliver { eni: HostSide, local: FabricAddress, remote: FabricAddress, back: Back },
+}
+
+/// The way on which answers to probes go: of the same path as the label under which they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    pub next_hop: u32,
+    pub label: u32,
 }
 
 /// Routes to `to` in the namespace of an ENI, out of its inner side: a /32 and a /128, with the fabric's own mark
@@ -163,10 +180,19 @@ pub struct Flow {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
-    /// Encapsulate under this label.
-    NextHop { slot: u32, label: u32 },
+    /// Encapsulate under this label; or under the backup's, while its group says so.
+    NextHop { slot: u32, label: u32, backup: Option<Backup> },
     /// The other end is on this host.
     Eni(HostSide),
+}
+
+/// The second way of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    pub slot: u32,
+    pub label: u32,
+    /// Slot in `GROUPS`, which only the protector writes.
+    pub group: u32,
 }
 
 impl Entry {
@@ -176,6 +202,7 @@ impl Entry {
             Self::Eni(eni) => EntryKey::Eni(eni.host.clone()),
             Self::Rules(rules) => EntryKey::Rules(rules.circuit),
             Self::Label(label) => EntryKey::Label(ebpf_abi::label::index(label.label)),
+            Self::Peer(peer) => EntryKey::Peer(peer.remote, peer.session),
             Self::Route(route) => EntryKey::Route(route.host.clone(), route.to),
             Self::Flow(flow) => EntryKey::Flow(flow.host.clone(), flow.remote),
         }

@@ -9,6 +9,7 @@ pub mod kernel_state;
 mod ledger;
 pub mod lower;
 pub mod node;
+pub mod protect;
 mod rows;
 mod sample;
 mod slots;

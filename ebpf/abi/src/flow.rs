@@ -37,8 +37,18 @@ pub struct Flow {
     /// Direction of packets that this workload sends, as [`crate::Direction`].
     pub direction: u8,
     pub kind: u8,
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// Slot in `GROUPS` that says by which way it is sent; 0: it has no backup.
+    pub group: u32,
+    /// [`Flow::TUNNEL`] with a group: index into `NEXT_HOPS` of the backup …
+    pub backup_target: u32,
+    /// … and the label that the next hop there allocated.
+    pub backup_label: u32,
 }
+
+/// Values of `GROUPS`: circuits that share both ways and what they ask of them turn together, by one write.
+pub const PRIMARY: u32 = 0;
+pub const BACKUP: u32 = 1;
 
 impl Flow {
     /// The other end is on another host: encapsulate and send to `NEXT_HOPS[target]`.

@@ -32,7 +32,8 @@ pub struct LabelEntry {
     pub to: Address,
     /// Transit: index into `NEXT_HOPS`. Delivery: index of the ENI's host side.
     pub target: u32,
-    /// Transit: the label that the next hop allocated.
+    /// Transit: the label that the next hop allocated. Delivery: the label under which the way leads back, for the
+    /// answer to a probe; 0: none.
     pub out_label: u32,
     /// Delivery: the MAC of the workload's ENI.
     pub mac: Mac,
@@ -44,8 +45,10 @@ pub struct LabelEntry {
     pub local_v6: Address,
     pub remote_v4: [u8; 4],
     pub local_v4: [u8; 4],
+    /// Delivery: index into `NEXT_HOPS` of the way back.
+    pub back: u32,
     /// Fills the second of two cache lines, so that no entry shares one with its neighbour.
-    pub reserved2: [u8; 20],
+    pub reserved2: [u8; 16],
 }
 
 impl LabelEntry {

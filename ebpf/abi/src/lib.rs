@@ -13,6 +13,7 @@ pub mod event;
 pub mod flow;
 pub mod label;
 pub mod maps;
+pub mod probe;
 pub mod reason;
 pub mod rules;
 pub mod stats;

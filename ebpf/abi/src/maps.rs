@@ -15,6 +15,10 @@
 //! | `EVENTS` | ring buffer | [`DropEvent`](crate::event::DropEvent) | programs | the event is lost, the count is not |
 //! | `EVENT_BUDGET` | per-CPU array | reason → [`Budget`](crate::event::Budget) | programs | fixed size |
 //! | `LOCALS` | hash | underlay [`Address`](crate::Address) → 1 (`u32`) | agent | the object fails |
+//! | `GROUPS` | array | group → [`PRIMARY`](crate::flow::PRIMARY) or [`BACKUP`](crate::flow::BACKUP) (`u32`) | the agent's protector | circuits beyond it have no backup |
+//! | `PEERS` | hash | [`PeerKey`](crate::probe::PeerKey) → [`Peer`](crate::probe::Peer) | agent; programs spend its budget | the object fails |
+//! | `REFLECTED` | array | label index → probes answered (`u32`) | programs; the agent zeroes a slot before use | as `LABELS` |
+//! | `PROBES` | ring buffer | [`Reply`](crate::probe::Reply) | programs | the reply is lost, as if on the way |
 //! | `SETTINGS` | array of 1 | 0 → [`Settings`] | agent | fixed size |
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -34,6 +38,12 @@ pub const FRAGMENTS: u32 = 8_192;
 pub const DROPS: u32 = 16_384;
 /// Bytes of the ring buffer.
 pub const EVENTS: u32 = 1 << 20;
+/// Circuits that turn together; group 0 is never used.
+pub const GROUPS: u32 = 16_384;
+/// Links of a host that are measured.
+pub const PEERS: u32 = 4_096;
+/// Bytes of the ring buffer of probes' answers: 4,096 of them.
+pub const PROBES: u32 = 1 << 19;
 /// Underlay addresses of a host.
 pub const LOCALS: u32 = 256;
 
@@ -73,5 +83,9 @@ pub mod name {
         "EVENT_BUDGET",
         "LOCALS",
         "SETTINGS",
+        "GROUPS",
+        "PEERS",
+        "REFLECTED",
+        "PROBES",
     ];
 }

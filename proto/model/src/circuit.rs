@@ -1,4 +1,5 @@
 //! A dedicated path between two resources, and what becomes of it.
+use crate::desired::Side;
 use crate::intent::Bounds;
 use crate::rule::Rule;
 use crate::topology::LinkId;
@@ -86,6 +87,15 @@ pub struct Circuit {
     pub state: CircuitState,
     /// None while suspended.
     pub path: Option<Path>,
+    /// The second way, disjoint from the first where the topology allows; its ends turn to it by themselves.
+    #[serde(default)]
+    pub backup: Option<Path>,
+    /// Ends that send by the backup now.
+    #[serde(default)]
+    pub on_backup: Vec<Side>,
+    /// Why there is no backup, what it shares with the path, or why an end sends by it; empty: nothing to say.
+    #[serde(default)]
+    pub protection: String,
     /// Bytes of an IP packet that fit through.
     pub mtu: Option<u16>,
     pub rules: Vec<Rule>,

@@ -4,7 +4,8 @@
 //! the agent ask for the whole again. So the loss of any message is harmless.
 use crate::resource::Attachment;
 use crate::rule::RuleSet;
-use crate::{CircuitId, FabricAddress, Generation, Label, NodeName, ResourceId};
+use crate::topology::LinkId;
+use crate::{CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ pub enum ObjectKey {
     Endpoint(CircuitId, Side),
     Hop(Label),
     Rules(CircuitId),
+    Peer(LinkId),
 }
 
 /// Which end of a circuit.
@@ -31,6 +33,7 @@ pub enum Object {
     Endpoint(Endpoint),
     Hop(Hop),
     Rules(RuleSet),
+    Peer(Peer),
 }
 
 /// An ephemeral network interface: a veth pair whose inner side the workload uses. It exists as long as a circuit
@@ -64,9 +67,35 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leg {
     /// Through tunnels. `receive` has two entries while a circuit moves: the old path's and the new one's.
-    Tunnel { send: NextHop, receive: Vec<Receive> },
+    /// `path` names what it crosses: ends with the same number share one measurement.
+    Tunnel { path: PathId, send: NextHop, receive: Vec<Receive>, backup: Option<Backup> },
     /// The other end is this resource on the same node. The label gives the endpoint its counters.
     Local { resource: ResourceId, label: Label },
+}
+
+/// The second way of a protected circuit. The end receives under both labels all the time, and decides alone which way
+/// it sends; a packet that came under `receive` is not answered differently from one that came the first way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    pub path: PathId,
+    pub send: NextHop,
+    pub receive: Receive,
+    /// Of the circuit: the way in use is left when it breaks them and the other does not. None: the agent's own
+    /// judgement of what is suddenly bad.
+    pub max_rtt: Option<Latency>,
+    pub max_loss: Option<Loss>,
+}
+
+/// A neighbour on an underlay link, which this node measures (STAMP, RFC 8762) and whose probes it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub link: LinkId,
+    /// This node's underlay address …
+    pub local: IpAddr,
+    /// … and the neighbour's, of the same family.
+    pub remote: IpAddr,
+    /// STAMP session identifier (SSID, RFC 8972 §3), the same at both ends; never 0.
+    pub session: u16,
 }
 
 /// Closed until every hop has reported.
@@ -114,6 +143,7 @@ impl Object {
             Self::Endpoint(end) => ObjectKey::Endpoint(end.circuit, end.side),
             Self::Hop(hop) => ObjectKey::Hop(hop.receive.label),
             Self::Rules(set) => ObjectKey::Rules(set.circuit),
+            Self::Peer(peer) => ObjectKey::Peer(peer.link.clone()),
         }
     }
 }
@@ -142,6 +172,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Endpoint(circuit, Side::Destination) => write!(f, "destination end of {circuit}"),
             Self::Hop(label) => write!(f, "hop under label {label}"),
             Self::Rules(circuit) => write!(f, "rules of {circuit}"),
+            Self::Peer(link) => write!(f, "measurement of {link}"),
         }
     }
 }

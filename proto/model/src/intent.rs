@@ -1,5 +1,5 @@
 //! "I need to talk to whatever offers service X, with latency below Y and bandwidth above Z."
-use crate::{Bandwidth, Latency, Name, NodeName, Price, ServiceName};
+use crate::{Bandwidth, Latency, Loss, Name, NodeName, Price, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 pub struct Bounds {
     /// Round-trip time over the whole path, at most.
     pub max_rtt: Option<Latency>,
+    /// Loss over the whole path, at most; also what makes a circuit leave a lossy path.
+    #[serde(default)]
+    pub max_loss: Option<Loss>,
     /// Reserved in each direction; zero: best effort.
     pub bandwidth: Bandwidth,
     /// Only links declared as encrypted.

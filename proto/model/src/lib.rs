@@ -20,6 +20,6 @@ pub mod topology;
 pub mod units;
 
 pub use address::{FabricAddress, FabricPrefix, Label};
-pub use name::{CircuitId, CircuitName, Name, NodeName, ResourceId, ServiceName};
+pub use name::{CircuitId, CircuitName, Name, NodeName, PathId, ResourceId, ServiceName};
 pub use refusal::{Kind, Refusal};
 pub use units::{Bandwidth, Generation, Latency, Loss, Price, Timestamp};

@@ -103,6 +103,18 @@ names! {
 #[serde(transparent)]
 pub struct CircuitId(pub u64);
 
+/// Names the hosts and links that a path crosses, whichever end is asked: circuits between the same two hosts over the
+/// same links have the same number, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathId(pub u64);
+
+impl fmt::Display for PathId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("p{:016x}", self.0))
+    }
+}
+
 impl fmt::Display for CircuitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("c{}", self.0))

@@ -1,6 +1,6 @@
 //! What an agent says back.
-use crate::desired::ObjectKey;
-use crate::topology::Underlay;
+use crate::desired::{ObjectKey, Side};
+use crate::topology::{LinkId, Measured, Underlay};
 use crate::{CircuitId, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -64,6 +64,27 @@ pub struct DropCount {
 pub struct Telemetry {
     pub traffic: Vec<(CircuitId, Traffic)>,
     pub drops: Vec<DropCount>,
+    /// Links whose far end answered, or was asked and did not.
+    pub links: Vec<(LinkId, Measured)>,
+}
+
+/// Which of its two ways an end of a protected circuit sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Way {
+    #[default]
+    Primary,
+    Backup,
+}
+
+/// An end of a circuit sends another way now; the agent decided it alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    pub circuit: CircuitId,
+    pub side: Side,
+    pub to: Way,
+    /// For people: what was measured, and what is allowed.
+    pub why: String,
+    pub at: Timestamp,
 }
 
 /// One dropped packet, sampled.
@@ -98,4 +119,6 @@ pub enum Say {
     AskWhole,
     Telemetry(Telemetry),
     Drops(Vec<DropEvent>),
+    /// At most 4096 in one word; after a session began, every end that sends by its backup is told again.
+    Switched(Vec<Switch>),
 }

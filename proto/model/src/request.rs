@@ -6,7 +6,7 @@ use crate::plan::{Discovery, Plan};
 use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
-use crate::topology::{LinkId, LinkValues, NodeState, Underlay};
+use crate::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
 use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -222,6 +222,8 @@ pub struct LinkView {
     pub usable: bool,
     /// Why not; empty when usable.
     pub why: String,
+    /// By the agents of both ends, each with its name, lately.
+    pub measured: Vec<(NodeName, Measured)>,
 }
 
 /// A circuit with its counters.

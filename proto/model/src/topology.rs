@@ -70,6 +70,22 @@ impl fmt::Display for LinkId {
     }
 }
 
+/// What probes (STAMP) saw of a link in a few seconds, from one end. Forward: away from the node that measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Probes sent whose fate is known.
+    pub probes: u32,
+    /// Round-trip time without the reflector's own time; zero when none came back.
+    pub rtt_min: Latency,
+    pub rtt_mean: Latency,
+    pub rtt_max: Latency,
+    /// Mean difference of one-way delays of consecutive probes (RFC 3393); needs no synchronised clocks.
+    pub variation_forward: Latency,
+    pub variation_backward: Latency,
+    pub loss_forward: Loss,
+    pub loss_backward: Loss,
+}
+
 /// What is known of a link's behaviour; configured by an operator, later measured. Both directions are alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkValues {

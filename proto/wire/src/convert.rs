@@ -42,6 +42,9 @@ pub mod limits {
     /// Objects, failures or counters of one node in one message; the size of the message binds earlier.
     pub const OBJECTS: usize = 1 << 20;
     pub const DROP_EVENTS: usize = 4096;
+    pub const SWITCHES: usize = 4096;
+    /// Measured links of one node.
+    pub const LINKS: usize = 4096;
     pub const UNDERLAY_MTU: u16 = 576;
     pub const ENI_MTU: u16 = 1280;
     pub const LEASE_LEAST: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use super::units::mtu;
 use super::{Malformed, Result, limits, rules};
 use crate::v1;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
+use proto_model::desired::Side;
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitRequest, CircuitView};
 use proto_model::topology::LinkId;
@@ -167,6 +168,9 @@ impl TryFrom<v1::Circuit> for CircuitView {
                 state,
                 detail,
                 path: optional("path", view.path)?,
+                backup: optional("backup", view.backup)?,
+                on_backup: sides(&view.on_backup)?,
+                protection: sentence("protection", view.protection)?,
                 mtu: if view.mtu == 0 { None } else { Some(mtu("mtu", view.mtu, 1)?) },
                 rules: rules::in_force(view.rules)?,
                 rules_version: view.rules_version,
@@ -178,6 +182,11 @@ impl TryFrom<v1::Circuit> for CircuitView {
             at_destination: view.at_destination.unwrap_or_default().into(),
         })
     }
+}
+
+fn sides(values: &[i32]) -> Result<Vec<Side>> {
+    super::fields::count("on_backup", 2, values.len())?;
+    values.iter().map(|value| super::desired::side("on_backup", *value)).collect()
 }
 
 /// The detail of a suspended circuit is why it is suspended.
@@ -210,6 +219,9 @@ impl From<CircuitView> for v1::Circuit {
             detail: clipped(detail),
             waiting: strings(waiting),
             path: circuit.path.map(v1::Path::from),
+            backup: circuit.backup.map(v1::Path::from),
+            on_backup: circuit.on_backup.into_iter().map(super::desired::side_value).collect(),
+            protection: clipped(circuit.protection),
             mtu: circuit.mtu.unwrap_or(0).into(),
             rules: each(circuit.rules),
             rules_version: circuit.rules_version,

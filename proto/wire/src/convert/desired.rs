@@ -1,12 +1,14 @@
 //! What the controller tells an agent to have.
-use super::fields::{address, each, inner, interface, list, name, needed, required, unknown};
-use super::units::{fabric_address, label, mtu};
+use super::fields::{
+    address, each, inner, interface, list, name, needed, optional, ranged, required, unknown,
+};
+use super::units::{fabric_address, label, latency, loss, mtu};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::desired::{
-    Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
+    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
-use proto_model::{CircuitId, Generation};
+use proto_model::{CircuitId, Generation, PathId};
 use std::net::IpAddr;
 
 impl TryFrom<v1::Tell> for Tell {
@@ -68,6 +70,7 @@ impl TryFrom<v1::Object> for Object {
             v1::object::Object::Endpoint(endpoint) => inner("endpoint", endpoint).map(Self::Endpoint),
             v1::object::Object::Hop(hop) => inner("hop", hop).map(Self::Hop),
             v1::object::Object::Rules(rules) => inner("rules", rules).map(Self::Rules),
+            v1::object::Object::Peer(peer) => inner("peer", peer).map(Self::Peer),
         }
     }
 }
@@ -79,12 +82,13 @@ impl From<Object> for v1::Object {
             Object::Endpoint(endpoint) => v1::object::Object::Endpoint(endpoint.into()),
             Object::Hop(hop) => v1::object::Object::Hop(hop.into()),
             Object::Rules(rules) => v1::object::Object::Rules(rules.into()),
+            Object::Peer(peer) => v1::object::Object::Peer(peer.into()),
         };
         Self { object: Some(object) }
     }
 }
 
-fn side(field: &str, value: i32) -> Result<Side> {
+pub(super) fn side(field: &str, value: i32) -> Result<Side> {
     match v1::Side::try_from(value) {
         Ok(v1::Side::Source) => Ok(Side::Source),
         Ok(v1::Side::Destination) => Ok(Side::Destination),
@@ -94,7 +98,7 @@ fn side(field: &str, value: i32) -> Result<Side> {
     }
 }
 
-fn side_value(side: Side) -> i32 {
+pub(super) fn side_value(side: Side) -> i32 {
     match side {
         Side::Source => v1::Side::Source,
         Side::Destination => v1::Side::Destination,
@@ -113,6 +117,7 @@ impl TryFrom<v1::ObjectKey> for ObjectKey {
             }
             Key::Hop(value) => label("hop", value).map(Self::Hop),
             Key::Rules(circuit) => Ok(Self::Rules(CircuitId(circuit))),
+            Key::Peer(link) => inner("peer", link).map(Self::Peer),
         }
     }
 }
@@ -127,6 +132,7 @@ impl From<ObjectKey> for v1::ObjectKey {
             }
             ObjectKey::Hop(label) => Key::Hop(label.value()),
             ObjectKey::Rules(circuit) => Key::Rules(circuit.0),
+            ObjectKey::Peer(link) => Key::Peer(link.into()),
         };
         Self { key: Some(key) }
     }
@@ -181,15 +187,67 @@ fn tunnel_leg(tunnel: v1::endpoint::Tunnel) -> Result<Leg> {
     if tunnel.receive.is_empty() {
         return Err(Malformed::new("receive", "is empty; 1 or 2 are allowed"));
     }
-    Ok(Leg::Tunnel { send: needed("send", tunnel.send)?, receive: list("receive", 2, tunnel.receive)? })
+    Ok(Leg::Tunnel {
+        path: PathId(tunnel.path),
+        send: needed("send", tunnel.send)?,
+        receive: list("receive", 2, tunnel.receive)?,
+        backup: optional("backup", tunnel.backup)?,
+    })
+}
+
+impl TryFrom<v1::endpoint::Backup> for Backup {
+    type Error = Malformed;
+    fn try_from(backup: v1::endpoint::Backup) -> Result<Self> {
+        Ok(Self {
+            path: PathId(backup.path),
+            send: needed("send", backup.send)?,
+            receive: needed("receive", backup.receive)?,
+            max_rtt: backup.max_rtt.map(|nanos| latency("max_rtt", nanos)).transpose()?,
+            max_loss: backup.max_loss.map(|ppm| loss("max_loss", ppm)).transpose()?,
+        })
+    }
+}
+
+impl From<Backup> for v1::endpoint::Backup {
+    fn from(backup: Backup) -> Self {
+        Self {
+            path: backup.path.0,
+            send: Some(backup.send.into()),
+            receive: Some(backup.receive.into()),
+            max_rtt: backup.max_rtt.map(|rtt| rtt.nanos()),
+            max_loss: backup.max_loss.map(|loss| loss.ppm()),
+        }
+    }
+}
+
+impl TryFrom<v1::Peer> for Peer {
+    type Error = Malformed;
+    fn try_from(peer: v1::Peer) -> Result<Self> {
+        let [local, remote] = pair(["local", "remote"], [&peer.local, &peer.remote])?;
+        let session = ranged("session", peer.session.into(), 1, u16::MAX.into(), "")?;
+        Ok(Self { link: needed("link", peer.link)?, local, remote, session })
+    }
+}
+
+impl From<Peer> for v1::Peer {
+    fn from(peer: Peer) -> Self {
+        Self {
+            link: Some(peer.link.into()),
+            local: peer.local.to_string(),
+            remote: peer.remote.to_string(),
+            session: peer.session.into(),
+        }
+    }
 }
 
 impl From<Endpoint> for v1::Endpoint {
     fn from(endpoint: Endpoint) -> Self {
         let leg = match endpoint.leg {
-            Leg::Tunnel { send, receive } => v1::endpoint::Leg::Tunnel(v1::endpoint::Tunnel {
+            Leg::Tunnel { path, send, receive, backup } => v1::endpoint::Leg::Tunnel(v1::endpoint::Tunnel {
                 send: Some(send.into()),
                 receive: each(receive),
+                path: path.0,
+                backup: backup.map(Into::into),
             }),
             Leg::Local { resource, label } => v1::endpoint::Leg::Local(v1::endpoint::Local {
                 resource: resource.to_string(),

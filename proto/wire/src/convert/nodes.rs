@@ -8,7 +8,7 @@ use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
 use proto_model::request::{Event, LinkView, NodeView, StatusView};
-use proto_model::topology::{LinkValues, NodeState, Underlay};
+use proto_model::topology::{LinkValues, Measured, NodeState, Underlay};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
 
@@ -142,6 +142,7 @@ impl TryFrom<v1::Link> for LinkView {
             reserved: bandwidth("reserved", link.reserved)?,
             usable: link.usable,
             why: sentence("why", link.why)?,
+            measured: list("measured", 2, link.measured)?,
         })
     }
 }
@@ -155,7 +156,21 @@ impl From<LinkView> for v1::Link {
             reserved: link.reserved.bits_per_second(),
             usable: link.usable,
             why: clipped(link.why),
+            measured: each(link.measured),
         }
+    }
+}
+
+impl TryFrom<v1::link::Measurement> for (NodeName, Measured) {
+    type Error = Malformed;
+    fn try_from(by: v1::link::Measurement) -> Result<Self> {
+        Ok((name("node", &by.node)?, needed("measured", by.measured)?))
+    }
+}
+
+impl From<(NodeName, Measured)> for v1::link::Measurement {
+    fn from((node, measured): (NodeName, Measured)) -> Self {
+        Self { node: node.to_string(), measured: Some(measured.into()) }
     }
 }
 

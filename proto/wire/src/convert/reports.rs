@@ -1,11 +1,16 @@
 //! What an agent says.
+use super::desired::{side, side_value};
 use super::fields::{
     address_if_any, all_clipped, bounded, byte, clipped, each, harmless, inner, list, needed, port, required,
     sentence, sentences,
 };
+use super::units::{latency, loss};
 use super::{Malformed, Result, limits};
 use crate::v1;
-use proto_model::report::{DropCount, DropEvent, Failure, Hello, Report, Say, Telemetry, Traffic};
+use proto_model::report::{
+    DropCount, DropEvent, Failure, Hello, Report, Say, Switch, Telemetry, Traffic, Way,
+};
+use proto_model::topology::{LinkId, Measured};
 use proto_model::{CircuitId, Generation, Timestamp};
 
 impl TryFrom<v1::Say> for Say {
@@ -18,6 +23,9 @@ impl TryFrom<v1::Say> for Say {
             v1::say::Say::Telemetry(telemetry) => inner("telemetry", telemetry).map(Self::Telemetry),
             v1::say::Say::Drops(drops) => {
                 list("drops.events", limits::DROP_EVENTS, drops.events).map(Self::Drops)
+            }
+            v1::say::Say::Switched(switched) => {
+                list("switched.switches", limits::SWITCHES, switched.switches).map(Self::Switched)
             }
         }
     }
@@ -35,6 +43,7 @@ impl From<Say> for v1::Say {
                 events.truncate(limits::DROP_EVENTS);
                 v1::say::Say::Drops(v1::DropEvents { events: each(events) })
             }
+            Say::Switched(switches) => v1::say::Say::Switched(v1::Switches { switches: each(switches) }),
         };
         Self { say: Some(say) }
     }
@@ -111,6 +120,7 @@ impl TryFrom<v1::Telemetry> for Telemetry {
         Ok(Self {
             traffic: telemetry.traffic.into_iter().map(traffic).collect(),
             drops: list("drops", limits::OBJECTS, telemetry.drops)?,
+            links: list("links", limits::LINKS, telemetry.links)?,
         })
     }
 }
@@ -121,7 +131,83 @@ impl From<Telemetry> for v1::Telemetry {
             circuit: circuit.0,
             traffic: Some(traffic.into()),
         };
-        Self { traffic: telemetry.traffic.into_iter().map(traffic).collect(), drops: each(telemetry.drops) }
+        Self {
+            traffic: telemetry.traffic.into_iter().map(traffic).collect(),
+            drops: each(telemetry.drops),
+            links: each(telemetry.links),
+        }
+    }
+}
+
+impl TryFrom<v1::telemetry::LinkMeasurement> for (LinkId, Measured) {
+    type Error = Malformed;
+    fn try_from(link: v1::telemetry::LinkMeasurement) -> Result<Self> {
+        Ok((needed("link", link.link)?, needed("measured", link.measured)?))
+    }
+}
+
+impl From<(LinkId, Measured)> for v1::telemetry::LinkMeasurement {
+    fn from((link, measured): (LinkId, Measured)) -> Self {
+        Self { link: Some(link.into()), measured: Some(measured.into()) }
+    }
+}
+
+impl TryFrom<v1::Measured> for Measured {
+    type Error = Malformed;
+    fn try_from(seen: v1::Measured) -> Result<Self> {
+        Ok(Self {
+            probes: seen.probes,
+            rtt_min: latency("rtt_min", seen.rtt_min)?,
+            rtt_mean: latency("rtt_mean", seen.rtt_mean)?,
+            rtt_max: latency("rtt_max", seen.rtt_max)?,
+            variation_forward: latency("variation_forward", seen.variation_forward)?,
+            variation_backward: latency("variation_backward", seen.variation_backward)?,
+            loss_forward: loss("loss_forward", seen.loss_forward)?,
+            loss_backward: loss("loss_backward", seen.loss_backward)?,
+        })
+    }
+}
+
+impl From<Measured> for v1::Measured {
+    fn from(seen: Measured) -> Self {
+        Self {
+            probes: seen.probes,
+            rtt_min: seen.rtt_min.nanos(),
+            rtt_mean: seen.rtt_mean.nanos(),
+            rtt_max: seen.rtt_max.nanos(),
+            variation_forward: seen.variation_forward.nanos(),
+            variation_backward: seen.variation_backward.nanos(),
+            loss_forward: seen.loss_forward.ppm(),
+            loss_backward: seen.loss_backward.ppm(),
+        }
+    }
+}
+
+impl TryFrom<v1::Switch> for Switch {
+    type Error = Malformed;
+    fn try_from(switch: v1::Switch) -> Result<Self> {
+        Ok(Self {
+            circuit: CircuitId(switch.circuit),
+            side: side("side", switch.side)?,
+            to: if switch.to_backup { Way::Backup } else { Way::Primary },
+            why: sentence("why", switch.why)?,
+            at: Timestamp(switch.at),
+        })
+    }
+}
+
+impl From<Switch> for v1::Switch {
+    fn from(switch: Switch) -> Self {
+        Self {
+            circuit: switch.circuit.0,
+            side: side_value(switch.side),
+            to_backup: match switch.to {
+                Way::Primary => false,
+                Way::Backup => true,
+            },
+            why: clipped(switch.why),
+            at: switch.at.0,
+        }
     }
 }
 

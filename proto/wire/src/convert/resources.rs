@@ -3,7 +3,7 @@ use super::fields::{
     addresses, bounded, byte, count, disjoint, each, interface, list, name, name_set, needed, optional, port,
     ranged, shown, steers, strings, unknown,
 };
-use super::units::{bandwidth, fabric_address, latency, nanos_of, price, span};
+use super::units::{bandwidth, fabric_address, latency, loss, nanos_of, price, span};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::intent::{Bounds, Intent};
@@ -20,6 +20,7 @@ impl TryFrom<v1::Bounds> for Bounds {
         let hops = |hops: u32| ranged("max_hops", hops.into(), 1, limits::HOPS.into(), "");
         let bounds = Self {
             max_rtt: bounds.max_rtt.map(|nanos| latency("max_rtt", nanos)).transpose()?,
+            max_loss: bounds.max_loss.map(|ppm| loss("max_loss", ppm)).transpose()?,
             bandwidth: bandwidth("bandwidth", bounds.bandwidth)?,
             encrypted: bounds.encrypted,
             max_price: bounds.max_price.map(|micros| price("max_price", micros)).transpose()?,
@@ -39,6 +40,7 @@ impl From<Bounds> for v1::Bounds {
     fn from(bounds: Bounds) -> Self {
         Self {
             max_rtt: bounds.max_rtt.map(|rtt| rtt.nanos()),
+            max_loss: bounds.max_loss.map(|loss| loss.ppm()),
             bandwidth: bounds.bandwidth.bits_per_second(),
             encrypted: bounds.encrypted,
             max_price: bounds.max_price.map(|price| price.micro_dollars_per_gb()),

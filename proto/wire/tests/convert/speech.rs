@@ -3,11 +3,11 @@ use crate::words::*;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use proto_model::Generation;
 use proto_model::desired::{
-    Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
+    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
-use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Telemetry};
+use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
+use proto_model::{Generation, PathId};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Source), Just(Side::Destination)]
@@ -19,6 +19,7 @@ pub(crate) fn object_key() -> impl Strategy<Value = ObjectKey> {
         (circuit_id(), side()).prop_map(|(circuit, side)| ObjectKey::Endpoint(circuit, side)),
         label().prop_map(ObjectKey::Hop),
         circuit_id().prop_map(ObjectKey::Rules),
+        link_id().prop_map(ObjectKey::Peer),
     ]
 }
 
@@ -35,6 +36,39 @@ pub(crate) fn receive() -> impl Strategy<Value = Receive> {
     (label(), address_pair()).prop_map(|(label, (local, from))| Receive { label, local, from })
 }
 
+fn backup() -> impl Strategy<Value = Backup> {
+    (any::<u64>(), next_hop(), receive(), of(latency()), of(loss())).prop_map(
+        |(path, send, receive, max_rtt, max_loss)| Backup {
+            path: PathId(path),
+            send,
+            receive,
+            max_rtt,
+            max_loss,
+        },
+    )
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    (link_id(), address_pair(), 1..=u16::MAX).prop_map(|(link, (local, remote), session)| Peer {
+        link,
+        local,
+        remote,
+        session,
+    })
+}
+
+pub(crate) fn switch() -> impl Strategy<Value = Switch> {
+    (circuit_id(), side(), any::<bool>(), sentence(), timestamp()).prop_map(
+        |(circuit, side, backup, why, at)| Switch {
+            circuit,
+            side,
+            to: if backup { Way::Backup } else { Way::Primary },
+            why,
+            at,
+        },
+    )
+}
+
 pub(crate) fn object() -> impl Strategy<Value = Object> {
     let eni = (resource_id(), attachment(), interface(), fabric_address(), 1280..=u16::MAX).prop_map(
         |(resource, attachment, interface, address, mtu)| Eni {
@@ -46,7 +80,9 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         },
     );
     let leg = prop_oneof![
-        (next_hop(), vec(receive(), 1..=2)).prop_map(|(send, receive)| Leg::Tunnel { send, receive }),
+        (any::<u64>(), next_hop(), vec(receive(), 1..=2), of(backup())).prop_map(
+            |(path, send, receive, backup)| Leg::Tunnel { path: PathId(path), send, receive, backup }
+        ),
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];
     let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, any::<bool>()).prop_map(
@@ -66,6 +102,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         endpoint.prop_map(Object::Endpoint),
         hop.prop_map(Object::Hop),
         rule_set().prop_map(Object::Rules),
+        peer().prop_map(Object::Peer),
     ]
 }
 
@@ -125,13 +162,15 @@ pub(crate) fn say() -> impl Strategy<Value = Say> {
             recovered,
         },
     );
-    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4))
-        .prop_map(|(traffic, drops)| Telemetry { traffic, drops });
+    let links = vec((link_id(), measured()), 0..4);
+    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4), links)
+        .prop_map(|(traffic, drops, links)| Telemetry { traffic, drops, links });
     prop_oneof![
         hello.prop_map(Say::Hello),
         report.prop_map(Say::Report),
         Just(Say::AskWhole),
         telemetry.prop_map(Say::Telemetry),
         vec(drop_event(), 0..4).prop_map(Say::Drops),
+        vec(switch(), 0..4).prop_map(Say::Switched),
     ]
 }

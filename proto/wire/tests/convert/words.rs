@@ -4,6 +4,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
+use proto_model::desired::Side;
 use proto_model::intent::{Bounds, Intent};
 use proto_model::plan::{
     Candidate, Discovery, Feasible, Found, HostChange, LeftOut, Offer, Plan, Term, Weights,
@@ -15,7 +16,7 @@ use proto_model::request::{
 };
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Rule, RuleSet, RuleSpec};
-use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
+use proto_model::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
     Price, ResourceId, ServiceName, Timestamp,
@@ -91,9 +92,11 @@ pub(crate) fn finite() -> impl Strategy<Value = f64> {
 pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
     let sets =
         (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
-    (of(latency()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets).prop_map(
-        |(max_rtt, bandwidth, encrypted, max_price, max_hops, (via, avoid, require_tags, avoid_tags))| {
+    (of(latency()), of(loss()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets).prop_map(
+        |(max_rtt, max_loss, bandwidth, encrypted, max_price, max_hops, sets)| {
+            let (via, avoid, require_tags, avoid_tags) = sets;
             Bounds {
+                max_loss,
                 avoid: avoid.difference(&via).cloned().collect(),
                 avoid_tags: avoid_tags.difference(&require_tags).cloned().collect(),
                 max_rtt,
@@ -309,21 +312,36 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         priority: request.priority,
         pinned_path: request.pinned_path,
     });
-    let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence());
+    let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
+    let protection = (of(path()), vec(side, 0..=2), sentence());
+    let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
     (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported).prop_map(
         |(
             id,
             spec,
             state,
-            (path, mtu, rules, rules_version, detail),
+            (path, mtu, rules, rules_version, detail, (backup, on_backup, protection)),
             (created, since),
             (rules_pending, at_source, at_destination),
         )| {
             // The detail of a suspended circuit is why it is suspended.
             let detail = if matches!(state, CircuitState::Suspended { .. }) { String::new() } else { detail };
-            let circuit =
-                Circuit { id, spec, state, path, mtu, rules, rules_version, created, since, detail };
+            let circuit = Circuit {
+                id,
+                spec,
+                state,
+                path,
+                backup,
+                on_backup,
+                protection,
+                mtu,
+                rules,
+                rules_version,
+                created,
+                since,
+                detail,
+            };
             CircuitView { circuit, rules_pending, at_source, at_destination }
         },
     )
@@ -416,9 +434,27 @@ pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
         })
 }
 
+pub(crate) fn measured() -> impl Strategy<Value = Measured> {
+    let rtts = (latency(), latency(), latency());
+    (any::<u32>(), rtts, (latency(), latency()), (loss(), loss())).prop_map(
+        |(probes, (rtt_min, rtt_mean, rtt_max), variation, loss)| Measured {
+            probes,
+            rtt_min,
+            rtt_mean,
+            rtt_max,
+            variation_forward: variation.0,
+            variation_backward: variation.1,
+            loss_forward: loss.0,
+            loss_backward: loss.1,
+        },
+    )
+}
+
 pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
-    (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence()).prop_map(
-        |(id, values, capacity, reserved, usable, why)| LinkView {
+    let measured = vec((node(), measured()), 0..=2);
+    (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence(), measured).prop_map(
+        |(id, values, capacity, reserved, usable, why, measured)| LinkView {
+            measured,
             id,
             values,
             capacity,

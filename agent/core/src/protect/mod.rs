@@ -1,0 +1,143 @@
+//! Leaves paths that died or went bad, within tens of milliseconds and without asking anyone.
+//!
+//! One protector per host, fed on a thread of its own: what the engine orders, the answers to probes, carriers that
+//! come and go, and time. It wishes for probes to be sent and groups to be turned. It is as pure as the rest of the core,
+//! but not part of [`crate::node::Node`]: a host that is being told ten thousand circuits must still leave a dead path.
+use proto_model::desired::Peer;
+use proto_model::report::Way;
+use proto_model::topology::{LinkId, Measured};
+use proto_model::{Latency, Loss, PathId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What the engine wants of the protector. Orders may be repeated; the last one for a key counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Probe this path, as one of the circuits on it.
+    Measure(PathId, Session),
+    /// No circuit is on it any more.
+    Forget(PathId),
+    /// Turn this group when its way is worse than the other one.
+    Guard {
+        group: u32,
+        guard: Guard,
+        began: Began,
+    },
+    /// The group's slot is free: it is left at [`ebpf_abi::flow::PRIMARY`].
+    Unguard(u32),
+    Peer(Peer),
+    Unpeer(LinkId),
+}
+
+/// Where a group's present way is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Began {
+    /// The group is new: the first way.
+    Now,
+    /// Flows of an earlier life of the agent use it: as the kernel has it.
+    Before,
+}
+
+/// How a path is probed: with the labels of a circuit that is on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    /// That the next hop takes it under.
+    pub label: u32,
+    /// Under which the answers come.
+    pub receive: u32,
+}
+
+/// The two ways of a group, and what its circuits were promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Guard {
+    pub primary: PathId,
+    pub backup: PathId,
+    pub max_rtt: Option<Latency>,
+    pub max_loss: Option<Loss>,
+}
+
+/// What happened to a protector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    Ordered(Order),
+    /// The way that the kernel has for a group; the answer to [`Wish::Look`].
+    Looked {
+        group: u32,
+        way: Way,
+    },
+    Answered(Answer),
+    /// A probe could not even be sent (no route, no carrier): it counts as lost.
+    NotSent {
+        probe: Probe,
+        sequence: u32,
+    },
+    /// The interface that has this address lost its carrier or got it back.
+    Carrier {
+        local: IpAddr,
+        up: bool,
+    },
+    Tick,
+}
+
+/// What is probed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Probe {
+    Path(PathId),
+    Link(LinkId),
+}
+
+/// An answer as the kernel saw it arrive; times in nanoseconds of the two hosts' clocks (RFC 8762: T1 to T4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub of: Key,
+    pub sequence: u32,
+    /// The reflector's own number.
+    pub reflected: u32,
+    pub sent: u64,
+    pub received: u64,
+    pub answered: u64,
+    pub arrived: u64,
+}
+
+/// By what an answer is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// The label under which it came.
+    Path(u32),
+    /// The neighbour's address and the session.
+    Link(IpAddr, u16),
+}
+
+/// What a protector wishes of the world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    SendPath {
+        path: PathId,
+        session: Session,
+        sequence: u32,
+    },
+    SendLink {
+        peer: Peer,
+        sequence: u32,
+    },
+    /// Read the group's way and answer with [`Event::Looked`].
+    Look(u32),
+    /// Write the group's way; the only writer of `GROUPS` is who performs this.
+    Turn {
+        group: u32,
+        to: Way,
+    },
+    /// Tell the engine.
+    Tell(Told),
+}
+
+/// What the engine is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// A group was turned (or found turned after a restart), with the reason and its numbers.
+    Turned { group: u32, to: Way, why: String, at: Timestamp },
+    /// What the probes of the links saw since the last time.
+    Measured(Vec<(LinkId, Measured)>),
+}

@@ -1,0 +1,127 @@
+//! Probes (STAMP, RFC 8762) as they travel, whom they are answered for, and the answers as the agent reads them.
+//!
+//! There are two kinds. A *link probe* is plain STAMP between two underlay neighbours: UDP to port 862. A *path probe*
+//! travels inside a circuit's own tunnel, under its label, so that it crosses what its packets cross: VXLAN with the
+//! bit [`OAM`] set, then [`Ethernet, IPv4, UDP`](INNER) with fixed, link-local addresses, then the same STAMP packet.
+//! The far end's program answers by the way that belongs to the label under which the probe came.
+use crate::Address;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// IANA's port of TWAMP and STAMP reflectors (RFC 8762 §4.1).
+pub const PORT: u16 = 862;
+/// Bit of the VXLAN flags that marks a path probe: the place of the O bit of VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe §3.1).
+/// A plain VXLAN end, which never has a path probe sent to it, ignores or drops it.
+pub const OAM: u8 = 0x01;
+/// Inner addresses of a path probe: link-local (RFC 3927), so that nothing ever routes one that escapes.
+pub const SENDER: [u8; 4] = [169, 254, 86, 1];
+pub const REFLECTOR: [u8; 4] = [169, 254, 86, 2];
+/// Bytes in front of the STAMP packet of a path probe, from the inner Ethernet header on: Ethernet, IPv4, UDP.
+pub const INNER: u32 = 14 + 20 + 8;
+/// Answers per peer and second that the programs give; more are dropped.
+pub const PER_SECOND: u64 = 1_000;
+
+/// Unauthenticated Session-Sender packet (RFC 8762 §4.2.1, RFC 8972 §3): network order, 44 bytes like the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Request {
+    pub sequence: [u8; 4],
+    pub timestamp: Stamp,
+    pub error_estimate: [u8; 2],
+    pub session: [u8; 2],
+    pub must_be_zero: [u8; 28],
+}
+
+/// Unauthenticated Session-Reflector packet (RFC 8762 §4.3.1, RFC 8972 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Answer {
+    /// The reflector's own, counted up with each answer (stateful mode): tells losses of the two directions apart.
+    pub sequence: [u8; 4],
+    /// When it was sent.
+    pub timestamp: Stamp,
+    pub error_estimate: [u8; 2],
+    pub session: [u8; 2],
+    /// When the request came.
+    pub received: Stamp,
+    pub sender_sequence: [u8; 4],
+    pub sender_timestamp: Stamp,
+    pub sender_error_estimate: [u8; 2],
+    pub must_be_zero: [u8; 2],
+    /// TTL or hop limit that the request came with.
+    pub sender_ttl: u8,
+    pub must_be_zero2: [u8; 3],
+}
+
+/// Time since 1970 (TAI) as PTPv2 truncates it (RFC 8186): seconds and nanoseconds, network order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stamp {
+    pub seconds: [u8; 4],
+    pub nanos: [u8; 4],
+}
+
+/// Z = 1 (PTPv2 format), S = 0 (no claim about synchronisation), scale 0, multiplier 1 (RFC 8762 §4.2.1, RFC 4656 §4.1.2).
+pub const ERROR_ESTIMATE: [u8; 2] = [0x40, 0x01];
+
+impl Stamp {
+    #[inline(always)]
+    pub const fn of(nanos: u64) -> Self {
+        Self {
+            seconds: ((nanos / 1_000_000_000) as u32).to_be_bytes(),
+            nanos: ((nanos % 1_000_000_000) as u32).to_be_bytes(),
+        }
+    }
+
+    /// Nanoseconds, seconds counted modulo 2^32.
+    #[inline(always)]
+    pub const fn nanos(self) -> u64 {
+        u32::from_be_bytes(self.seconds) as u64 * 1_000_000_000 + u32::from_be_bytes(self.nanos) as u64
+    }
+}
+
+/// Key of `PEERS`: who may ask, and under which session.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct PeerKey {
+    pub remote: Address,
+    /// SSID, host order; 0 is a sender without RFC 8972.
+    pub session: u32,
+}
+
+/// Value of `PEERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Peer {
+    /// The running second (`bpf_ktime_get_ns` / 10⁹), and what was answered in it.
+    pub second: u64,
+    pub spent: u64,
+    /// Answers since the peer was added: the reflector's sequence number.
+    pub answered: u32,
+    pub reserved: [u8; 4],
+}
+
+/// One answer to a probe of this host, as the program saw it arrive: a record of the ring buffer `PROBES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Reply {
+    /// Path probe: the label under which it came. Link probe: 0.
+    pub label: u32,
+    /// Of the request.
+    pub sequence: u32,
+    /// Of the answer.
+    pub reflected: u32,
+    pub session: u16,
+    pub reserved: [u8; 2],
+    /// Outer source.
+    pub from: Address,
+    /// When the request was sent, came, was answered, and when the answer came (RFC 8762's T1 to T4): nanoseconds,
+    /// TAI; seconds modulo 2³². The first and the last are this host's clock.
+    pub sent: u64,
+    pub received: u64,
+    pub answered: u64,
+    pub arrived: u64,
+}
+
+const _: () = assert!(size_of::<Request>() == 44 && size_of::<Answer>() == 44);
