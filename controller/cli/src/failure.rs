@@ -163,6 +163,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("ids", &["ID"]),
     ("expected_version", &["CIRCUIT"]),
     ("max_rtt", &["--latency"]),
+    ("max_loss", &["--loss"]),
     ("rtt", &["--latency"]),
     ("bandwidth", &["--bandwidth"]),
     ("encrypted", &["--encrypted"]),
@@ -251,6 +252,7 @@ mod tests {
         let create = options("--json circuit create web db --latency 5ms");
         for (field, option) in [
             ("circuit.bounds.max_rtt", "--latency"),
+            ("circuit.bounds.max_loss", "--loss"),
             ("circuit.rules[2].ports.from", "--rule"),
             ("circuit.rules[0].source", "--rule"),
             ("circuit.source", "SRC"),

@@ -115,6 +115,7 @@ impl FromStr for IntentText {
 fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
     match key {
         "latency" => bounds.max_rtt = Some(parsed(key, value)?),
+        "loss" => bounds.max_loss = Some(parsed(key, value)?),
         "bandwidth" => bounds.bandwidth = parsed(key, value)?,
         "encrypted" if value.is_empty() => bounds.encrypted = true,
         "max-price" => bounds.max_price = Some(parsed(key, value)?),
@@ -125,8 +126,8 @@ fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
         "avoid-tag" => bounds.avoid_tags.extend(list(key, value)?),
         other => {
             return Err(format!(
-                "\"{other}\" is not one of service, latency, bandwidth, encrypted, max-price, max-hops, via, avoid, \
-                 require-tag, avoid-tag, priority"
+                "\"{other}\" is not one of service, latency, loss, bandwidth, encrypted, max-price, max-hops, via, \
+                 avoid, require-tag, avoid-tag, priority"
             ));
         }
     }
@@ -169,7 +170,7 @@ pub fn service(service: &Service) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_model::{Bandwidth, Latency};
+    use proto_model::{Bandwidth, Latency, Loss};
 
     #[test]
     fn a_span_reads_back_as_it_is_shown() {
@@ -191,13 +192,14 @@ mod tests {
 
     #[test]
     fn an_intent_takes_every_bound() {
-        let text = "service=http latency=20ms bandwidth=10mbit encrypted max-price=0.02 max-hops=3 via=a,b avoid=c \
-                    require-tag=eu avoid-tag=x,y priority=7";
+        let text = "service=http latency=20ms loss=0.5% bandwidth=10mbit encrypted max-price=0.02 max-hops=3 via=a,b \
+                    avoid=c require-tag=eu avoid-tag=x,y priority=7";
         let IntentText(intent) = text.parse().expect("intent");
         assert_eq!(intent.service.as_str(), "http");
         assert_eq!(intent.priority, 7);
         let bounds = intent.bounds;
         assert_eq!(bounds.max_rtt, Some(Latency::from_millis(20)));
+        assert_eq!(bounds.max_loss, Some(Loss::from_ppm(5_000)));
         assert_eq!(bounds.bandwidth, Bandwidth::mbit(10));
         assert!(bounds.encrypted);
         assert_eq!(bounds.max_price.map(|p| p.micro_dollars_per_gb()), Some(20_000));
@@ -211,6 +213,7 @@ mod tests {
             ("latency=20ms", "no service"),
             ("service=Http", "not allowed"),
             ("service=http latency=20", "20ms or 300us"),
+            ("service=http loss=101%", "0 to 100 %"),
             ("service=http speed=1", "\"speed\" is not one of"),
             ("service=http encrypted=no", "is not one of"),
             ("service=http priority=300", "priority"),

@@ -43,8 +43,8 @@ fn register(line: &str) -> Register {
 #[test]
 fn a_circuit_takes_every_option() {
     let create = create(
-        "foreweave circuit create web db --latency 20ms --bandwidth 200mbit --encrypted --max-price 0.02$/GB \
-         --max-hops 3 --via a,b --via c --avoid d --require-tag eu --avoid-tag cheap --priority 7 --path x,y,z \
+        "foreweave circuit create web db --latency 20ms --loss 1% --bandwidth 200mbit --encrypted --max-price \
+         0.02$/GB --max-hops 3 --via a,b --via c --avoid d --require-tag eu --avoid-tag cheap --priority 7 --path x,y,z \
          --name fast --idempotency-key k1 --wait 3s",
     );
     let request = create.wish.request();
@@ -53,6 +53,7 @@ fn a_circuit_takes_every_option() {
     assert_eq!(request.priority, 7);
     let bounds = &request.bounds;
     assert_eq!(bounds.max_rtt, Some(Latency::from_millis(20)));
+    assert_eq!(bounds.max_loss, Some(Loss::from_ppm(10_000)));
     assert_eq!(bounds.bandwidth, Bandwidth::mbit(200));
     assert!(bounds.encrypted);
     assert_eq!(bounds.max_price, Some(Price::from_micro_dollars_per_gb(20_000)));
@@ -214,6 +215,8 @@ fn a_wrong_value_is_refused_with_what_would_be_right() {
         ("foreweave circuit create web db --bandwidth 200", "200mbit"),
         ("foreweave circuit create web db --bandwidth 11tbit", "up to 10 Tbit/s"),
         ("foreweave circuit create web db --max-price cheap", "0.02$/GB"),
+        ("foreweave circuit create web db --loss 101%", "0 to 100 %"),
+        ("foreweave circuit create web db --loss 5", "0.5% or 1200ppm"),
         ("foreweave circuit create web db --max-hops 17", "1..=16"),
         ("foreweave circuit create web db --priority 256", "256"),
         ("foreweave circuit create Web db", "allowed: 1 to 63 of a-z"),

@@ -70,6 +70,9 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             },
             state,
             path: (!suspended).then(|| path(&["edge-a", "transit-1", "edge-b"])),
+            backup: None,
+            on_backup: Vec::new(),
+            protection: String::new(),
             mtu: (!suspended).then_some(1450),
             rules: rules(),
             rules_version: 7,
@@ -270,6 +273,7 @@ fn nodes_and_links_are_listed_with_their_faults() {
         reserved: Bandwidth::mbit(200),
         usable,
         why: if usable { String::new() } else { "b is lost".into() },
+        measured: Vec::new(),
     };
     insta::assert_snapshot!("links", bare(&show::fabric::links(&[link(true), link(false)])));
 }

@@ -1,7 +1,7 @@
 //! What a path must keep, as options.
 use clap::Args;
 use proto_model::intent::Bounds;
-use proto_model::{Bandwidth, Latency, Name, NodeName, Price};
+use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price};
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "What the path must keep")]
@@ -9,6 +9,9 @@ pub struct BoundsArgs {
     /// Round-trip time, at most
     #[arg(long, value_name = "RTT")]
     pub latency: Option<Latency>,
+    /// Share of packets lost over the whole path, at most; a circuit with a backup also leaves a path that loses more
+    #[arg(long, value_name = "SHARE")]
+    pub loss: Option<Loss>,
     /// Reserved in each direction; without it: best effort
     #[arg(long, value_name = "BANDWIDTH")]
     pub bandwidth: Option<Bandwidth>,
@@ -39,6 +42,7 @@ impl BoundsArgs {
     pub fn bounds(&self) -> Bounds {
         Bounds {
             max_rtt: self.latency,
+            max_loss: self.loss,
             bandwidth: self.bandwidth.unwrap_or_default(),
             encrypted: self.encrypted,
             max_price: self.max_price,

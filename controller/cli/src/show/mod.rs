@@ -57,6 +57,9 @@ pub fn bounds(bounds: &Bounds) -> String {
     if let Some(rtt) = bounds.max_rtt {
         parts.push(format!("RTT ≤ {rtt}"));
     }
+    if let Some(loss) = bounds.max_loss {
+        parts.push(format!("loss ≤ {loss}"));
+    }
     parts.push(match bounds.bandwidth {
         none if none.is_zero() => "best effort".into(),
         some => some.to_string(),
