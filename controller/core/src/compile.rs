@@ -1,4 +1,5 @@
 //! Turns a placed circuit into the objects that each host on its path shall have, and into sentences about them.
+use crate::path_id;
 use crate::record::Placed;
 use crate::topology::{self, Family, Link, Topology};
 use proto_model::circuit::Path;
@@ -113,11 +114,16 @@ fn hops(circuit: &Circuit<'_>, tunnel: &Tunnel<'_>, objects: &mut Vec<(NodeName,
 fn tips(circuit: &Circuit<'_>, tunnel: &Tunnel<'_>, objects: &mut Vec<(NodeName, Object)>) -> Option<()> {
     let Placed { path, forward, reverse, .. } = circuit.route;
     let last = path.nodes.len() - 1;
+    let number = path_id::of(path);
     let source = Leg::Tunnel {
+        path: number,
+        backup: None,
         send: tunnel.send(0, 1, *forward.first()?)?,
         receive: vec![tunnel.receive(0, 1, *reverse.first()?)?],
     };
     let destination = Leg::Tunnel {
+        path: number,
+        backup: None,
         send: tunnel.send(last, last - 1, *reverse.last()?)?,
         receive: vec![tunnel.receive(last, last - 1, *forward.last()?)?],
     };

@@ -10,6 +10,7 @@ pub mod fabric;
 pub mod intent;
 pub mod io;
 pub mod labels;
+pub mod path_id;
 pub mod pool;
 pub mod record;
 pub mod registry;

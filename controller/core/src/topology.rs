@@ -293,6 +293,7 @@ impl Topology {
                 reserved: link.reserved,
                 usable: why.is_none(),
                 why: why.unwrap_or_default(),
+                measured: Vec::new(),
             };
         }
         let values = self.configured.get(id).cloned().unwrap_or_default();
@@ -304,6 +305,7 @@ impl Topology {
             reserved: self.reserved.get(id).copied().unwrap_or_default(),
             usable: false,
             why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
+            measured: Vec::new(),
         }
     }
 

@@ -41,6 +41,7 @@ impl Fabric {
             Say::AskWhole => self.step.tell(name, true),
             Say::Telemetry(telemetry) => self.count(name, telemetry),
             Say::Drops(events) => self.step.drops(name.clone(), events),
+            Say::Switched(_) => {}
         }
     }
 
@@ -342,6 +343,7 @@ impl Fabric {
             Object::Endpoint(end) => vec![end.circuit],
             Object::Rules(set) => vec![set.circuit],
             Object::Hop(hop) => vec![hop.circuit],
+            Object::Peer(_) => Vec::new(),
             Object::Eni(eni) => {
                 let member = self.resources.get(&eni.resource);
                 member.map(|member| member.circuits.iter().copied().collect()).unwrap_or_default()
