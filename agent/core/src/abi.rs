@@ -1,7 +1,10 @@
 //! Kernel entries as the bytes of the data plane's maps, and back; the daemon only adds the interface indexes.
-use crate::kernel_state::{Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Row, Rules, Target};
+use crate::kernel_state::{
+    Back, Backup, Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Peer, Row, Rules, Target,
+};
 use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::LabelEntry;
+use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::{Address, Direction, flow as bytes};
 use proto_model::FabricAddress;
@@ -35,6 +38,8 @@ pub enum Unreadable {
     Kind { what: &'static str, kind: u8 },
     #[error("the value repeats another key than its own")]
     OtherKey,
+    #[error("session {0} of a peer is more than 65535")]
+    Session(u32),
     #[error("rules say {said} rows, but there are {found}")]
     Rows { said: u32, found: usize },
 }
@@ -95,11 +100,14 @@ pub fn flow(
     door: impl Fn(&HostSide) -> Option<Door>,
 ) -> Result<(FlowKey, bytes::Flow), Unreadable> {
     let find = |host: &HostSide| door(host).ok_or_else(|| Unreadable::NoInterface(host.clone()));
-    let (kind, target, label) = match &flow.target {
-        Target::NextHop { slot, label } => (bytes::Flow::TUNNEL, *slot, *label),
+    let none = Backup { slot: 0, label: 0, group: 0 };
+    let (kind, target, label, backup) = match &flow.target {
+        Target::NextHop { slot, label, backup } => {
+            (bytes::Flow::TUNNEL, *slot, *label, backup.unwrap_or(none))
+        }
         Target::Eni(host) => {
             let far = find(host)?;
-            (kind(far.inner, bytes::Flow::PEER, bytes::Flow::EGRESS), far.ifindex, 0)
+            (kind(far.inner, bytes::Flow::PEER, bytes::Flow::EGRESS), far.ifindex, 0, none)
         }
     };
     let remote = address(flow.remote);
@@ -115,7 +123,10 @@ pub fn flow(
         gateway: flow.gateway,
         direction: flow.direction as u8,
         kind,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        group: backup.group,
+        backup_target: backup.slot,
+        backup_label: backup.label,
     };
     Ok((key, value))
 }
@@ -129,7 +140,11 @@ pub fn read_flow(
 ) -> Result<Flow, Unreadable> {
     let find = |index: u32| host(index).ok_or(Unreadable::NoIndex(index));
     let target = match value.kind {
-        bytes::Flow::TUNNEL => Target::NextHop { slot: value.target, label: value.label },
+        bytes::Flow::TUNNEL => {
+            let (slot, label, group) = (value.backup_target, value.backup_label, value.group);
+            let backup = (group != 0).then_some(Backup { slot, label, group });
+            Target::NextHop { slot: value.target, label: value.label, backup }
+        }
         bytes::Flow::PEER | bytes::Flow::EGRESS => Target::Eni(find(value.target)?),
         kind => return Err(Unreadable::Kind { what: "flow", kind }),
     };
@@ -168,14 +183,15 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         local_v6: [0; 16],
         remote_v4: [0; 4],
         local_v4: [0; 4],
-        reserved2: [0; 20],
+        back: 0,
+        reserved2: [0; 16],
     };
     match &label.action {
         LabelAction::Transit { next_hop, out_label } => {
             entry.target = *next_hop;
             entry.out_label = *out_label;
         }
-        LabelAction::Deliver { eni, local, remote } => {
+        LabelAction::Deliver { eni, local, remote, back } => {
             let door = door(eni).ok_or_else(|| Unreadable::NoInterface(eni.clone()))?;
             entry.kind = kind(door.inner, LabelEntry::PEER, LabelEntry::EGRESS);
             entry.target = door.ifindex;
@@ -185,6 +201,8 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
             entry.local_v6 = local.v6.octets();
             entry.remote_v4 = remote.v4.octets();
             entry.local_v4 = local.v4.octets();
+            entry.back = back.next_hop;
+            entry.out_label = back.label;
         }
     }
     Ok(entry)
@@ -207,6 +225,7 @@ pub fn read_label(
             eni: host(entry.target).ok_or(Unreadable::NoIndex(entry.target))?,
             local: FabricAddress { v4: entry.local_v4.into(), v6: entry.local_v6.into() },
             remote: FabricAddress { v4: entry.remote_v4.into(), v6: entry.remote_v6.into() },
+            back: Back { next_hop: entry.back, label: entry.out_label },
         },
         kind => return Err(Unreadable::Kind { what: "label", kind }),
     };
@@ -218,6 +237,21 @@ pub fn read_label(
         to: ip(&entry.to),
         action,
     }))
+}
+
+/// The key in `PEERS` of a neighbour that may ask.
+pub fn peer(peer: &Peer) -> PeerKey {
+    PeerKey { remote: address(peer.remote), session: peer.session.into() }
+}
+
+/// The value of one that has not asked yet.
+pub const NEW_PEER: probe::Peer = probe::Peer { second: 0, spent: 0, answered: 0, reserved: [0; 4] };
+
+/// # Errors
+/// A session that does not fit 16 bits, which no agent writes.
+pub fn read_peer(key: &PeerKey) -> Result<Peer, Unreadable> {
+    let session = u16::try_from(key.session).map_err(|_| Unreadable::Session(key.session))?;
+    Ok(Peer { remote: ip(&key.remote), session })
 }
 
 /// What goes into `RULESETS` and, before it, into `RULES` from row `start` on.
@@ -325,8 +359,10 @@ mod tests {
     fn flows_read_back_as_written() {
         let v4 = "100.64.0.2".parse().expect("address");
         let v6 = "fdfb::2".parse().expect("address");
+        let second = Backup { slot: 10, label: 78, group: 3 };
         for (target, kind) in [
-            (Target::NextHop { slot: 9, label: 77 }, bytes::Flow::TUNNEL),
+            (Target::NextHop { slot: 9, label: 77, backup: None }, bytes::Flow::TUNNEL),
+            (Target::NextHop { slot: 9, label: 77, backup: Some(second) }, bytes::Flow::TUNNEL),
             (Target::Eni(HostSide("eni5".into())), bytes::Flow::PEER),
             (Target::Eni(HostSide("eni4".into())), bytes::Flow::EGRESS),
         ] {
@@ -352,6 +388,7 @@ mod tests {
             eni: HostSide(format!("eni{n}")),
             local: fabric(1),
             remote: fabric(2),
+            back: Back { next_hop: n, label: n + 70 },
         };
         for (action, kind) in [
             (LabelAction::Transit { next_hop: 3, out_label: 99 }, LabelEntry::TRANSIT),
@@ -370,6 +407,14 @@ mod tests {
             assert_eq!(value.kind, kind);
             assert_eq!(read_label(&value, host), Ok(Some(written)));
         }
+    }
+
+    #[test]
+    fn peers_read_back_as_written() {
+        let written = Peer { remote: "2001:db8::1".parse().expect("address"), session: u16::MAX };
+        assert_eq!(read_peer(&peer(&written)), Ok(written));
+        let odd = PeerKey { session: 1 << 16, ..peer(&written) };
+        assert_eq!(read_peer(&odd), Err(Unreadable::Session(1 << 16)));
     }
 
     #[test]

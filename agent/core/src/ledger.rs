@@ -203,7 +203,7 @@ impl Ledger {
             EntryKey::Eni(_) => &mut self.wanted.enis,
             EntryKey::Flow(..) => &mut self.wanted.flows,
             EntryKey::Rules(_) => &mut self.wanted.rulesets,
-            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) => return,
+            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) => return,
         };
         *counter = counter.saturating_add_signed(by);
     }
@@ -219,6 +219,7 @@ fn leads_to(entry: &Entry) -> Option<&HostSide> {
         | Entry::NextHop(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
+        | Entry::Peer(_)
         | Entry::Route(_) => None,
     }
 }
@@ -235,6 +236,7 @@ pub(crate) fn describe(key: &EntryKey) -> String {
         EntryKey::Eni(host) => format!("interface {}", host.0),
         EntryKey::Rules(circuit) => format!("the rule set of c{circuit}"),
         EntryKey::Label(index) => format!("label index {index}"),
+        EntryKey::Peer(remote, session) => format!("session {session} of {remote}"),
         EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.0),
         EntryKey::Flow(host, to) => format!("the flow to {to} at {}", host.0),
     }

@@ -1,6 +1,7 @@
 //! Counters by slot into telemetry by circuit: only what moved since the controller was last told.
 use crate::bounds::COUNT_EVERY;
 use proto_model::report::{DropCount, Telemetry, Traffic};
+use proto_model::topology::{LinkId, Measured};
 use proto_model::{CircuitId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -10,6 +11,8 @@ pub(crate) struct Sampler {
     slots: BTreeMap<u32, Slot>,
     circuits: BTreeMap<CircuitId, Counted>,
     drops: BTreeMap<DropOf, (u64, u64)>,
+    /// Measured since links were last told.
+    links: BTreeMap<LinkId, Measured>,
     next: Option<Timestamp>,
 }
 
@@ -56,6 +59,7 @@ impl Sampler {
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.next = Some(now.plus(COUNT_EVERY));
         self.drops.clear();
+        self.links.clear();
         for counted in self.circuits.values_mut() {
             counted.told = Traffic::default();
         }
@@ -78,6 +82,11 @@ impl Sampler {
         due
     }
 
+    /// What the probes of links saw goes with the next telemetry; while nobody listens, only the last of it is kept.
+    pub(crate) fn measured(&mut self, links: Vec<(LinkId, Measured)>) {
+        self.links.extend(links);
+    }
+
     /// None: nothing moved.
     pub(crate) fn digest(&mut self, traffic: &[(u32, Traffic)], drops: Vec<DropCount>) -> Option<Telemetry> {
         let mut moved: BTreeMap<CircuitId, Traffic> = BTreeMap::new();
@@ -89,7 +98,8 @@ impl Sampler {
             }
         }
         let traffic = moved.into_iter().filter_map(|(circuit, shown)| self.news(circuit, shown)).collect();
-        let telemetry = Telemetry { traffic, drops: self.moved_drops(drops) };
+        let links = std::mem::take(&mut self.links).into_iter().collect();
+        let telemetry = Telemetry { traffic, drops: self.moved_drops(drops), links };
         (telemetry != Telemetry::default()).then_some(telemetry)
     }
 

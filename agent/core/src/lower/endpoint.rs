@@ -1,23 +1,21 @@
 //! One end of a circuit: labels that deliver to the workload, its route, and, once the gate is open, its flows.
+use super::Ways;
 use super::direction;
-use crate::kernel_state::{Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Target};
+use crate::kernel_state::{Back, Backup, Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Target};
 use ebpf_abi::label::index;
 use proto_model::FabricAddress;
-use proto_model::desired::{Endpoint, Gate, Leg, Receive, Side};
+use proto_model::desired::{self, Endpoint, Gate, Leg, Receive, Side};
 use std::net::IpAddr;
 
-/// `own`: address of the resource here. `slot`: of the next hop; unused when the other end is on this host.
-pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, slot: u32) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = match &end.leg {
-        Leg::Tunnel { receive, .. } => receive.iter().map(|r| delivery(end, own, r)).collect(),
-        Leg::Local { .. } => Vec::new(),
-    };
+/// `own`: address of the resource here. `ways`: slots of the next hops; unused when the other end is on this host.
+pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, ways: Ways) -> Vec<Entry> {
+    let mut entries = deliveries(end, own, ways);
     entries.push(Entry::Route(Route { host: HostSide::of(own), to: end.remote }));
     match end.gate {
         Gate::Closed => {}
         Gate::Open => {
-            entries.push(flow(end, own, slot, own.v4.into(), end.remote.v4.into()));
-            entries.push(flow(end, own, slot, own.v6.into(), end.remote.v6.into()));
+            entries.push(flow(end, own, ways, own.v4.into(), end.remote.v4.into()));
+            entries.push(flow(end, own, ways, own.v6.into(), end.remote.v6.into()));
         }
     }
     entries
@@ -27,8 +25,9 @@ pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, slot: u32) -> Vec<Ent
 pub(crate) fn keys(end: &Endpoint, own: &FabricAddress) -> Vec<EntryKey> {
     let host = HostSide::of(own);
     let mut keys: Vec<EntryKey> = match &end.leg {
-        Leg::Tunnel { receive, .. } => {
-            receive.iter().map(|r| EntryKey::Label(index(r.label.value()))).collect()
+        Leg::Tunnel { receive, backup, .. } => {
+            let labels = receive.iter().chain(backup.iter().map(|backup| &backup.receive));
+            labels.map(|r| EntryKey::Label(index(r.label.value()))).collect()
         }
         Leg::Local { .. } => Vec::new(),
     };
@@ -43,7 +42,20 @@ pub(crate) fn keys(end: &Endpoint, own: &FabricAddress) -> Vec<EntryKey> {
     keys
 }
 
-fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive) -> Entry {
+/// Packets are taken under the labels of both ways all the time. A probe is answered by the way it came; one that came
+/// under the second label of a circuit that moves, by the way that is sent now.
+fn deliveries(end: &Endpoint, own: &FabricAddress, ways: Ways) -> Vec<Entry> {
+    let Leg::Tunnel { send, receive, backup, .. } = &end.leg else { return Vec::new() };
+    let back = Back { next_hop: ways.primary, label: send.label.value() };
+    let first = receive.iter().map(|r| delivery(end, own, r, back));
+    let second = backup.iter().map(|backup| {
+        let back = Back { next_hop: ways.backup, label: backup.send.label.value() };
+        delivery(end, own, &backup.receive, back)
+    });
+    first.chain(second).collect()
+}
+
+fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive, back: Back) -> Entry {
     let from = match end.side {
         Side::Source => Side::Destination,
         Side::Destination => Side::Source,
@@ -54,16 +66,24 @@ fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive) -> Entry {
         direction: direction(from),
         from: receive.from,
         to: receive.local,
-        action: LabelAction::Deliver { eni: HostSide::of(own), local: *own, remote: end.remote },
+        action: LabelAction::Deliver { eni: HostSide::of(own), local: *own, remote: end.remote, back },
     })
 }
 
-fn flow(end: &Endpoint, own: &FabricAddress, slot: u32, local: IpAddr, remote: IpAddr) -> Entry {
+fn flow(end: &Endpoint, own: &FabricAddress, ways: Ways, local: IpAddr, remote: IpAddr) -> Entry {
     let (counters, target) = match &end.leg {
-        Leg::Tunnel { send, receive } => (
-            receive.first().map_or(0, |r| index(r.label.value())),
-            Target::NextHop { slot, label: send.label.value() },
-        ),
+        Leg::Tunnel { send, receive, backup, .. } => {
+            let second = |b: &desired::Backup| Backup {
+                slot: ways.backup,
+                label: b.send.label.value(),
+                group: ways.group,
+            };
+            let backup = backup.as_ref().filter(|_| ways.group != 0).map(second);
+            (
+                receive.first().map_or(0, |r| index(r.label.value())),
+                Target::NextHop { slot: ways.primary, label: send.label.value(), backup },
+            )
+        }
         Leg::Local { label, .. } => (index(label.value()), Target::Eni(HostSide::of(&end.remote))),
     };
     Entry::Flow(Flow {
@@ -84,7 +104,9 @@ mod tests {
     use super::*;
     use ebpf_abi::Direction;
     use proto_model::desired::NextHop;
-    use proto_model::{CircuitId, FabricPrefix};
+    use proto_model::{CircuitId, FabricPrefix, PathId};
+
+    const WAYS: Ways = Ways { primary: 4, backup: 5, group: 6 };
 
     fn label(value: u32) -> proto_model::Label {
         proto_model::Label::new(value).expect("a label")
@@ -103,6 +125,7 @@ mod tests {
             resource: "web".parse().expect("a name"),
             remote: address(2),
             leg: Leg::Tunnel {
+                path: PathId(1),
                 send: NextHop {
                     node: "b".parse().expect("a name"),
                     local: here,
@@ -110,6 +133,7 @@ mod tests {
                     label: label(500),
                 },
                 receive: vec![Receive { label: label((3 << 17) | 9), local: here, from: there }],
+                backup: None,
             },
             gate,
         }
@@ -117,9 +141,9 @@ mod tests {
 
     #[test]
     fn a_closed_gate_has_no_flow() {
-        let closed = entries(&end(Side::Source, Gate::Closed), &address(1), 4);
+        let closed = entries(&end(Side::Source, Gate::Closed), &address(1), WAYS);
         assert!(closed.iter().all(|entry| !matches!(entry, Entry::Flow(_))));
-        let open = entries(&end(Side::Source, Gate::Open), &address(1), 4);
+        let open = entries(&end(Side::Source, Gate::Open), &address(1), WAYS);
         assert_eq!(open.iter().filter(|entry| matches!(entry, Entry::Flow(_))).count(), 2);
         let keys_of: Vec<_> = open.iter().map(Entry::key).collect();
         assert_eq!(keys_of, keys(&end(Side::Source, Gate::Open), &address(1)));
@@ -131,16 +155,18 @@ mod tests {
             (Side::Source, Direction::Forward, Direction::Reverse),
             (Side::Destination, Direction::Reverse, Direction::Forward),
         ] {
-            for entry in entries(&end(side, Gate::Open), &address(1), 4) {
+            for entry in entries(&end(side, Gate::Open), &address(1), WAYS) {
                 match entry {
                     Entry::Flow(flow) => {
                         assert_eq!(flow.direction, sends);
                         assert_eq!((flow.slot, flow.mac), (9, address(2).mac()));
-                        assert_eq!(flow.target, Target::NextHop { slot: 4, label: 500 });
+                        assert_eq!(flow.target, Target::NextHop { slot: 4, label: 500, backup: None });
                     }
                     Entry::Label(label) => assert_eq!(label.direction, receives),
                     Entry::Route(route) => assert_eq!(route.to, address(2)),
-                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) => panic!("an end has none of these"),
+                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => {
+                        panic!("an end has none of these")
+                    }
                 }
             }
         }
@@ -150,7 +176,7 @@ mod tests {
     fn an_end_on_the_same_host_needs_no_label_entry() {
         let mut local = end(Side::Source, Gate::Open);
         local.leg = Leg::Local { resource: "db".parse().expect("a name"), label: label(12) };
-        let entries = entries(&local, &address(1), 0);
+        let entries = entries(&local, &address(1), Ways::default());
         assert_eq!(entries.len(), 3);
         for entry in &entries {
             if let Entry::Flow(flow) = entry {

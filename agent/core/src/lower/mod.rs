@@ -6,7 +6,7 @@ mod rules;
 pub use rules::row;
 
 use crate::bounds::Refused;
-use crate::kernel_state::{Eni, Entry, EntryKey, HostSide, NextHop};
+use crate::kernel_state::{Eni, Entry, EntryKey, HostSide, NextHop, Peer};
 use ebpf_abi::Direction;
 use proto_model::desired::{self, Endpoint, Hop, Leg, Object, Side};
 use proto_model::{CircuitId, FabricAddress, Label};
@@ -35,14 +35,34 @@ pub(crate) fn eni(eni: &desired::Eni) -> Entry {
     })
 }
 
-/// The next hop that an object sends to: outer source and destination.
-pub(crate) fn sends_to(object: &Object) -> Option<(IpAddr, IpAddr)> {
+/// Numbers that an endpoint's entries need: slots of `NEXT_HOPS`, and of `GROUPS` if its flows have two ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ways {
+    pub(crate) primary: u32,
+    pub(crate) backup: u32,
+    /// 0: none.
+    pub(crate) group: u32,
+}
+
+/// The next hops that an object sends to, outer source and destination: first the primary way's.
+pub(crate) fn sends_to(object: &Object) -> Vec<(IpAddr, IpAddr)> {
+    let pair = |send: &desired::NextHop| (send.local, send.remote);
     match object {
-        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, .. }, .. }) | Object::Hop(Hop { send, .. }) => {
-            Some((send.local, send.remote))
+        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, backup, .. }, .. }) => {
+            let second = backup.iter().map(|backup| pair(&backup.send));
+            std::iter::once(pair(send)).chain(second).collect()
         }
-        Object::Endpoint(Endpoint { leg: Leg::Local { .. }, .. }) | Object::Eni(_) | Object::Rules(_) => None,
+        Object::Hop(Hop { send, .. }) => vec![pair(send)],
+        Object::Endpoint(Endpoint { leg: Leg::Local { .. }, .. })
+        | Object::Eni(_)
+        | Object::Rules(_)
+        | Object::Peer(_) => Vec::new(),
     }
+}
+
+/// Its probes are answered; and the protector sends some.
+pub(crate) fn peer(peer: &desired::Peer) -> Entry {
+    Entry::Peer(Peer { remote: peer.remote, session: peer.session })
 }
 
 /// Slots of `STATS` in which an object's packets are counted, and the circuit that they belong to.
@@ -51,13 +71,16 @@ pub(crate) fn counted_in(object: &Object) -> (Option<CircuitId>, Vec<u32>) {
     match object {
         Object::Endpoint(end) => {
             let slots = match &end.leg {
-                Leg::Tunnel { receive, .. } => receive.iter().map(|r| index(r.label)).collect(),
+                Leg::Tunnel { receive, backup, .. } => {
+                    let second = backup.iter().map(|backup| &backup.receive);
+                    receive.iter().chain(second).map(|r| index(r.label)).collect()
+                }
                 Leg::Local { label, .. } => vec![index(*label)],
             };
             (Some(end.circuit), slots)
         }
         Object::Hop(hop) => (Some(hop.circuit), vec![index(hop.receive.label)]),
-        Object::Eni(_) | Object::Rules(_) => (None, Vec::new()),
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) => (None, Vec::new()),
     }
 }
 
@@ -68,6 +91,7 @@ pub(crate) fn keys(object: &Object, address: Option<&FabricAddress>) -> Vec<Entr
         Object::Endpoint(end) => address.map(|own| endpoint_keys(end, own)).unwrap_or_default(),
         Object::Hop(hop) => vec![EntryKey::Label(ebpf_abi::label::index(hop.receive.label.value()))],
         Object::Rules(set) => vec![EntryKey::Rules(set.circuit.0)],
+        Object::Peer(peer) => vec![EntryKey::Peer(peer.remote, peer.session)],
     }
 }
 
@@ -87,18 +111,26 @@ fn check(label: Label, local: IpAddr, remote: IpAddr) -> Result<u32, Refused> {
 pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
     use crate::kernel_state::{LabelAction, Target};
     match entry {
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) => Vec::new(),
+        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => Vec::new(),
         Entry::Label(label) => match &label.action {
             LabelAction::Transit { next_hop, .. } => vec![EntryKey::NextHop(*next_hop)],
-            LabelAction::Deliver { eni, .. } => vec![EntryKey::Eni(eni.clone())],
+            LabelAction::Deliver { eni, back, .. } => {
+                // A label written before there were probes has no way back.
+                let back = (back.label != 0).then_some(EntryKey::NextHop(back.next_hop));
+                std::iter::once(EntryKey::Eni(eni.clone())).chain(back).collect()
+            }
         },
         Entry::Route(route) => vec![EntryKey::Eni(route.host.clone())],
         Entry::Flow(flow) => {
-            let target = match &flow.target {
-                Target::NextHop { slot, .. } => EntryKey::NextHop(*slot),
-                Target::Eni(far) => EntryKey::Eni(far.clone()),
-            };
-            vec![EntryKey::Eni(flow.host.clone()), target, EntryKey::Rules(flow.circuit)]
+            let mut needs = vec![EntryKey::Eni(flow.host.clone()), EntryKey::Rules(flow.circuit)];
+            match &flow.target {
+                Target::NextHop { slot, backup, .. } => {
+                    needs.push(EntryKey::NextHop(*slot));
+                    needs.extend(backup.filter(|b| b.slot != *slot).map(|b| EntryKey::NextHop(b.slot)));
+                }
+                Target::Eni(far) => needs.push(EntryKey::Eni(far.clone())),
+            }
+            needs
         }
     }
 }
@@ -106,12 +138,14 @@ pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
 /// Whether an object's tunnel can be made at all, before anything is allocated for it.
 pub(crate) fn check_tunnel(object: &Object) -> Result<(), Refused> {
     match object {
-        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, receive }, .. }) => {
+        Object::Endpoint(Endpoint { leg: Leg::Tunnel { send, receive, backup, .. }, .. }) => {
             if receive.is_empty() {
                 return Err(Refused::NoLabel);
             }
             families(send)?;
-            receive.iter().try_for_each(|r| check(r.label, r.local, r.from).map(drop))
+            backup.iter().try_for_each(|backup| families(&backup.send))?;
+            let second = backup.iter().map(|backup| &backup.receive);
+            receive.iter().chain(second).try_for_each(|r| check(r.label, r.local, r.from).map(drop))
         }
         Object::Endpoint(Endpoint { leg: Leg::Local { label, .. }, .. }) => {
             let any = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
@@ -121,7 +155,10 @@ pub(crate) fn check_tunnel(object: &Object) -> Result<(), Refused> {
             families(&hop.send)?;
             check(hop.receive.label, hop.receive.local, hop.receive.from).map(drop)
         }
-        Object::Eni(_) | Object::Rules(_) => Ok(()),
+        Object::Peer(peer) if peer.local.is_ipv4() != peer.remote.is_ipv4() => {
+            Err(Refused::Families { local: peer.local, remote: peer.remote })
+        }
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) => Ok(()),
     }
 }
 

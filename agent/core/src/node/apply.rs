@@ -5,7 +5,7 @@ use crate::diff::made_anew;
 use crate::io::Output;
 use crate::kernel_state::{Entry, EntryKey, Rules};
 use crate::ledger::{Cell, Have};
-use crate::lower;
+use crate::lower::{self, Ways};
 use crate::slots::{Pair, Use};
 use crate::status::Again;
 use proto_model::desired::{Change, Endpoint, Object, ObjectKey, Side};
@@ -75,7 +75,7 @@ impl Node {
         now: Timestamp,
     ) {
         let before: Vec<EntryKey> = affected.iter().flat_map(|key| self.ground_of(key)).collect();
-        let released: Vec<Pair> = affected.iter().filter_map(|key| self.take_back(key, now)).collect();
+        let released: Vec<Pair> = affected.iter().flat_map(|key| self.take_back(key, now)).collect();
         for (key, new) in news {
             self.store(key, new);
         }
@@ -95,18 +95,18 @@ impl Node {
     fn ground_of(&self, key: &ObjectKey) -> Vec<EntryKey> {
         match self.objects.get(key) {
             Some(object @ (Object::Eni(_) | Object::Rules(_))) => self.entries_of(object),
-            Some(Object::Endpoint(_) | Object::Hop(_)) | None => Vec::new(),
+            Some(Object::Endpoint(_) | Object::Hop(_) | Object::Peer(_)) | None => Vec::new(),
         }
     }
 
-    /// Returns the next hop that the object used.
-    fn take_back(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Pair> {
-        let object = self.objects.get(key)?;
+    /// Returns the next hops that the object used.
+    fn take_back(&mut self, key: &ObjectKey, now: Timestamp) -> Vec<Pair> {
+        let Some(object) = self.objects.get(key) else { return Vec::new() };
         let (circuit, slots) = lower::counted_in(object);
         if self.status.is_refused(key) {
-            return None;
+            return Vec::new();
         }
-        let pair = lower::sends_to(object);
+        let pairs = lower::sends_to(object);
         for entry in self.entries_of(object) {
             let owner = self
                 .ledger
@@ -120,7 +120,7 @@ impl Node {
             }
         }
         slots.into_iter().for_each(|slot| self.sampler.unassign(slot, circuit));
-        pair
+        pairs
     }
 
     fn store(&mut self, key: ObjectKey, new: Option<Object>) {
@@ -182,21 +182,19 @@ impl Node {
                 start: 0,
                 rows: lower::rows(set)?,
             })],
-            Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, 0),
+            Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, Ways::default()),
             Object::Hop(hop) => vec![lower::hop(hop, 0)],
+            Object::Peer(peer) => vec![lower::peer(peer)],
         };
         self.ledger.check(key, &entries)?;
-        let slot = match lower::sends_to(object) {
-            Some(pair) => self.start_using(pair, now)?,
-            None => 0,
-        };
+        let ways = self.start_using_all(&lower::sends_to(object), now)?;
         match object {
-            Object::Eni(_) => self.want_all(entries, key, now),
+            Object::Eni(_) | Object::Peer(_) => self.want_all(entries, key, now),
             Object::Endpoint(end) => {
                 let own = self.address_of(&end.resource)?;
-                self.want_all(lower::endpoint(end, &own, slot), key, now);
+                self.want_all(lower::endpoint(end, &own, ways), key, now);
             }
-            Object::Hop(hop) => self.want_all(vec![lower::hop(hop, slot)], key, now),
+            Object::Hop(hop) => self.want_all(vec![lower::hop(hop, ways.primary)], key, now),
             Object::Rules(set) => self.want_rules(set, key, now)?,
         }
         let (circuit, slots) = lower::counted_in(object);
@@ -236,6 +234,21 @@ impl Node {
         self.desire(Entry::Rules(rules), Some(key.clone()), now);
         self.ledger.rows.release(start, count, now);
         Ok(())
+    }
+
+    /// All of them or none.
+    fn start_using_all(&mut self, pairs: &[Pair], now: Timestamp) -> Result<Ways, Refused> {
+        let mut slots = [0; 2];
+        for (i, pair) in pairs.iter().enumerate().take(slots.len()) {
+            match self.start_using(*pair, now) {
+                Ok(slot) => slots[i] = slot,
+                Err(refused) => {
+                    pairs[..i].iter().for_each(|pair| self.stop_using(*pair, now));
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(Ways { primary: slots[0], backup: slots[1], group: 0 })
     }
 
     fn start_using(&mut self, pair: Pair, now: Timestamp) -> Result<u32, Refused> {
@@ -282,7 +295,7 @@ impl Node {
     pub(super) fn entries_of(&self, object: &Object) -> Vec<EntryKey> {
         let own = match object {
             Object::Endpoint(end) => address(self.objects.get(&ObjectKey::Eni(end.resource.clone()))),
-            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) => None,
+            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
         };
         lower::keys(object, own.as_ref())
     }
@@ -304,7 +317,11 @@ impl Node {
         let dependents = match key {
             EntryKey::Eni(host) => self.ledger.bound_to(host),
             EntryKey::Rules(circuit) => self.flows_of(CircuitId(*circuit)),
-            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Route(..) | EntryKey::Flow(..) => return,
+            EntryKey::NextHop(_)
+            | EntryKey::Label(_)
+            | EntryKey::Peer(..)
+            | EntryKey::Route(..)
+            | EntryKey::Flow(..) => return,
         };
         dependents.into_iter().for_each(|key| self.work.mark(key));
     }
@@ -328,13 +345,13 @@ fn goes(cell: Option<&Cell>) -> bool {
 fn address(eni: Option<&Object>) -> Option<FabricAddress> {
     match eni? {
         Object::Eni(eni) => Some(eni.address),
-        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) => None,
+        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
     }
 }
 
 fn ends_at(object: &Object, at: &ResourceId) -> bool {
     match object {
         Object::Endpoint(Endpoint { resource, .. }) => resource == at,
-        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) => false,
+        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => false,
     }
 }

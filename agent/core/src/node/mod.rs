@@ -6,6 +6,7 @@ use crate::diff::Work;
 use crate::io::{Input, Output};
 use crate::kernel_state::{Entry, KernelState, Step};
 use crate::ledger::{Have, Ledger};
+use crate::protect::Told;
 use crate::sample::Sampler;
 use crate::slots::Slots;
 use crate::status::{Due, Status};
@@ -110,6 +111,8 @@ impl Node {
                     self.outputs.push_back(Output::Say { session, say: Say::Drops(events) });
                 }
             }
+            (_, Input::Protector(Told::Measured(links))) => self.sampler.measured(links),
+            (_, Input::Protector(Told::Turned { .. })) => {}
             (_, Input::Tick) => {}
         }
         self.fall_due(now);
@@ -229,6 +232,10 @@ impl Node {
 pub fn steps(output: &Output) -> &[Step] {
     match output {
         Output::Perform(steps) => steps,
-        Output::Say { .. } | Output::Watch { .. } | Output::Unwatch { .. } | Output::Count => &[],
+        Output::Say { .. }
+        | Output::Watch { .. }
+        | Output::Unwatch { .. }
+        | Output::Protect(_)
+        | Output::Count => &[],
     }
 }

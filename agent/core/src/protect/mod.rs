@@ -8,7 +8,37 @@ use proto_model::report::Way;
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{Latency, Loss, PathId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::net::IpAddr;
+
+/// All that the protector of one host knows. Feed it with [`Protector::handle`], then take wishes until there is none;
+/// call again with [`Event::Tick`] when [`Protector::next_deadline`] has come. Before each tick, the answers that wait
+/// are to be handed over: what was answered before the protector could look is not lost.
+#[derive(Debug, Default)]
+pub struct Protector {
+    wishes: VecDeque<Wish>,
+}
+
+impl Protector {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes note of what happened at `now`, a clock that never goes back.
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        let _ = (event, now);
+    }
+
+    /// The next wish; none: nothing more until something happens.
+    pub fn poll_wish(&mut self) -> Option<Wish> {
+        self.wishes.pop_front()
+    }
+
+    /// When an [`Event::Tick`] is needed at the latest.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        None
+    }
+}
 
 /// What the engine wants of the protector. Orders may be repeated; the last one for a key counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
