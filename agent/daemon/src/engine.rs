@@ -212,6 +212,8 @@ impl Engine {
             Output::Say { session, say } => self.say(session, say),
             Output::Watch { local, remote } => self.ask(Ask::Watch { local, remote })?,
             Output::Unwatch { local, remote } => self.ask(Ask::Unwatch { local, remote })?,
+            // Nobody protects yet: every group stays at its first way.
+            Output::Protect(_) => {}
             Output::Count => self.start_counting(),
         }
         Ok(())

@@ -9,6 +9,7 @@ use ebpf_abi::event::Budget;
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
 use ebpf_abi::label::LabelEntry;
 use ebpf_abi::maps::{self, Settings};
+use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ macro_rules! rows {
 }
 
 rows!(u32, u64, FlowKey, Flow, NextHop, LabelEntry, RuleSetRef, RuleRow, Stats, Dropped);
-rows!(DropKey, Settings, ebpf_abi::event::DropEvent);
+rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply);
 
 impl Row for ebpf_abi::Address {
     type Bytes = Self;
@@ -48,6 +49,9 @@ impl Row for ebpf_abi::Address {
     }
 }
 
+/// `BPF_NOEXIST` of bpf(2).
+const NOEXIST: u64 = 1;
+
 /// A hash map.
 #[derive(Debug)]
 pub(crate) struct Table<K: Row, V: Row>(HashMap<MapData, K::Bytes, V::Bytes>);
@@ -58,6 +62,15 @@ impl<K: Row, V: Row> Table<K, V> {
     }
     pub(crate) fn put(&mut self, key: &K, value: &V) -> Result<(), MapError> {
         self.0.insert(key.bytes(), value.bytes(), 0)
+    }
+    /// What is there already stays as it is.
+    pub(crate) fn put_new(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        match self.0.insert(key.bytes(), value.bytes(), NOEXIST) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                Ok(())
+            }
+            other => other,
+        }
     }
     /// Removing what is not there is fine.
     pub(crate) fn remove(&mut self, key: &K) -> Result<(), MapError> {
@@ -135,7 +148,7 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts() -> [Layout; 14] {
+fn layouts() -> [Layout; 18] {
     let row = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let slot = size_of::<u32>();
     use ebpf_abi::{label, reason};
@@ -154,6 +167,10 @@ fn layouts() -> [Layout; 14] {
         row("EVENT_BUDGET", MapType::PerCpuArray, slot, size_of::<Budget>(), reason::CAPACITY),
         row("LOCALS", MapType::Hash, size_of::<ebpf_abi::Address>(), size_of::<u32>(), maps::LOCALS),
         row("SETTINGS", MapType::Array, slot, size_of::<Settings>(), 1),
+        row("GROUPS", MapType::Array, slot, size_of::<u32>(), maps::GROUPS),
+        row("PEERS", MapType::Hash, size_of::<PeerKey>(), size_of::<Peer>(), maps::PEERS),
+        row("REFLECTED", MapType::Array, slot, size_of::<u32>(), label::CAPACITY),
+        row("PROBES", MapType::RingBuf, 0, 0, maps::PROBES),
     ]
 }
 

@@ -20,12 +20,13 @@ pub(crate) mod underlays;
 use crate::config::Underlays;
 use agent_core::abi::{self, Door};
 use agent_core::kernel_state::{
-    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Route, Rules, Step, Target,
+    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Step, Target,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::flow::{Flow as FlowRow, FlowKey, NextHop as NextHopRow};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::maps::Settings;
+use ebpf_abi::probe::{Peer as PeerRow, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::stats::Stats;
 use enis::Known;
@@ -64,6 +65,8 @@ pub struct Linux {
     rulesets: Table<u64, RuleSetRef>,
     rules: Slots<RuleRow>,
     stats: PerCpu<Stats>,
+    peers: Table<PeerKey, PeerRow>,
+    reflected: Slots<u32>,
     /// ENIs that are there.
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
@@ -138,6 +141,8 @@ impl Linux {
             rulesets: Table::new(programs.take_map("RULESETS")?)?,
             rules: Slots::new(programs.take_map("RULES")?)?,
             stats: PerCpu::new(programs.take_map("STATS")?)?,
+            peers: Table::new(programs.take_map("PEERS")?)?,
+            reflected: Slots::new(programs.take_map("REFLECTED")?)?,
             namespaces,
             netlink,
             programs,
@@ -170,6 +175,7 @@ impl Linux {
             Step::Put(Entry::Eni(eni)) => self.put_eni(eni),
             Step::Put(Entry::Rules(rules)) => self.put_rules(rules),
             Step::Put(Entry::Label(label)) => self.put_label(label),
+            Step::Put(Entry::Peer(peer)) => self.put_peer(peer),
             Step::Put(Entry::Route(route)) => self.put_route(route),
             Step::Put(Entry::Flow(flow)) => self.put_flow(flow),
             Step::Remove(EntryKey::NextHop(slot)) => {
@@ -179,6 +185,10 @@ impl Linux {
             Step::Remove(EntryKey::Eni(host)) => self.remove_eni(host),
             Step::Remove(EntryKey::Rules(circuit)) => Ok(self.rulesets.remove(circuit)?),
             Step::Remove(EntryKey::Label(index)) => self.remove_label(*index),
+            Step::Remove(EntryKey::Peer(remote, session)) => {
+                let key = abi::peer(&Peer { remote: *remote, session: *session });
+                Ok(self.peers.remove(&key)?)
+            }
             Step::Remove(EntryKey::Route(host, to)) => self.remove_route(host, to),
             Step::Remove(EntryKey::Flow(host, remote)) => self.remove_flow(host, *remote),
         }
@@ -245,7 +255,15 @@ impl Linux {
     }
 
     fn zero(&mut self, index: u32) -> Result<()> {
+        self.reflected.put(index, &0)?;
         self.stats.put_everywhere(index, &Stats::default())
+    }
+
+    /// One that is there keeps what it has counted: its number is the reflector's sequence (RFC 8762 §4.3).
+    fn put_peer(&mut self, peer: &Peer) -> Result<()> {
+        self.peers
+            .put_new(&abi::peer(peer), &abi::NEW_PEER)
+            .with_context(|| format!("PEERS takes {} neighbours", ebpf_abi::maps::PEERS))
     }
 
     fn remove_label(&mut self, index: u32) -> Result<()> {

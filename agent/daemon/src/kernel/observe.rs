@@ -156,6 +156,15 @@ impl Linux {
                 }
             }
         }
+        for key in self.peers.keys().collect::<Result<Vec<_>, _>>()? {
+            match abi::read_peer(&key) {
+                Ok(peer) => entries.push(Entry::Peer(peer)),
+                Err(error) => {
+                    warn!(?key, %error, "a peer that no agent wrote; removed");
+                    self.peers.remove(&key)?;
+                }
+            }
+        }
         for row in self.rulesets.rows() {
             let (circuit, set) = row?;
             let end = set.start.saturating_add(set.count).min(self.rules.len());
