@@ -61,6 +61,10 @@ const KINDS: &[fn(&[u8])] = &[
     one_way::<v1::RenewRequest, Vec<u8>>,
     one_way::<v1::Event, Option<Event>>,
     request::<v1::GetResourceRequest>,
+    round::<v1::Endpoint, desired::Endpoint>,
+    round::<v1::Peer, desired::Peer>,
+    round::<v1::Switch, report::Switch>,
+    round::<v1::Measured, topology::Measured>,
 ];
 
 fn read<W: Message + Default, M: TryFrom<W>>(bytes: &[u8]) -> Option<M> {

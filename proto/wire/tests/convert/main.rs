@@ -201,6 +201,11 @@ fn faults_of_a_circuit_name_the_field_the_number_and_the_limit() {
         "10000000000000 bit/s",
     );
     refused(
+        bounds(v1::Bounds { max_loss: Some(1_000_001), ..none() }),
+        "circuit.bounds.max_loss",
+        "1000001 ppm is not between 0 and 1000000 ppm",
+    );
+    refused(
         bounds(v1::Bounds { max_hops: Some(0), ..none() }),
         "circuit.bounds.max_hops",
         "between 1 and 16",
@@ -289,6 +294,94 @@ fn faults_inside_an_agents_words_are_located() {
     let (field, what) = fault::<_, Tell>(tell);
     assert_eq!(field, "whole.objects[0].hop.receive.label");
     assert!(what.contains("16777215"), "{what}");
+}
+
+fn told(object: v1::object::Object) -> v1::Tell {
+    let objects = vec![v1::Object { object: Some(object) }];
+    v1::Tell { tell: Some(v1::tell::Tell::Whole(v1::tell::Whole { generation: 1, objects })) }
+}
+
+#[test]
+fn faults_of_a_second_way_are_located() {
+    let send =
+        || v1::NextHop { node: "b".into(), local: "10.0.0.1".into(), remote: "10.0.0.2".into(), label: 7 };
+    let receive = || v1::Receive { label: 8, local: "10.0.0.1".into(), from: "10.0.0.2".into() };
+    let backup = || v1::endpoint::Backup {
+        path: 2,
+        send: Some(send()),
+        receive: Some(receive()),
+        max_rtt: None,
+        max_loss: None,
+    };
+    let endpoint = |backup| {
+        let tunnel = v1::endpoint::Tunnel {
+            send: Some(send()),
+            receive: vec![receive()],
+            path: 1,
+            backup: Some(backup),
+        };
+        told(v1::object::Object::Endpoint(v1::Endpoint {
+            circuit: 1,
+            side: 1,
+            resource: "web".into(),
+            remote: Some(v1::FabricAddress { v4: "100.64.0.1".into(), v6: "fd00::6440:1".into() }),
+            leg: Some(v1::endpoint::Leg::Tunnel(tunnel)),
+            gate_open: true,
+        }))
+    };
+    assert!(Tell::try_from(endpoint(backup())).is_ok());
+    for (bad, field, part) in [
+        (v1::endpoint::Backup { send: None, ..backup() }, "send", "missing"),
+        (v1::endpoint::Backup { receive: None, ..backup() }, "receive", "missing"),
+        (v1::endpoint::Backup { max_loss: Some(1_000_001), ..backup() }, "max_loss", "1000000 ppm"),
+        (v1::endpoint::Backup { max_rtt: Some(u64::MAX), ..backup() }, "max_rtt", "3600000000000 ns"),
+    ] {
+        let (at, what) = fault::<_, Tell>(endpoint(bad));
+        assert_eq!(at, format!("whole.objects[0].endpoint.tunnel.backup.{field}"));
+        assert!(what.contains(part), "{what}");
+    }
+}
+
+#[test]
+fn faults_of_a_neighbour_and_of_measurements_are_located() {
+    let link = || v1::LinkId { a: "a".into(), b: "b".into(), network: "wan".into() };
+    let peer =
+        || v1::Peer { link: Some(link()), local: "10.0.0.1".into(), remote: "10.0.0.2".into(), session: 1 };
+    for (bad, field, part) in [
+        (v1::Peer { session: 0, ..peer() }, "session", "0 is not between 1 and 65535"),
+        (v1::Peer { session: 65_536, ..peer() }, "session", "65536"),
+        (v1::Peer { remote: "fd00::2".into(), ..peer() }, "remote", "two address families"),
+        (v1::Peer { link: None, ..peer() }, "link", "missing"),
+    ] {
+        let (at, what) = fault::<_, Tell>(told(v1::object::Object::Peer(bad)));
+        assert_eq!(at, format!("whole.objects[0].peer.{field}"));
+        assert!(what.contains(part), "{what}");
+    }
+    let telemetry = |count: usize, measured: v1::Measured| {
+        let one = v1::telemetry::LinkMeasurement { link: Some(link()), measured: Some(measured) };
+        let links = vec![one; count];
+        v1::Say { say: Some(v1::say::Say::Telemetry(v1::Telemetry { links, ..Default::default() })) }
+    };
+    assert!(Say::try_from(telemetry(4096, v1::Measured::default())).is_ok());
+    assert_eq!(fault::<_, Say>(telemetry(4097, v1::Measured::default())).0, "telemetry.links");
+    let lossy = v1::Measured { loss_backward: 1_000_001, ..Default::default() };
+    assert_eq!(fault::<_, Say>(telemetry(1, lossy)).0, "telemetry.links[0].measured.loss_backward");
+}
+
+#[test]
+fn faults_of_a_switch_are_located() {
+    let switched = |count: usize, switch: v1::Switch| v1::Say {
+        say: Some(v1::say::Say::Switched(v1::Switches { switches: vec![switch; count] })),
+    };
+    let good = || v1::Switch { circuit: 1, side: 1, to_backup: true, why: "5 probes lost".into(), at: 1 };
+    assert!(Say::try_from(switched(4096, good())).is_ok());
+    for (say, field) in [
+        (switched(4097, good()), "switched.switches"),
+        (switched(1, v1::Switch { side: 0, ..good() }), "switched.switches[0].side"),
+        (switched(1, v1::Switch { why: "x".repeat(1025), ..good() }), "switched.switches[0].why"),
+    ] {
+        assert_eq!(fault::<_, Say>(say).0, field);
+    }
 }
 
 #[test]

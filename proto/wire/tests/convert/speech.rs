@@ -97,6 +97,8 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
     );
     let hop = (circuit_id(), side(), receive(), next_hop())
         .prop_map(|(circuit, from_side, receive, send)| Hop { circuit, from_side, receive, send });
+    // Boxed, as what contains it is: values of nested strategies are as large as all of their kinds together, and fill
+    // the stack of a test's thread.
     prop_oneof![
         eni.prop_map(Object::Eni),
         endpoint.prop_map(Object::Endpoint),
@@ -104,6 +106,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         rule_set().prop_map(Object::Rules),
         peer().prop_map(Object::Peer),
     ]
+    .boxed()
 }
 
 pub(crate) fn tell() -> impl Strategy<Value = Tell> {
@@ -117,6 +120,7 @@ pub(crate) fn tell() -> impl Strategy<Value = Tell> {
             changes,
         }),
     ]
+    .boxed()
 }
 
 pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
@@ -173,4 +177,5 @@ pub(crate) fn say() -> impl Strategy<Value = Say> {
         vec(drop_event(), 0..4).prop_map(Say::Drops),
         vec(switch(), 0..4).prop_map(Say::Switched),
     ]
+    .boxed()
 }

@@ -92,8 +92,8 @@ pub(crate) fn finite() -> impl Strategy<Value = f64> {
 pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
     let sets =
         (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
-    (of(latency()), of(loss()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets).prop_map(
-        |(max_rtt, max_loss, bandwidth, encrypted, max_price, max_hops, sets)| {
+    (of(latency()), of(loss()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets)
+        .prop_map(|(max_rtt, max_loss, bandwidth, encrypted, max_price, max_hops, sets)| {
             let (via, avoid, require_tags, avoid_tags) = sets;
             Bounds {
                 max_loss,
@@ -107,8 +107,8 @@ pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
                 via,
                 require_tags,
             }
-        },
-    )
+        })
+        .boxed()
 }
 
 pub(crate) fn intent() -> impl Strategy<Value = Intent> {
@@ -249,11 +249,9 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
 
 pub(crate) fn resource_view() -> impl Strategy<Value = ResourceView> {
     let liveness = prop_oneof![Just(Liveness::Alive), Just(Liveness::Expired), Just(Liveness::NodeLost)];
-    (resource(), liveness, vec(circuit_id(), 0..4)).prop_map(|(resource, liveness, circuits)| ResourceView {
-        resource,
-        liveness,
-        circuits,
-    })
+    (resource(), liveness, vec(circuit_id(), 0..4))
+        .prop_map(|(resource, liveness, circuits)| ResourceView { resource, liveness, circuits })
+        .boxed()
 }
 
 pub(crate) fn link_id() -> impl Strategy<Value = LinkId> {
@@ -273,8 +271,8 @@ pub(crate) fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
 
 pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
     let ends = (resource_id(), resource_id()).prop_filter("two ends", |(a, b)| a != b);
-    (of(circuit_name()), ends, bounds(), any::<u8>(), pinned(), vec(rule_spec(), 0..4)).prop_map(
-        |(name, (source, destination), bounds, priority, pinned_path, rules)| CircuitRequest {
+    (of(circuit_name()), ends, bounds(), any::<u8>(), pinned(), vec(rule_spec(), 0..4))
+        .prop_map(|(name, (source, destination), bounds, priority, pinned_path, rules)| CircuitRequest {
             name,
             source,
             destination,
@@ -282,8 +280,8 @@ pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
             priority,
             pinned_path,
             rules,
-        },
-    )
+        })
+        .boxed()
 }
 
 pub(crate) fn traffic() -> impl Strategy<Value = Traffic> {
@@ -316,35 +314,38 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
     let protection = (of(path()), vec(side, 0..=2), sentence());
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
-    (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported).prop_map(
-        |(
-            id,
-            spec,
-            state,
-            (path, mtu, rules, rules_version, detail, (backup, on_backup, protection)),
-            (created, since),
-            (rules_pending, at_source, at_destination),
-        )| {
-            // The detail of a suspended circuit is why it is suspended.
-            let detail = if matches!(state, CircuitState::Suspended { .. }) { String::new() } else { detail };
-            let circuit = Circuit {
+    (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported)
+        .prop_map(
+            |(
                 id,
                 spec,
                 state,
-                path,
-                backup,
-                on_backup,
-                protection,
-                mtu,
-                rules,
-                rules_version,
-                created,
-                since,
-                detail,
-            };
-            CircuitView { circuit, rules_pending, at_source, at_destination }
-        },
-    )
+                (path, mtu, rules, rules_version, detail, (backup, on_backup, protection)),
+                (created, since),
+                (rules_pending, at_source, at_destination),
+            )| {
+                // The detail of a suspended circuit is why it is suspended.
+                let detail =
+                    if matches!(state, CircuitState::Suspended { .. }) { String::new() } else { detail };
+                let circuit = Circuit {
+                    id,
+                    spec,
+                    state,
+                    path,
+                    backup,
+                    on_backup,
+                    protection,
+                    mtu,
+                    rules,
+                    rules_version,
+                    created,
+                    since,
+                    detail,
+                };
+                CircuitView { circuit, rules_pending, at_source, at_destination }
+            },
+        )
+        .boxed()
 }
 
 pub(crate) fn candidate() -> impl Strategy<Value = Candidate> {
@@ -365,28 +366,28 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let host = (node(), vec(sentence(), 0..3)).prop_map(|(node, changes)| HostChange { node, changes });
     let refused = of("\\PC{1,40}");
     let parts = (vec(candidate(), 0..4), any::<prop::sample::Index>(), any::<(bool, u32)>());
-    (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3)).prop_map(
-        |(bounds, weights, (candidates, index, (accepted, omitted)), refused, feasible, hosts)| Plan {
-            chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
-            bounds,
-            weights,
-            candidates,
-            omitted,
-            refused,
-            feasible,
-            hosts,
-        },
-    )
+    (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3))
+        .prop_map(|(bounds, weights, (candidates, index, (accepted, omitted)), refused, feasible, hosts)| {
+            Plan {
+                chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
+                bounds,
+                weights,
+                candidates,
+                omitted,
+                refused,
+                feasible,
+                hosts,
+            }
+        })
+        .boxed()
 }
 
 pub(crate) fn discovery() -> impl Strategy<Value = Discovery> {
     let found = (resource(), of(candidate())).prop_map(|(resource, best)| Found { resource, best });
     let left_out = (resource_id(), sentence()).prop_map(|(resource, why)| LeftOut { resource, why });
-    (intent(), vec(found, 0..3), vec(left_out, 0..3)).prop_map(|(intent, found, left_out)| Discovery {
-        intent,
-        found,
-        left_out,
-    })
+    (intent(), vec(found, 0..3), vec(left_out, 0..3))
+        .prop_map(|(intent, found, left_out)| Discovery { intent, found, left_out })
+        .boxed()
 }
 
 pub(crate) fn underlay() -> impl Strategy<Value = Underlay> {
