@@ -8,6 +8,7 @@ use ebpf_abi::event::{Budget, DropEvent};
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::maps::{self, Settings};
+use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::reason;
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
@@ -44,3 +45,11 @@ pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, { reason::CAPACITY as usize 
 pub(crate) static LOCALS: HashMap<Address, u32, { maps::LOCALS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+pub(crate) static GROUPS: Array<u32, { maps::GROUPS as usize }> = Array::new();
+#[btf_map]
+pub(crate) static PEERS: HashMap<PeerKey, Peer, { maps::PEERS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static REFLECTED: Array<u32, { label::CAPACITY as usize }> = Array::new();
+#[btf_map]
+pub(crate) static PROBES: RingBuf<Reply, { maps::PROBES as usize }> = RingBuf::new();

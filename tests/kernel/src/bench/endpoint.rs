@@ -145,7 +145,10 @@ fn flow() -> Flow {
         gateway: [8; 6],
         direction: Direction::Forward as u8,
         kind: Flow::TUNNEL,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        group: 0,
+        backup_target: 0,
+        backup_label: 0,
     }
 }
 
@@ -166,7 +169,8 @@ fn label() -> LabelEntry {
         local_v6: [0; 16],
         remote_v4: FAR,
         local_v4: NEAR,
-        reserved2: [0; 20],
+        back: 0,
+        reserved2: [0; 16],
     }
 }
 

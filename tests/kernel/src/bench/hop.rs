@@ -121,7 +121,8 @@ fn entry(label: u32) -> LabelEntry {
         local_v6: NONE,
         remote_v4: [0; 4],
         local_v4: [0; 4],
-        reserved2: [0; 20],
+        back: 0,
+        reserved2: [0; 16],
     }
 }
 

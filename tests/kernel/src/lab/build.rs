@@ -1,7 +1,6 @@
 //! Makes the namespaces, interfaces and links of a plan, many at a time.
 use super::network::within;
 use super::plan::{Link, MANAGEMENT, MANAGEMENT_LENGTH, Plan};
-use super::process::Process;
 use super::{door, namespace, shape};
 use anyhow::{Context, Result};
 use std::process::Command;
@@ -63,7 +62,7 @@ pub(super) fn links(plan: &Plan) -> Result<Vec<usize>> {
 
 /// netem cannot play a recording.
 fn needs_emulator(link: &Link, netem: bool) -> bool {
-    link.shape.series.is_some() || link.shape.needs_delay_or_loss() && !netem
+    link.emulate || link.shape.series.is_some() || link.shape.needs_delay_or_loss() && !netem
 }
 
 fn link(plan: &Plan, link: &Link, netem: bool) -> Result<()> {
@@ -116,7 +115,7 @@ pub(super) fn workloads(plan: &Plan) -> Result<()> {
 /// One emulator process per link that needs it; returns when each carries.
 pub(super) fn emulators(plan: &Plan, emulated: &[usize]) -> Result<()> {
     for index in emulated {
-        let process = Process::new(&plan.folder(), &format!("emulator-{index}"));
+        let process = super::link::emulator(plan, *index);
         let mut command = Command::new(super::binary("lab")?);
         command.args(["emulate", &plan.name, &index.to_string()]);
         process.start(&plan.controller_namespace(), command)?;

@@ -63,6 +63,7 @@ fn link(hosts: &mut [Host], index: usize, entry: &topology::Link) -> Result<Link
         price: entry.price.micro_dollars_per_gb(),
         encrypted: entry.encrypted,
         tags: entry.tags.iter().map(ToString::to_string).collect(),
+        emulate: entry.emulate,
     })
 }
 

@@ -50,6 +50,9 @@ pub struct Link {
     pub price: u64,
     pub encrypted: bool,
     pub tags: Vec<String>,
+    /// By the lab's own emulator, also where nothing in its shape asks for it.
+    #[serde(default)]
+    pub emulate: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -120,7 +120,10 @@ impl Host {
             gateway: GATEWAY_MAC,
             direction: if from_here { Direction::Forward } else { Direction::Reverse } as u8,
             kind: Flow::TUNNEL,
-            reserved: [0; 6],
+            reserved: [0; 2],
+            group: 0,
+            backup_target: 0,
+            backup_label: 0,
         };
         (key, flow)
     }
@@ -155,7 +158,8 @@ impl Host {
             local_v6: address(near6),
             remote_v4: octets(far),
             local_v4: octets(near),
-            reserved2: [0; 20],
+            back: 0,
+            reserved2: [0; 16],
         }
     }
 
