@@ -1,7 +1,7 @@
 //! What every kernel that performs steps must do; the pretended one and the real one pass the same suite.
 use agent_core::kernel_state::{
-    Eni, Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, LabelAction, LinkLayer, NextHop, Route,
-    Row, Rules, Step, Target,
+    Back, Backup, Eni, Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, LabelAction, LinkLayer,
+    NextHop, Peer, Route, Row, Rules, Step, Target,
 };
 use ebpf_abi::Direction;
 use proto_model::resource::Attachment;
@@ -23,6 +23,7 @@ pub type Case = (&'static str, fn(&mut dyn Bench));
 
 pub const CASES: &[Case] = &[
     ("what was put is observed", what_was_put_is_observed),
+    ("a flow's second way can come and go", second_way),
     ("a step performed twice is the same as once", twice_is_once),
     ("an entry is replaced in place", replaced_in_place),
     ("an interface that cannot be changed is made anew", made_anew),
@@ -84,9 +85,19 @@ fn replaced_in_place(bench: &mut dyn Bench) {
                 rules.start += 10 * u32::try_from(rules.circuit).unwrap_or(0);
                 rules.rows.push(row(9));
             }
-            Entry::Label(label) => label.label += 1 << ebpf_abi::label::INDEX_BITS,
-            Entry::Flow(flow) => flow.slot += 1,
-            Entry::Route(_) => {}
+            Entry::Label(label) => {
+                label.label += 1 << ebpf_abi::label::INDEX_BITS;
+                if let LabelAction::Deliver { back, .. } = &mut label.action {
+                    *back = Back { next_hop: 3, label: 45 };
+                }
+            }
+            Entry::Flow(flow) => {
+                flow.slot += 1;
+                if let Target::NextHop { backup: Some(backup), .. } = &mut flow.target {
+                    *backup = Backup { slot: 3, label: 44, group: 6 };
+                }
+            }
+            Entry::Route(_) | Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
         put(bench, entry);
@@ -95,6 +106,20 @@ fn replaced_in_place(bench: &mut dyn Bench) {
     let fewer = Rules { circuit: 7, version: 9, start: 50, rows: Vec::new() };
     put(bench, &Entry::Rules(fewer.clone()));
     assert_eq!(observe(bench).get(&EntryKey::Rules(7)), Some(&Entry::Rules(fewer)));
+    clear(bench);
+    bench.unmake(&at);
+}
+
+/// A circuit gets a backup while its packets flow, and loses it.
+fn second_way(bench: &mut dyn Bench) {
+    let at = bench.make("one");
+    put_all(bench, &everything(&at));
+    for backup in [Some(Backup { slot: 2, label: 43, group: 5 }), None] {
+        let target = Target::NextHop { slot: 1, label: 42, backup };
+        let changed = flow(1, 9, false, target);
+        put(bench, &changed);
+        assert_eq!(observe(bench).get(&changed.key()), Some(&changed));
+    }
     clear(bench);
     bench.unmake(&at);
 }
@@ -116,7 +141,7 @@ fn dependents_are_refused(bench: &mut dyn Bench) {
     let needy = |entry: &Entry| match entry {
         Entry::Label(label) => matches!(label.action, LabelAction::Deliver { .. }),
         Entry::Route(_) | Entry::Flow(_) => true,
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) => false,
+        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => false,
     };
     for entry in everything(&at).iter().filter(|entry| needy(entry)) {
         let refusal = bench.kernel().perform(&Step::Put(entry.clone()));
@@ -215,7 +240,8 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
         Entry::NextHop(NextHop { slot, local: ip(local), remote: ip(remote), link })
     };
     let deliver = |index, own, far| {
-        let action = LabelAction::Deliver { eni: host(own), local: address(own), remote: address(far) };
+        let back = Back { next_hop: own, label: 40 + own };
+        let action = LabelAction::Deliver { eni: host(own), local: address(own), remote: address(far), back };
         Entry::Label(Label {
             label: (1u32 << ebpf_abi::label::INDEX_BITS) | index,
             circuit: 7,
@@ -225,6 +251,8 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
             action,
         })
     };
+    let second = Backup { slot: 2, label: 43, group: 5 };
+    let peer = |remote: &str, session| Entry::Peer(Peer { remote: ip(remote), session });
     vec![
         hop(1, "192.0.2.1", "192.0.2.2", Some(link)),
         hop(2, "2001:db8::1", "2001:db8::2", Some(link)),
@@ -244,11 +272,14 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
             to: ip("2001:db8::1"),
             action: LabelAction::Transit { next_hop: 1, out_label: 77 },
         }),
+        peer("192.0.2.2", 1),
+        peer("192.0.2.2", 2),
+        peer("2001:db8::2", u16::MAX),
         Entry::Route(Route { host: host(1), to: address(9) }),
         Entry::Route(Route { host: host(1), to: address(2) }),
         Entry::Route(Route { host: host(2), to: address(1) }),
-        flow(1, 9, false, Target::NextHop { slot: 1, label: 42 }),
-        flow(1, 9, true, Target::NextHop { slot: 2, label: 42 }),
+        flow(1, 9, false, Target::NextHop { slot: 1, label: 42, backup: None }),
+        flow(1, 9, true, Target::NextHop { slot: 1, label: 42, backup: Some(second) }),
         flow(1, 2, false, Target::Eni(host(2))),
         flow(2, 1, false, Target::Eni(host(1))),
     ]

@@ -3,6 +3,7 @@ use crate::kernel::PretendedKernel;
 use agent_core::io::{Input, Output};
 use agent_core::kernel_state::{EntryKey, HostSide, Kernel, LinkLayer, Step};
 use agent_core::node::Node;
+use agent_core::protect::Order;
 use proto_model::Timestamp;
 use proto_model::desired::Tell;
 use proto_model::report::{Hello, Say};
@@ -19,6 +20,8 @@ pub struct Host {
     pub watched: BTreeSet<(IpAddr, IpAddr)>,
     /// How often counters were asked for.
     pub counts: u64,
+    /// What the protector was told and nobody has taken yet.
+    pub orders: VecDeque<Order>,
     batch: VecDeque<Step>,
     results: Vec<(EntryKey, Result<(), String>)>,
     /// Size of the largest batch.
@@ -35,6 +38,7 @@ impl Host {
             said: VecDeque::new(),
             watched: BTreeSet::new(),
             counts: 0,
+            orders: VecDeque::new(),
             batch: VecDeque::new(),
             results: Vec::new(),
             largest: 0,
@@ -76,6 +80,7 @@ impl Host {
                 Output::Unwatch { local, remote } => {
                     assert!(self.watched.remove(&(local, remote)), "never watched")
                 }
+                Output::Protect(orders) => self.orders.extend(orders),
                 Output::Count => self.counts += 1,
             }
         }

@@ -1,8 +1,11 @@
 //! A pretended kernel: the data plane's maps as bytes, interfaces with indexes, namespaces that can go away.
 use agent_core::abi::{self, Door, Inner};
-use agent_core::kernel_state::{Eni, Entry, EntryKey, HostSide, Kernel, KernelState, Route, Rules, Step};
+use agent_core::kernel_state::{
+    Eni, Entry, EntryKey, HostSide, Kernel, KernelState, Peer, Route, Rules, Step,
+};
 use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::{flow, maps};
 use proto_model::FabricAddress;
@@ -40,6 +43,9 @@ pub struct Maps {
     pub labels: BTreeMap<u32, LabelEntry>,
     pub rulesets: BTreeMap<u64, RuleSetRef>,
     pub rules: BTreeMap<u32, RuleRow>,
+    pub peers: BTreeMap<PeerKey, probe::Peer>,
+    /// Written by the protector alone; what is not there is [`flow::PRIMARY`].
+    pub groups: BTreeMap<u32, u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +123,9 @@ impl PretendedKernel {
         );
         left.extend(self.maps.rulesets.keys().map(|circuit| format!("rules of c{circuit}")));
         left.extend(self.maps.next_hops.keys().map(|slot| format!("next hop {slot}")));
+        left.extend(self.maps.peers.keys().map(|peer| format!("peer {}", abi::ip(&peer.remote))));
+        let turned = self.maps.groups.iter().filter(|(_, way)| **way != flow::PRIMARY);
+        left.extend(turned.map(|(group, _)| format!("group {group} on its backup")));
         left
     }
 
@@ -147,17 +156,25 @@ impl PretendedKernel {
             Entry::Rules(rules) => self.put_rules(rules),
             Entry::Label(label) => {
                 let value = abi::label(label, |host| self.door(host)).map_err(|why| why.to_string())?;
-                if value.kind == LabelEntry::TRANSIT && !self.maps.next_hops.contains_key(&value.target) {
-                    self.sin(format!("label {} leads to the empty slot {}", label.label, value.target));
+                if let Some(slot) = towards(&value)
+                    && !self.maps.next_hops.contains_key(&slot)
+                {
+                    self.sin(format!("label {} leads to the empty slot {slot}", label.label));
                 }
                 self.maps.labels.insert(label::index(label.label), value);
                 Ok(())
             }
+            Entry::Peer(peer) => {
+                self.maps.peers.entry(abi::peer(peer)).or_insert(abi::NEW_PEER);
+                bound("PEERS", self.maps.peers.len(), maps::PEERS)
+            }
             Entry::Route(route) => self.put_route(route),
             Entry::Flow(flow) => {
                 let (key, value) = abi::flow(flow, |host| self.door(host)).map_err(|why| why.to_string())?;
-                if value.kind == flow::Flow::TUNNEL && !self.maps.next_hops.contains_key(&value.target) {
-                    self.sin(format!("a flow of c{} leads to the empty slot {}", flow.circuit, value.target));
+                for slot in ways(&value) {
+                    if !self.maps.next_hops.contains_key(&slot) {
+                        self.sin(format!("a flow of c{} leads to the empty slot {slot}", flow.circuit));
+                    }
                 }
                 if !self.maps.rulesets.contains_key(&flow.circuit) {
                     self.sin(format!("a flow of c{} is open without rules", flow.circuit));
@@ -249,10 +266,8 @@ impl PretendedKernel {
     fn remove(&mut self, key: &EntryKey) {
         match key {
             EntryKey::NextHop(slot) => {
-                let label =
-                    self.maps.labels.values().any(|l| l.kind == LabelEntry::TRANSIT && l.target == *slot);
-                let flow =
-                    self.maps.flows.values().any(|f| f.kind == flow::Flow::TUNNEL && f.target == *slot);
+                let label = self.maps.labels.values().any(|label| towards(label) == Some(*slot));
+                let flow = self.maps.flows.values().any(|flow| ways(flow).contains(slot));
                 if label || flow {
                     self.sin(format!("next hop {slot} was removed while something led to it"));
                 }
@@ -271,6 +286,10 @@ impl PretendedKernel {
             }
             EntryKey::Label(index) => {
                 self.maps.labels.remove(index);
+            }
+            EntryKey::Peer(remote, session) => {
+                let key = abi::peer(&Peer { remote: *remote, session: *session });
+                self.maps.peers.remove(&key);
             }
             EntryKey::Route(host, to) => {
                 let index = self.index(host);
@@ -299,6 +318,23 @@ impl PretendedKernel {
         if let Some(bound) = bound {
             self.sin(format!("interface {} was removed while {bound} referred to it", host.0));
         }
+    }
+}
+
+/// The slots of `NEXT_HOPS` that a flow sends to.
+fn ways(flow: &flow::Flow) -> Vec<u32> {
+    match (flow.kind, flow.group) {
+        (flow::Flow::TUNNEL, 0) => vec![flow.target],
+        (flow::Flow::TUNNEL, _) => vec![flow.target, flow.backup_target],
+        _ => Vec::new(),
+    }
+}
+
+/// The slot of `NEXT_HOPS` to which packets of a label go, or answers to the probes under it.
+fn towards(label: &LabelEntry) -> Option<u32> {
+    match label.kind {
+        LabelEntry::TRANSIT => Some(label.target),
+        _ => (label.out_label != 0).then_some(label.back),
     }
 }
 
@@ -350,6 +386,9 @@ impl Kernel for PretendedKernel {
                 .filter_map(|at| self.maps.rules.get(&at).copied())
                 .collect();
             entries.push(Entry::Rules(abi::read_rules(set, &rows).map_err(|why| why.to_string())?));
+        }
+        for key in self.maps.peers.keys() {
+            entries.push(Entry::Peer(abi::read_peer(key).map_err(|why| why.to_string())?));
         }
         for label in self.maps.labels.values() {
             entries.extend(

@@ -1,8 +1,10 @@
 //! Desired objects in short words, for tests of the agent alone.
-use proto_model::desired::{Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, Receive, Side, Tell};
+use proto_model::desired::{
+    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, Receive, Side, Tell,
+};
 use proto_model::resource::Attachment;
 use proto_model::rule::{Rule, RuleSet};
-use proto_model::{CircuitId, FabricAddress, FabricPrefix, Generation, Label, ResourceId};
+use proto_model::{CircuitId, FabricAddress, FabricPrefix, Generation, Label, PathId, ResourceId};
 use std::net::IpAddr;
 
 pub fn address(host: u32) -> FabricAddress {
@@ -63,9 +65,30 @@ pub fn end(circuit: u64, own: u32, far: u32, neighbour: u8, gate: Gate) -> Endpo
         side: Side::Source,
         resource: resource(own),
         remote: address(far),
-        leg: Leg::Tunnel { send: send(neighbour, 1_000 + number), receive: vec![receive(neighbour, number)] },
+        leg: tunnel(send(neighbour, 1_000 + number), vec![receive(neighbour, number)]),
         gate,
     }
+}
+
+/// By one way only; its path is known by the next hop.
+pub fn tunnel(send: NextHop, receive: Vec<Receive>) -> Leg {
+    let IpAddr::V4(v4) = send.remote else { panic!("neighbours have IPv4 addresses") };
+    Leg::Tunnel { path: PathId(u64::from(v4.octets()[3])), send, receive, backup: None }
+}
+
+/// The same end with a second way through `neighbour`.
+pub fn protected(mut end: Endpoint, neighbour: u8) -> Endpoint {
+    let number = u32::try_from(end.circuit.0).expect("a small number");
+    if let Leg::Tunnel { backup, .. } = &mut end.leg {
+        *backup = Some(Backup {
+            path: PathId(neighbour.into()),
+            send: send(neighbour, 3_000 + number),
+            receive: receive(neighbour, 2_000 + number),
+            max_rtt: None,
+            max_loss: None,
+        });
+    }
+    end
 }
 
 /// Both ends of a circuit that stays on this host.

@@ -45,6 +45,8 @@ pub struct Link {
     pub tags: BTreeSet<Name>,
     /// A recording to be replayed, as seen from the topology file.
     pub series: Option<PathBuf>,
+    /// The lab shall carry it by its own emulator, so that delay and loss can be changed while it is up.
+    pub emulate: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -165,6 +167,8 @@ struct RawLink {
     #[serde(default)]
     tags: BTreeSet<Name>,
     series: Option<PathBuf>,
+    #[serde(default)]
+    emulate: bool,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +241,7 @@ fn link(topology: &Topology, raw: RawLink) -> Result<Link, String> {
         encrypted: raw.encrypted,
         tags: raw.tags,
         series: raw.series,
+        emulate: raw.emulate,
     })
 }
 

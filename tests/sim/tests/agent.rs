@@ -2,7 +2,7 @@
 use agent_core::bounds::{BATCH, QUARANTINE};
 use agent_core::io::Input;
 use agent_core::kernel_state::{Entry, EntryKey, HostSide, Kernel, Step};
-use proto_model::desired::{Change, Gate, Leg, Object, ObjectKey, Side};
+use proto_model::desired::{Change, Gate, Object, ObjectKey, Side};
 use proto_model::report::{Report, Say, Traffic};
 use proto_model::{CircuitId, Generation, Timestamp};
 use std::time::Duration;
@@ -352,7 +352,7 @@ fn a_moved_circuit_is_made_before_it_is_broken() {
     let mut host = told(kernel(2), &some_objects());
     host.settle(T0);
     let mut both = end(1, 1, 9, 3, Gate::Open);
-    both.leg = Leg::Tunnel { send: send(3, 700), receive: vec![receive(2, 1), receive(3, 71)] };
+    both.leg = tunnel(send(3, 700), vec![receive(2, 1), receive(3, 71)]);
     host.tell(1, changes(1, vec![Change::Put(Object::Endpoint(both.clone()))]), T0);
     let mut order = Vec::new();
     while let Some(step) = host.next_step() {
@@ -362,7 +362,7 @@ fn a_moved_circuit_is_made_before_it_is_broken() {
     let flows = order.iter().rposition(|key| matches!(key, EntryKey::Flow(..)));
     let old_slot = order.iter().position(|key| matches!(key, EntryKey::NextHop(_)));
     assert!(flows < old_slot, "{order:?}");
-    both.leg = Leg::Tunnel { send: send(3, 700), receive: vec![receive(3, 71)] };
+    both.leg = tunnel(send(3, 700), vec![receive(3, 71)]);
     host.tell(1, changes(2, vec![Change::Put(Object::Endpoint(both))]), T0);
     host.settle(T0);
     converged(&mut host);

@@ -1,7 +1,7 @@
 //! Whatever an agent is told and whatever goes wrong: in the end the kernel has what is wanted, by the fewest steps.
 use agent_core::kernel_state::{Entry, EntryKey, HostSide, Kernel, KernelState, Target};
 use proptest::prelude::*;
-use proto_model::desired::{Change, Gate, Leg, Object, ObjectKey};
+use proto_model::desired::{Change, Gate, Object, ObjectKey};
 use proto_model::{Timestamp, report::Say};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn object(n: usize, v: u8) -> Object {
             let mut end = end(circuit, n as u32 - 3, 9, neighbour, gate);
             if v.is_multiple_of(5) {
                 let two = vec![receive(2, circuit as u32), receive(neighbour, 200 + circuit as u32)];
-                end.leg = Leg::Tunnel { send: send(neighbour, 900), receive: two };
+                end.leg = tunnel(send(neighbour, 900), two);
             }
             Object::Endpoint(end)
         }
@@ -207,7 +207,7 @@ impl Run {
         let said = self.host().take_said();
         said.iter().any(|say| match say {
             Say::Report(report) => report.failed.iter().any(|failure| failure.why.contains("is taken by")),
-            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) => false,
+            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) | Say::Switched(_) => false,
         })
     }
 
@@ -215,7 +215,7 @@ impl Run {
         let said = self.host().take_said();
         said.iter().rev().find_map(|say| match say {
             Say::Report(report) => Some(report.generation.0),
-            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) => None,
+            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) | Say::Switched(_) => None,
         })
     }
 }
@@ -231,7 +231,12 @@ fn possible(mut want: KernelState) -> KernelState {
             };
             all.contains_key(&far) && all.contains_key(&EntryKey::Rules(flow.circuit))
         }
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Label(_) | Entry::Route(_) => true,
+        Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Label(_)
+        | Entry::Peer(_)
+        | Entry::Route(_) => true,
     });
     want
 }
