@@ -53,7 +53,6 @@ not_asked_for! {
     create_token(CreateTokenRequest) -> CreateTokenResponse;
     remove_node(RemoveNodeRequest) -> Empty;
     set_link(SetLinkRequest) -> Link;
-    list_links(Empty) -> ListLinksResponse;
     create_client(CreateClientRequest) -> CreateClientResponse;
     list_drops(Empty) -> ListDropsResponse;
     =>
@@ -79,6 +78,10 @@ not_asked_for! {
         let answer = self.create.clone().unwrap_or_else(|| Ok(circuit(v1::circuit::State::Active)));
         answer.map(Response::new).map_err(|refusal| convert::status_of(&refusal))
     }
+    async fn list_links(&self, _: Request<v1::Empty>) -> Result<Response<v1::ListLinksResponse>, Status> {
+        let links = [("a", "b", "wan"), ("a", "b", "lan"), ("a", "c", "wan")].map(link).to_vec();
+        Ok(Response::new(v1::ListLinksResponse { links }))
+    }
     type WatchStream = Stream<v1::Event>;
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let events: Vec<_> = self.events.iter().cloned().map(Ok).collect();
@@ -87,6 +90,17 @@ not_asked_for! {
     type WatchDropsStream = Stream<v1::NodeDropEvent>;
     async fn watch_drops(&self, _: Request<v1::WatchDropsRequest>) -> Result<Response<Self::WatchDropsStream>, Status> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
+    }
+}
+
+fn link((a, b, network): (&str, &str, &str)) -> v1::Link {
+    let measured =
+        v1::Measured { probes: 50, rtt_max: 4_000_000, loss_backward: 20_000, ..Default::default() };
+    v1::Link {
+        id: Some(v1::LinkId { a: a.into(), b: b.into(), network: network.into() }),
+        values: Some(v1::LinkValues::default()),
+        measured: vec![v1::link::Measurement { node: b.into(), measured: Some(measured) }],
+        ..Default::default()
     }
 }
 
@@ -311,6 +325,59 @@ async fn a_controller_that_does_not_answer_is_given_up() {
         foreweave(&authority.configure(&[address]), &["circuit", "list", "--timeout", "200ms"]).await;
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("did not answer within 0.2 s"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn links_between_two_nodes_are_shown_with_what_was_measured() {
+    let authority = Authority::new();
+    let config = authority.configure(&[authority.serve(Pretended::default()).await]);
+    let output = foreweave(&config, &["link", "show", "b", "a", "--network", "wan"]).await;
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(shown.contains("MEASURED BY b") && shown.contains("4 ms") && !shown.contains("lan"), "{shown}");
+    let output = foreweave(&config, &["link", "show", "a", "b", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let links = json["links"].as_array().expect("links");
+    assert_eq!(links.len(), 2, "both networks, and no other pair");
+    assert_eq!(links[0]["measured"][0]["node"], "b");
+    assert_eq!(links[0]["measured"][0]["measured"]["loss_backward"], 20_000);
+    let output = foreweave(&config, &["link", "show", "a", "z"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no link between a and z"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_watch_prints_switches_as_they_come() {
+    let authority = Authority::new();
+    let way = |middle: &str| {
+        let link = |a: &str, b: &str| v1::LinkId { a: a.into(), b: b.into(), network: "wan".into() };
+        Some(v1::Path {
+            nodes: vec!["a".into(), middle.into(), "z".into()],
+            links: vec![link("a", middle), link(middle, "z")],
+        })
+    };
+    let first = v1::Circuit { path: way("m"), backup: way("n"), ..circuit(v1::circuit::State::Active) };
+    let turned = v1::Circuit {
+        on_backup: vec![v1::Side::Destination.into()],
+        protection: "lost 12 of 60 probes, 1 % is allowed".into(),
+        ..first.clone()
+    };
+    let events = [first, turned].map(|circuit| v1::Event { event: Some(v1::event::Event::Circuit(circuit)) });
+    let pretended = Pretended { events: events.to_vec(), ..Default::default() };
+    let config = authority.configure(&[authority.serve(pretended).await]);
+    let shown = text(&foreweave(&config, &["watch"]).await.stdout);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "circuit c42 web-db is active  a → m → z",
+            "circuit c42 web-db: destination sends by the backup now  a → n → z  lost 12 of 60 probes, 1 % is allowed",
+        ]
+    );
+    let json = text(&foreweave(&config, &["watch", "--json"]).await.stdout);
+    let last: serde_json::Value = serde_json::from_str(json.lines().last().expect("two")).expect("JSON");
+    assert_eq!(last["circuit"]["on_backup"][0], "SIDE_DESTINATION");
+    assert_eq!(last["circuit"]["backup"]["nodes"][1], "n");
 }
 
 #[tokio::test]

@@ -139,6 +139,18 @@ fn a_link_takes_every_option() {
 }
 
 #[test]
+fn links_are_shown_by_their_ends() {
+    let Command::Link(fabric::Link::Show(show)) =
+        parse("foreweave link show a b --network wan").expect("link").command
+    else {
+        panic!("not show")
+    };
+    assert_eq!((show.a.as_str(), show.b.as_str()), ("a", "b"));
+    assert_eq!(show.network.map(|network| network.to_string()), Some("wan".into()));
+    assert!(parse("foreweave link show a").is_err());
+}
+
+#[test]
 fn circuits_are_named_or_numbered() {
     for (text, expected) in [
         ("c42", CircuitRef::Id(CircuitId(42))),

@@ -10,7 +10,7 @@ use proto_model::report::{DropCount, DropEvent, Failure, Traffic};
 use proto_model::request::{CircuitView, LinkView, NodeView, ResourceView, StatusView};
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Protocol, Rule};
-use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
+use proto_model::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, FabricPrefix, Generation, Latency, Loss, NodeName, Price, Timestamp,
 };
@@ -70,9 +70,9 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             },
             state,
             path: (!suspended).then(|| path(&["edge-a", "transit-1", "edge-b"])),
-            backup: None,
+            backup: (id == 1).then(|| path(&["edge-a", "transit-2", "edge-b"])),
             on_backup: Vec::new(),
-            protection: String::new(),
+            protection: if id == 2 { "there is no second way from edge-a".into() } else { String::new() },
             mtu: (!suspended).then_some(1450),
             rules: rules(),
             rules_version: 7,
@@ -273,9 +273,67 @@ fn nodes_and_links_are_listed_with_their_faults() {
         reserved: Bandwidth::mbit(200),
         usable,
         why: if usable { String::new() } else { "b is lost".into() },
-        measured: Vec::new(),
+        measured: if usable { measured() } else { Vec::new() },
     };
-    insta::assert_snapshot!("links", bare(&show::fabric::links(&[link(true), link(false)])));
+    insta::assert_snapshot!("links", bare(&show::link::list(&[link(true), link(false)])));
+    insta::assert_snapshot!("link", bare(&show::link::all(&[link(true)])));
+}
+
+/// Of b one probe only, which was lost.
+fn measured() -> Vec<(NodeName, Measured)> {
+    let by_a = Measured {
+        probes: 50,
+        rtt_min: Latency::from_micros(3_900),
+        rtt_mean: Latency::from_micros(4_100),
+        rtt_max: Latency::from_micros(9_250),
+        variation_forward: Latency::from_micros(120),
+        variation_backward: Latency::from_micros(80),
+        loss_forward: Loss::from_ppm(20_000),
+        loss_backward: Loss::NONE,
+    };
+    let by_b = Measured { probes: 1, loss_backward: Loss::ALL, ..Measured::default() };
+    vec![(named("a"), by_a), (named("b"), by_b)]
+}
+
+#[test]
+fn a_circuit_on_its_backup_says_which_end_and_why() {
+    let before = circuit(1, CircuitState::Active);
+    let mut view = before.clone();
+    view.circuit.on_backup = vec![Side::Source];
+    view.circuit.protection = "source: 5 probes in a row were lost on the path".into();
+    let ends = show::circuit::Ends::default();
+    insta::assert_snapshot!("circuit_on_backup", bare(&show::circuit::one(&view, ends, NOW)));
+    let listed = bare(&show::circuit::list(std::slice::from_ref(&view)));
+    assert!(listed.contains("on backup"), "{listed}");
+    insta::assert_snapshot!("circuit_line_on_backup", show::circuit::line(&view));
+}
+
+#[test]
+fn watchers_are_told_each_end_that_turns_and_nothing_twice() {
+    let first = circuit(1, CircuitState::Active);
+    let mut second = first.clone();
+    second.circuit.on_backup = vec![Side::Source, Side::Destination];
+    second.circuit.protection = "5 probes in a row were lost on the path".into();
+    let mut third = second.clone();
+    third.circuit.on_backup = vec![Side::Destination];
+    third.circuit.protection = String::new();
+    third.circuit.rules_version = 8;
+    let told = [(&first, &second), (&second, &third), (&third, &third)]
+        .map(|(before, view)| show::circuit::changes(&before.circuit, view));
+    insta::assert_snapshot!("circuit_changes", told.join("\n---\n"));
+}
+
+#[test]
+fn a_circuit_inside_one_host_needs_no_protection() {
+    let mut view = circuit(2, CircuitState::Active);
+    view.circuit.path = Some(path(&["edge-a"]));
+    view.circuit.protection = String::new();
+    view.circuit.detail = String::new();
+    let listed = bare(&show::circuit::list(std::slice::from_ref(&view)));
+    assert!(listed.contains("edge-a  –"), "{listed}");
+    view.circuit.path = Some(path(&["edge-a", "edge-b"]));
+    let listed = bare(&show::circuit::list(&[view]));
+    assert!(listed.contains("edge-a → edge-b  no"), "{listed}");
 }
 
 #[test]
@@ -346,7 +404,7 @@ fn empty_lists_say_how_to_fill_them() {
         (show::circuit::list(&[]), "circuit create"),
         (show::resource::list(&[]), "resource register"),
         (show::fabric::nodes(&[], NOW), "node add"),
-        (show::fabric::links(&[]), "underlay network"),
+        (show::link::list(&[]), "underlay network"),
         (show::discovery::all(&[]), "--service"),
         (show::rule::list(&[]), "default deny"),
     ] {

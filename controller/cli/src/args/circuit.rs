@@ -15,9 +15,9 @@ pub enum Circuit {
     Plan(Wish),
     /// List the circuits
     List,
-    /// Show one circuit with its path, rules and counters
+    /// Show one circuit with its path and backup, by which way each end sends, rules and counters
     Show(Named),
-    /// Show circuits and then whatever changes about them
+    /// Show circuits and then whatever changes about them, ends that turn to their backup included
     Watch {
         /// Only this circuit: its name, or its number as c42
         circuit: Option<CircuitRef>,

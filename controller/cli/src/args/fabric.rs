@@ -27,10 +27,23 @@ pub enum Node {
 
 #[derive(Debug, Subcommand)]
 pub enum Link {
-    /// List the links
+    /// List the links: what was configured, and what the agents measured
     List,
+    /// Show the links between two nodes: configured values against measured ones, by end and direction
+    Show(LinkShow),
     /// Set what is known of a link: the whole of it, so that what is not given becomes unknown or none
     Set(LinkSet),
+}
+
+#[derive(Debug, Args)]
+pub struct LinkShow {
+    /// One end
+    pub a: NodeName,
+    /// The other end
+    pub b: NodeName,
+    /// Only in this underlay network [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<Name>,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,14 @@
 //! Status, nodes, links and clients.
 use super::{all_understood, understood};
-use crate::args::fabric::{Client, Link, LinkSet, Node};
+use crate::args::fabric::{Client, Link, LinkSet, LinkShow, Node};
 use crate::config::Config;
 use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
+use proto_model::request::LinkView;
 use proto_model::topology::{LinkId, LinkValues};
-use proto_model::{Name, NodeName, Timestamp};
+use proto_model::{Kind, Name, NodeName, Refusal, Timestamp};
 use proto_wire::convert::requests::ClientWish;
 use proto_wire::v1;
 use std::time::Duration;
@@ -72,7 +73,13 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             let answer =
                 fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
             let links: Vec<_> = all_understood(answer.links.clone())?;
-            out.answer("ListLinksResponse", &answer, || show::fabric::links(&links))
+            out.answer("ListLinksResponse", &answer, || show::link::list(&links))
+        }
+        Link::Show(wish) => {
+            let mut answer =
+                fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
+            let links = between(&mut answer, wish)?;
+            out.answer("ListLinksResponse", &answer, || show::link::all(&links))
         }
         Link::Set(set) => {
             let id = id(set)?;
@@ -81,9 +88,33 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
                 .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.set_link(ask).await)
                 .await?;
             let link = understood(answer.clone())?;
-            out.answer("Link", &answer, || show::fabric::links(&[link]))
+            out.answer("Link", &answer, || show::link::list(&[link]))
         }
     }
+}
+
+/// Those that join the two nodes; an answer without the others.
+fn between(answer: &mut v1::ListLinksResponse, wish: &LinkShow) -> Result<Vec<LinkView>, Failure> {
+    let LinkShow { a, b, network } = wish;
+    let wanted = |view: &LinkView| {
+        let network = network.as_ref().is_none_or(|network| network == view.id.network());
+        network && view.id.other(a) == Some(b)
+    };
+    let mut links = Vec::new();
+    for link in std::mem::take(&mut answer.links) {
+        let view: LinkView = understood(link.clone())?;
+        if wanted(&view) {
+            links.push(view);
+            answer.links.push(link);
+        }
+    }
+    if !links.is_empty() {
+        return Ok(links);
+    }
+    let place = network.as_ref().map(|network| format!(" in {network}")).unwrap_or_default();
+    let refusal = Refusal::new(Kind::NotFound, format!("there is no link between {a} and {b}{place}"))
+        .hint("foreweave link list shows the links");
+    Err(Failure::Refused { refusal, option: None })
 }
 
 fn id(set: &LinkSet) -> Result<LinkId, Failure> {

@@ -5,10 +5,15 @@ use crate::fabric::Fabric;
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
-use proto_model::NodeName;
+use proto_model::circuit::Circuit;
 use proto_model::report::{DropCount, DropEvent};
 use proto_model::request::{CircuitRef, Event};
+use proto_model::{CircuitId, NodeName};
 use proto_wire::v1;
+use std::collections::BTreeMap;
+
+/// The circuits as they were last told, to show what turned. At most as many as the controller has.
+type Seen = BTreeMap<CircuitId, Circuit>;
 
 pub(super) async fn all(fabric: &mut Fabric, kinds: &Watch, out: Out) -> Result<(), Failure> {
     let ask = v1::WatchRequest { circuits: kinds.circuits, resources: kinds.resources, nodes: kinds.nodes };
@@ -35,12 +40,13 @@ async fn events(
     out: Out,
 ) -> Result<(), Failure> {
     let mut stream = fabric.read(ask, async |mut client, ask| client.watch(ask).await).await?;
+    let mut seen = Seen::new();
     while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
         if only.is_some_and(|id| !concerns(&event, id)) {
             continue;
         }
         let gone = only.is_some() && matches!(event.event, Some(v1::event::Event::CircuitGone(_)));
-        if let Some(text) = line(&event)? {
+        if let Some(text) = lines(&event, &mut seen)? {
             out.item("Event", &event, || text)?;
         } else if out.json {
             out.item("Event", &event, String::new)?;
@@ -70,11 +76,17 @@ fn concerns(event: &v1::Event, id: u64) -> bool {
 }
 
 /// None: everything that was there at the start has been told.
-fn line(event: &v1::Event) -> Result<Option<String>, Failure> {
+fn lines(event: &v1::Event, seen: &mut Seen) -> Result<Option<String>, Failure> {
     let event: Option<Event> = understood(event.clone())?;
     Ok(event.map(|event| match event {
-        Event::Circuit(view) => show::circuit::line(&view),
-        Event::CircuitGone(id) => format!("circuit {id} is gone"),
+        Event::Circuit(view) => match seen.insert(view.circuit.id, view.circuit.clone()) {
+            Some(before) => show::circuit::changes(&before, &view),
+            None => show::circuit::line(&view),
+        },
+        Event::CircuitGone(id) => {
+            seen.remove(&id);
+            format!("circuit {id} is gone")
+        }
         Event::Resource(view) => show::resource::line(&view),
         Event::ResourceGone(id) => format!("resource {id} is gone"),
         Event::Node(node) => show::fabric::node_line(&node),

@@ -2,6 +2,7 @@
 use super::table::{self, Tone, cell, indented, plain};
 use super::{age, bounds, bytes, or_dash, rule, words};
 use proto_model::circuit::{Circuit, CircuitState};
+use proto_model::desired::Side;
 use proto_model::report::Traffic;
 use proto_model::request::CircuitView;
 use proto_model::{FabricAddress, Timestamp};
@@ -38,14 +39,43 @@ pub fn detail(circuit: &Circuit) -> String {
     }
 }
 
+/// Whether a second way is there, and whether it is in use; a dash where there is no way to lose.
+fn protected(circuit: &Circuit) -> (&'static str, Tone) {
+    let between_hosts = circuit.path.as_ref().is_some_and(|path| path.hops() > 0);
+    match (&circuit.backup, circuit.on_backup.as_slice()) {
+        (_, _) if !between_hosts => ("–", Tone::Faint),
+        (None, _) => ("no", Tone::Waiting),
+        (Some(_), []) => ("yes", Tone::Good),
+        (Some(_), [..]) => ("on backup", Tone::Waiting),
+    }
+}
+
+fn end(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Destination => "destination",
+    }
+}
+
+/// `path (both ends)`, `source: backup, destination: path`: each end decides for what it sends.
+fn sending(circuit: &Circuit) -> String {
+    let way = |side| if circuit.on_backup.contains(&side) { "backup" } else { "path" };
+    match (way(Side::Source), way(Side::Destination)) {
+        (source, destination) if source == destination => format!("{source} (both ends)"),
+        (source, destination) => format!("source: {source}, destination: {destination}"),
+    }
+}
+
 pub fn list(circuits: &[CircuitView]) -> String {
     let row = |view: &CircuitView| {
         let circuit = &view.circuit;
+        let (protected, how) = protected(circuit);
         vec![
             plain(circuit.id),
             plain(&circuit.spec.name),
             cell(circuit.state.name(), tone(&circuit.state)),
             plain(or_dash(circuit.path.as_ref())),
+            cell(protected, how),
             plain(bounds(&circuit.spec.bounds)),
             plain(bytes(view.at_source.sent_bytes)),
             plain(bytes(view.at_source.received_bytes)),
@@ -53,7 +83,7 @@ pub fn list(circuits: &[CircuitView]) -> String {
         ]
     };
     table::of(
-        &["ID", "NAME", "STATE", "PATH", "ASKED FOR", "SENT", "RECEIVED", ""],
+        &["ID", "NAME", "STATE", "PATH", "PROTECTED", "ASKED FOR", "SENT", "RECEIVED", ""],
         circuits.iter().map(row),
         "no circuits; foreweave circuit create SRC DST makes one\n",
     )
@@ -79,6 +109,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         ("source", end(&spec.source, ends.source)),
         ("destination", end(&spec.destination, ends.destination)),
         ("path", or_dash(circuit.path.as_ref())),
+        ("backup", or_dash(circuit.backup.as_ref())),
+        ("sends by", or_dash(circuit.path.as_ref().map(|_| sending(circuit)))),
+        ("protection", or_dash(Some(&circuit.protection).filter(|text| !text.is_empty()))),
         ("MTU", circuit.mtu.map_or_else(|| "–".into(), |mtu| format!("{mtu} bytes"))),
         ("asked for", bounds(&spec.bounds)),
         ("priority", spec.priority.to_string()),
@@ -123,10 +156,52 @@ pub fn line(view: &CircuitView) -> String {
     let circuit = &view.circuit;
     let path = or_dash(circuit.path.as_ref());
     let text = format!("circuit {} {} is {}  {path}", circuit.id, circuit.spec.name, circuit.state.name());
-    match detail(circuit) {
-        none if none.is_empty() => text,
-        detail => format!("{text}  {detail}"),
+    let backup = circuit.backup.as_ref().filter(|_| !circuit.on_backup.is_empty());
+    let on_backup = backup.map(|backup| format!("{} by the backup  {backup}", ends_on_backup(circuit)));
+    let why = on_backup.is_some().then(|| circuit.protection.clone());
+    let parts = [Some(text), on_backup, why, Some(detail(circuit))];
+    let said = parts.into_iter().flatten().filter(|part| !part.is_empty());
+    said.collect::<Vec<_>>().join("  ")
+}
+
+fn ends_on_backup(circuit: &Circuit) -> &'static str {
+    match circuit.on_backup.as_slice() {
+        [only] => end(*only),
+        [] | [..] => "both ends",
     }
+}
+
+/// Lines for watchers who saw the circuit before: each end that turned since, with the reason; and the circuit itself,
+/// unless that is all that changed.
+pub fn changes(before: &Circuit, view: &CircuitView) -> String {
+    let circuit = &view.circuit;
+    let turned = |side: &Side| before.on_backup.contains(side) != circuit.on_backup.contains(side);
+    let mut lines: Vec<String> = [Side::Source, Side::Destination]
+        .into_iter()
+        .filter(turned)
+        .filter_map(|side| turn(circuit, side))
+        .collect();
+    let same = Circuit {
+        on_backup: circuit.on_backup.clone(),
+        protection: circuit.protection.clone(),
+        ..before.clone()
+    };
+    if lines.is_empty() || same != *circuit {
+        lines.push(line(view));
+    }
+    lines.join("\n")
+}
+
+/// None: there is no way left that it could send by.
+fn turn(circuit: &Circuit, side: Side) -> Option<String> {
+    let (word, way) = if circuit.on_backup.contains(&side) {
+        ("backup", circuit.backup.as_ref())
+    } else {
+        ("path", circuit.path.as_ref())
+    };
+    let what = format!("circuit {} {}: {} sends by the {word} now", circuit.id, circuit.spec.name, end(side));
+    let why = if circuit.protection.is_empty() { String::new() } else { format!("  {}", circuit.protection) };
+    way.map(|way| format!("{what}  {way}{why}"))
 }
 
 /// What to do next with a circuit that was just made.

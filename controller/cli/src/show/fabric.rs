@@ -1,9 +1,9 @@
-//! Status, nodes and links as people read them.
+//! Status and nodes as people read them.
 use super::table::{self, Tone, cell, plain};
-use super::{age, or_dash, words};
+use super::{age, words};
 use proto_model::Timestamp;
 use proto_model::report::Failure;
-use proto_model::request::{LinkView, NodeView, StatusView};
+use proto_model::request::{NodeView, StatusView};
 use proto_model::topology::{NodeState, Underlay};
 
 pub fn status(status: &StatusView, region: &str, now: Timestamp) -> String {
@@ -87,30 +87,4 @@ pub fn node_line(node: &NodeView) -> String {
         None => text,
         Some(first) => format!("{text}, {} failed: {}: {}", node.failures.len(), first.key, first.why),
     }
-}
-
-pub fn links(links: &[LinkView]) -> String {
-    let row = |link: &LinkView| {
-        let (a, b) = link.id.ends();
-        let values = &link.values;
-        let usable = if link.usable { cell("usable", Tone::Good) } else { cell(&link.why, Tone::Bad) };
-        vec![
-            plain(a),
-            plain(b),
-            plain(link.id.network()),
-            plain(or_dash(values.rtt)),
-            plain(or_dash(link.capacity)),
-            plain(link.reserved),
-            plain(values.loss),
-            plain(values.price),
-            plain(if values.encrypted { "yes" } else { "no" }),
-            plain(words(&values.tags)),
-            usable,
-        ]
-    };
-    table::of(
-        &["A", "B", "NETWORK", "RTT", "CAPACITY", "RESERVED", "LOSS", "PRICE", "ENCRYPTED", "TAGS", ""],
-        links.iter().map(row),
-        "no links: two connected nodes with interfaces in one underlay network are linked\n",
-    )
 }

@@ -3,6 +3,7 @@ pub mod circuit;
 pub mod discovery;
 pub mod drops;
 pub mod fabric;
+pub mod link;
 pub mod plan;
 pub mod resource;
 pub mod rule;

@@ -1,0 +1,159 @@
+//! Links as people read them: what was configured, beside what the agents measured.
+use super::table::{self, Tone, cell, indented, plain};
+use super::{or_dash, words};
+use comfy_table::Cell;
+use proto_model::request::LinkView;
+use proto_model::topology::Measured;
+use proto_model::{Latency, Loss, NodeName};
+
+/// All links: a row each with what was configured, then a row per end that measured.
+pub fn list(links: &[LinkView]) -> String {
+    let configured = table::of(
+        &["A", "B", "NETWORK", "RTT", "CAPACITY", "RESERVED", "LOSS", "PRICE", "ENCRYPTED", "TAGS", ""],
+        links.iter().map(configured),
+        "no links: two connected nodes with interfaces in one underlay network are linked\n",
+    );
+    let rows = links.iter().flat_map(|link| link.measured.iter().map(move |(by, seen)| (link, by, seen)));
+    let columns = [
+        "A",
+        "B",
+        "NETWORK",
+        "MEASURED BY",
+        "PROBES",
+        "RTT LEAST",
+        "MEAN",
+        "MOST",
+        "CONFIGURED",
+        "VARIATION A→B",
+        "B→A",
+        "LOSS A→B",
+        "B→A",
+        "CONFIGURED",
+    ];
+    match table::of(&columns, rows.map(|(link, by, seen)| measured(link, by, seen)), "") {
+        none if none.is_empty() => configured,
+        measured => format!("{configured}\n{measured}"),
+    }
+}
+
+fn configured(link: &LinkView) -> Vec<Cell> {
+    let (a, b) = link.id.ends();
+    let values = &link.values;
+    vec![
+        plain(a),
+        plain(b),
+        plain(link.id.network()),
+        plain(or_dash(values.rtt)),
+        plain(or_dash(link.capacity)),
+        plain(link.reserved),
+        plain(values.loss),
+        plain(values.price),
+        plain(if values.encrypted { "yes" } else { "no" }),
+        plain(words(&values.tags)),
+        usable(link),
+    ]
+}
+
+fn usable(link: &LinkView) -> Cell {
+    if link.usable { cell("usable", Tone::Good) } else { cell(&link.why, Tone::Bad) }
+}
+
+fn measured(link: &LinkView, by: &NodeName, seen: &Measured) -> Vec<Cell> {
+    let (a, b) = link.id.ends();
+    let seen = Seen::of(link, by, seen);
+    let [least, mean, most] = seen.rtt.map(plain);
+    let [variation_out, variation_back] = seen.variation.map(plain);
+    let [loss_out, loss_back] = seen.loss.map(plain);
+    vec![
+        plain(a),
+        plain(b),
+        plain(link.id.network()),
+        plain(by),
+        plain(seen.probes),
+        least,
+        mean,
+        most,
+        plain(or_dash(link.values.rtt)),
+        variation_out,
+        variation_back,
+        loss_out,
+        loss_back,
+        plain(link.values.loss),
+    ]
+}
+
+/// A measurement in the directions of the link, whichever end made it, as texts; a dash for what no probe could tell.
+struct Seen {
+    probes: u32,
+    /// Least, mean, largest.
+    rtt: [String; 3],
+    /// From the first end to the second, and back.
+    variation: [String; 2],
+    loss: [String; 2],
+}
+
+impl Seen {
+    fn of(link: &LinkView, by: &NodeName, seen: &Measured) -> Self {
+        let answered = seen.rtt_max > Latency::ZERO;
+        let time = |time: Latency| or_dash(answered.then_some(time));
+        let share = |loss: Loss| or_dash((seen.probes > 0).then_some(loss));
+        let mut variation = [seen.variation_forward, seen.variation_backward].map(time);
+        let mut loss = [seen.loss_forward, seen.loss_backward].map(share);
+        if link.id.ends().1 == by {
+            variation.reverse();
+            loss.reverse();
+        }
+        Self {
+            probes: seen.probes,
+            rtt: [seen.rtt_min, seen.rtt_mean, seen.rtt_max].map(time),
+            variation,
+            loss,
+        }
+    }
+}
+
+/// One after the other, each with all that is known.
+pub fn all(links: &[LinkView]) -> String {
+    links.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+fn one(link: &LinkView) -> String {
+    let (a, b) = link.id.ends();
+    let values = &link.values;
+    let state = if link.usable { "usable".into() } else { format!("not usable: {}", link.why) };
+    let pairs = table::pairs(&[
+        ("link", format!("{a} – {b}")),
+        ("network", link.id.network().to_string()),
+        ("state", state),
+        ("capacity", format!("{}, {} reserved", or_dash(link.capacity), link.reserved)),
+        ("price", values.price.to_string()),
+        ("encrypted", if values.encrypted { "yes" } else { "no" }.into()),
+        ("tags", if values.tags.is_empty() { "–".into() } else { words(&values.tags) }),
+    ]);
+    format!("{pairs}behaviour\n{}", indented(&behaviour(link)))
+}
+
+/// Quantities down, configured and each end's measurement across.
+fn behaviour(link: &LinkView) -> String {
+    let (a, b) = link.id.ends();
+    let seen: Vec<Seen> = link.measured.iter().map(|(by, seen)| Seen::of(link, by, seen)).collect();
+    let row = |name: String, configured: String, of: &dyn Fn(&Seen) -> String| {
+        let cells = [name, configured].into_iter().chain(seen.iter().map(of));
+        cells.map(plain).collect::<Vec<_>>()
+    };
+    let none = || "–".to_owned();
+    let rows = [
+        row("probes".into(), none(), &|seen| seen.probes.to_string()),
+        row("RTT, least".into(), none(), &|seen| seen.rtt[0].clone()),
+        row("RTT, mean".into(), or_dash(link.values.rtt), &|seen| seen.rtt[1].clone()),
+        row("RTT, most".into(), none(), &|seen| seen.rtt[2].clone()),
+        row(format!("variation {a} → {b}"), none(), &|seen| seen.variation[0].clone()),
+        row(format!("variation {b} → {a}"), none(), &|seen| seen.variation[1].clone()),
+        row(format!("loss {a} → {b}"), link.values.loss.to_string(), &|seen| seen.loss[0].clone()),
+        row(format!("loss {b} → {a}"), link.values.loss.to_string(), &|seen| seen.loss[1].clone()),
+    ];
+    let by = link.measured.iter().map(|(by, _)| format!("MEASURED BY {by}"));
+    let columns: Vec<String> = ["", "CONFIGURED"].map(str::to_owned).into_iter().chain(by).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    table::of(&columns, rows, "")
+}
