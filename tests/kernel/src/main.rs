@@ -2,12 +2,14 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use proto_model::{Latency, Loss};
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests_kernel::lab::{self, Lab, Options, Snapshot, file, status};
+use tests_kernel::lab::link::{self, Change, Step};
+use tests_kernel::lab::{self, Lab, Options, Snapshot, control, file, status};
 use tests_kernel::{demo, emulate};
 
 #[derive(Parser)]
@@ -31,6 +33,9 @@ enum Task {
         /// Networks only: no controller and no agents.
         #[arg(long)]
         bare: bool,
+        /// Every link by the lab's own emulator, so that its delay and loss can be changed later.
+        #[arg(long)]
+        emulate: bool,
     },
     /// Processes, hosts and workloads of the labs that are up.
     Status {
@@ -45,6 +50,21 @@ enum Task {
         node: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
+    },
+    /// Change a link while the lab is up.
+    Link {
+        lab: String,
+        /// Its ends, as the topology names them.
+        a: String,
+        b: String,
+        /// Only what goes from A to B.
+        #[arg(long)]
+        one_way: bool,
+        /// Which one, where the hosts share several networks.
+        #[arg(long)]
+        network: Option<String>,
+        #[command(subcommand)]
+        change: LinkChange,
     },
     /// Take a lab down, to the last trace.
     Down {
@@ -68,6 +88,54 @@ enum Task {
     Emulate { lab: String, link: usize },
 }
 
+#[derive(Subcommand)]
+enum LinkChange {
+    /// Take the carrier away: from both ends of an emulated link; else B's interface goes down, and A loses its carrier.
+    Cut,
+    /// Give back carrier and passage; loss, delay and rate stay as they were set.
+    Mend,
+    /// Lose everything without a word; the carrier stays.
+    Blackhole,
+    /// Lose this share of the packets, each way.
+    Loss {
+        #[arg(value_name = "20%")]
+        share: Loss,
+    },
+    /// Delay one way: so long, or so much longer or shorter than now.
+    Delay {
+        #[arg(value_name = "10ms|+50ms|-5ms", value_parser = Step::parse, allow_hyphen_values = true)]
+        by: Step,
+    },
+    /// Delay each packet by up to this much more or less.
+    Jitter {
+        #[arg(value_name = "100us")]
+        by: Latency,
+    },
+    /// At most so many bits per second; `none`: as fast as it goes.
+    Rate {
+        #[arg(value_name = "10mbit|none")]
+        to: String,
+    },
+    /// As the topology says.
+    Reset,
+}
+
+impl LinkChange {
+    fn read(self) -> Result<Change> {
+        Ok(match self {
+            Self::Cut => Change::Cut,
+            Self::Mend => Change::Mend,
+            Self::Blackhole => Change::Blackhole,
+            Self::Loss { share } => Change::Loss(share),
+            Self::Delay { by } => Change::Delay(by),
+            Self::Jitter { by } => Change::Jitter(by),
+            Self::Rate { to } if to == "none" => Change::Rate(None),
+            Self::Rate { to } => Change::Rate(Some(to.parse()?)),
+            Self::Reset => Change::Reset,
+        })
+    }
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(code) => code,
@@ -80,11 +148,21 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Up { topology, name, register, bare } => {
-            up(file::read(&topology, name.as_deref())?, Options { register, bare, without_agents: false })?;
+        Task::Up { topology, name, register, bare, emulate } => {
+            let mut plan = file::read(&topology, name.as_deref())?;
+            plan.links.iter_mut().for_each(|link| link.emulate |= emulate);
+            up(plan, Options { register, bare, without_agents: false })?;
         }
         Task::Status { lab, json } => show_status(lab.as_deref(), json)?,
         Task::Exec { lab, node, command } => exec(lab.as_deref(), &node, &command)?,
+        Task::Link { lab, a, b, one_way, network, change } => {
+            let lab = Lab::attach(&lab)?;
+            let link = lab.find_link(&a, &b, network.as_deref())?;
+            lab.change_link(link, &change.read()?, one_way)?;
+            let now = lab.condition(link.index)?.differences(&lab.plan().links[link.index]);
+            let now = if now.is_empty() { "as the topology says".to_owned() } else { now.join("; ") };
+            println!("{}: {now}", lab.plan().links[link.index].described());
+        }
         Task::Down { lab, all } => down(lab.as_deref(), all)?,
         Task::Plan { topology, name } => {
             println!("{}", serde_json::to_string_pretty(&file::read(&topology, name.as_deref())?)?);
@@ -180,6 +258,7 @@ fn carry(name: &str, index: usize) -> Result<()> {
     let lab = Lab::attach(name)?;
     let plan = lab.plan();
     let link = plan.links.get(index).with_context(|| format!("lab {name} has no link {index}"))?;
-    let namespaces = [plan.namespace(&link.ends[0].host)?, plan.namespace(&link.ends[1].host)?];
-    emulate::run(link, [&namespaces[0], &namespaces[1]], index as u64)
+    let told = control::listen(&plan.folder(), index)?;
+    let [one, other] = link::namespaces(plan, link)?;
+    emulate::run(link, [&one, &other], index as u64, &told)
 }

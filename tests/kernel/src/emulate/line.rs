@@ -32,6 +32,11 @@ impl Line {
         Self { shape, series, chance: Chance(seed), free_at: 0, last_arrival: 0 }
     }
 
+    /// From now on it is like this; what is on its way arrives as it would have.
+    pub fn reshape(&mut self, shape: Shape, series: Option<Series>) {
+        (self.shape, self.series) = (shape, series);
+    }
+
     /// Offers a packet of `bytes` at `now`; with a recording, `since_start` says where in it we are.
     pub fn offer(&mut self, bytes: usize, now: u64, since_start: u64) -> Fate {
         let (delay, loss) = match &self.series {
@@ -125,6 +130,15 @@ mod tests {
         };
         assert!((9_600..=10_400).contains(&count()), "{} of 100,000 at 10 %", count());
         assert_eq!(count(), count());
+    }
+
+    #[test]
+    fn a_shorter_delay_overtakes_nothing() {
+        let mut line = line(Shape { delay: 50_000_000, ..Shape::default() });
+        assert_eq!(line.offer(100, 0, 0), Fate::Arrives(50_000_000));
+        line.reshape(Shape::default(), None);
+        assert_eq!(line.offer(100, 10, 10), Fate::Arrives(50_000_000));
+        assert_eq!(line.offer(100, 60_000_000, 60_000_000), Fate::Arrives(60_000_000));
     }
 
     #[test]

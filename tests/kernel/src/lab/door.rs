@@ -50,3 +50,11 @@ pub(crate) fn tap(name: &str, persistent: bool) -> Result<File> {
     }
     Ok(file)
 }
+
+/// Gives a TAP interface its carrier, or takes it away, as a cable would.
+pub(crate) fn carrier(tap: &File, there: bool) -> Result<()> {
+    let there = libc::c_int::from(there);
+    // SAFETY: the descriptor is open and the kernel reads one integer, which outlives the call.
+    let set = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETCARRIER, &raw const there) };
+    nix::errno::Errno::result(set).map(drop).context("TUNSETCARRIER")
+}

@@ -4,9 +4,11 @@
 //! from any state, the middle of [`Lab::up`] included.
 pub mod api;
 mod build;
+pub mod control;
 mod daemons;
 pub(crate) mod door;
 pub mod file;
+pub mod link;
 pub mod namespace;
 mod network;
 pub mod plan;

@@ -60,6 +60,11 @@ impl Network {
         self.handle.link().set(change).execute().await.with_context(|| format!("{name} up"))
     }
 
+    pub(super) async fn down(&self, name: &str) -> Result<()> {
+        let change = LinkUnspec::new_with_name(name).down().build();
+        self.handle.link().set(change).execute().await.with_context(|| format!("{name} down"))
+    }
+
     pub(super) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<()> {
         let change = LinkUnspec::new_with_name(name).mtu(mtu).build();
         self.handle.link().set(change).execute().await.with_context(|| format!("{name} mtu {mtu}"))
@@ -80,6 +85,15 @@ impl Network {
 
     /// IPv6 addresses are used at once, since nobody else can have them.
     pub(super) async fn address(&self, name: &str, address: IpAddr, length: u8) -> Result<()> {
+        self.put_address(name, address, length, false).await
+    }
+
+    /// As [`Network::address`], also where it is there already.
+    pub(super) async fn readdress(&self, name: &str, address: IpAddr, length: u8) -> Result<()> {
+        self.put_address(name, address, length, true).await
+    }
+
+    async fn put_address(&self, name: &str, address: IpAddr, length: u8, again: bool) -> Result<()> {
         use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
         let index = self.index(name).await?;
         let mut request = self.handle.address().add(index, address, length);
@@ -87,6 +101,7 @@ impl Network {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
             request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
+        let request = if again { request.replace() } else { request };
         request.execute().await.with_context(|| format!("{address}/{length} on {name}"))
     }
 

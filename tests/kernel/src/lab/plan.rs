@@ -1,5 +1,6 @@
 //! What a lab will consist of, decided from the topology before anything is made, so that its end is known as well.
 use anyhow::{Result, bail};
+use proto_model::{Bandwidth, Latency, Loss};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -81,6 +82,34 @@ impl Shape {
     /// Whether more than a rate is asked for.
     pub fn needs_delay_or_loss(&self) -> bool {
         self.delay > 0 || self.jitter > 0 || self.loss > 0 || self.series.is_some()
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_plain(&self) -> bool {
+        self.rate.is_none() && !self.needs_delay_or_loss()
+    }
+
+    /// For people.
+    pub fn told(&self) -> String {
+        let rate =
+            self.rate.map_or("no limit".to_owned(), |bits| Bandwidth::from_bits_per_second(bits).to_string());
+        let [delay, jitter] = [self.delay, self.jitter].map(Latency::from_nanos);
+        let series = if self.series.is_some() { ", by its recording" } else { "" };
+        format!("delay {delay}, jitter {jitter}, loss {}, rate {rate}{series}", Loss::from_ppm(self.loss))
+    }
+}
+
+impl Link {
+    /// Its ends and its network.
+    pub fn described(&self) -> String {
+        format!("{} – {} ({})", self.ends[0].host, self.ends[1].host, self.network)
+    }
+}
+
+impl End {
+    /// `eth0 of HOST`.
+    pub fn interface_of(&self) -> String {
+        format!("{} of {}", self.interface, self.host)
     }
 }
 

@@ -32,6 +32,16 @@ pub(super) fn apply(in_namespace: &str, interface: &str, shape: &Shape, netem: b
     Ok(())
 }
 
+/// Loses what leaves the interface, and says to nobody that it was lost (the kernel's own `blackhole` queue).
+pub(super) fn blackhole(in_namespace: &str, interface: &str) -> Result<()> {
+    tc(in_namespace, &format!("qdisc replace dev {interface} root blackhole"))
+}
+
+/// Takes away what [`apply`] or [`blackhole`] made.
+pub(super) fn clear(in_namespace: &str, interface: &str) -> Result<()> {
+    tc(in_namespace, &format!("qdisc del dev {interface} root"))
+}
+
 fn tc(in_namespace: &str, words: &str) -> Result<()> {
     let mut command = namespace::command(in_namespace, "tc")?;
     let output = command.args(words.split(' ')).output().context("tc did not start")?;

@@ -12,6 +12,8 @@ pub struct Status {
     pub controller_pid: Option<u32>,
     pub hosts: Vec<HostStatus>,
     pub links: usize,
+    /// Links that are not as the topology says, and how.
+    pub changed_links: Vec<String>,
     pub workloads: Vec<WorkloadStatus>,
 }
 
@@ -64,6 +66,7 @@ pub fn of(lab: &Lab) -> Result<Status> {
         controller_pid: lab.controller().pid(),
         hosts: hosts.collect(),
         links: plan.links.len(),
+        changed_links: lab.changed_links()?,
         workloads: workloads.collect(),
     })
 }
@@ -86,6 +89,9 @@ pub fn print(status: &Status) {
             host.state,
             host.underlays.join(", ")
         );
+    }
+    for change in &status.changed_links {
+        println!("  {:<20} {change}", "link");
     }
     for workload in &status.workloads {
         let private = workload.private.as_deref().unwrap_or("no private network");
