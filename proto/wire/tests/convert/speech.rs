@@ -7,6 +7,7 @@ use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
 use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
+use proto_model::topology::Measured;
 use proto_model::{Generation, PathId};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
@@ -55,6 +56,22 @@ fn peer() -> impl Strategy<Value = Peer> {
         remote,
         session,
     })
+}
+
+pub(crate) fn measured() -> impl Strategy<Value = Measured> {
+    let rtts = (latency(), latency(), latency());
+    (any::<u32>(), rtts, (latency(), latency()), (loss(), loss())).prop_map(
+        |(probes, (rtt_min, rtt_mean, rtt_max), variation, loss)| Measured {
+            probes,
+            rtt_min,
+            rtt_mean,
+            rtt_max,
+            variation_forward: variation.0,
+            variation_backward: variation.1,
+            loss_forward: loss.0,
+            loss_backward: loss.1,
+        },
+    )
 }
 
 pub(crate) fn switch() -> impl Strategy<Value = Switch> {

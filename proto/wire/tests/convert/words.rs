@@ -16,7 +16,7 @@ use proto_model::request::{
 };
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Rule, RuleSet, RuleSpec};
-use proto_model::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
+use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
     Price, ResourceId, ServiceName, Timestamp,
@@ -435,24 +435,8 @@ pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
         })
 }
 
-pub(crate) fn measured() -> impl Strategy<Value = Measured> {
-    let rtts = (latency(), latency(), latency());
-    (any::<u32>(), rtts, (latency(), latency()), (loss(), loss())).prop_map(
-        |(probes, (rtt_min, rtt_mean, rtt_max), variation, loss)| Measured {
-            probes,
-            rtt_min,
-            rtt_mean,
-            rtt_max,
-            variation_forward: variation.0,
-            variation_backward: variation.1,
-            loss_forward: loss.0,
-            loss_backward: loss.1,
-        },
-    )
-}
-
 pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
-    let measured = vec((node(), measured()), 0..=2);
+    let measured = vec((node(), crate::speech::measured()), 0..=2);
     (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence(), measured).prop_map(
         |(id, values, capacity, reserved, usable, why, measured)| LinkView {
             measured,
