@@ -12,6 +12,11 @@ pub const RULESETS: usize = ebpf_abi::maps::RULESETS as usize;
 pub const ROWS: u32 = ebpf_abi::maps::RULES;
 /// Slots of `NEXT_HOPS`; slot 0 is left empty, so that a zeroed entry leads nowhere.
 pub const NEXT_HOPS: u32 = ebpf_abi::maps::NEXT_HOPS;
+/// Slots of `GROUPS`; slot 0 is never used, because it says that a flow has no second way. When all are in use, a circuit
+/// end that would need another one has no second way here: its flows are as if the controller had not planned one.
+pub const GROUPS: u32 = ebpf_abi::maps::GROUPS;
+/// Ends in one word about switches.
+pub const SWITCHES: usize = 4_096;
 /// Steps of one batch: so many that the round trip does not count, so few that a change need not wait long.
 pub const BATCH: usize = 512;
 /// How long freed rule rows and next-hop slots rest before they are used again: a packet that read a reference before

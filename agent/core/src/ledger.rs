@@ -1,5 +1,6 @@
 //! For every kernel entry: what is wanted, and what the kernel was last known to have.
 use crate::bounds::{ENIS, FLOWS, RULESETS, Refused};
+use crate::groups::Groups;
 use crate::kernel_state::{Entry, EntryKey, Flow, HostSide, Label, LabelAction, Target};
 use crate::lower::needs;
 use crate::rows::Rows;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub(crate) struct Ledger {
     cells: BTreeMap<EntryKey, Cell>,
     pub(crate) rows: Rows,
+    pub(crate) groups: Groups,
     /// Labels and flows that lead to an interface, wanted or there, and how often they are held.
     towards: BTreeMap<HostSide, BTreeMap<EntryKey, u32>>,
     wanted: Wanted,
@@ -60,6 +62,7 @@ impl Ledger {
         Self {
             cells: BTreeMap::new(),
             rows: Rows::new(),
+            groups: Groups::default(),
             towards: BTreeMap::new(),
             wanted: Wanted::default(),
         }
@@ -172,6 +175,9 @@ impl Ledger {
         if let Entry::Rules(rules) = entry {
             self.rows.hold(rules.start, length(rules.rows.len()));
         }
+        if let Some(group) = turns_with(entry) {
+            self.groups.hold(group);
+        }
         if let Some(host) = leads_to(entry) {
             *self.towards.entry(host.clone()).or_default().entry(entry.key()).or_default() += 1;
         }
@@ -181,6 +187,9 @@ impl Ledger {
     pub(crate) fn let_go(&mut self, entry: &Entry, now: Timestamp) {
         if let Entry::Rules(rules) = entry {
             self.rows.release(rules.start, length(rules.rows.len()), now);
+        }
+        if let Some(group) = turns_with(entry) {
+            self.groups.let_go(group);
         }
         let Some((host, keys)) = leads_to(entry).and_then(|host| Some((host, self.towards.get_mut(host)?)))
         else {
@@ -206,6 +215,20 @@ impl Ledger {
             EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) => return,
         };
         *counter = counter.saturating_add_signed(by);
+    }
+}
+
+/// The group of a flow with two ways.
+fn turns_with(entry: &Entry) -> Option<u32> {
+    match entry {
+        Entry::Flow(Flow { target: Target::NextHop { backup: Some(backup), .. }, .. }) => Some(backup.group),
+        Entry::Flow(_)
+        | Entry::Label(_)
+        | Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Peer(_)
+        | Entry::Route(_) => None,
     }
 }
 

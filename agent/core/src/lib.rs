@@ -4,11 +4,13 @@
 pub mod abi;
 pub mod bounds;
 mod diff;
+mod groups;
 pub mod io;
 pub mod kernel_state;
 mod ledger;
 pub mod lower;
 pub mod node;
+mod orders;
 pub mod protect;
 mod rows;
 mod sample;

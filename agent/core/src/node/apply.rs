@@ -30,6 +30,7 @@ impl Node {
             self.abandon_unused(now);
         }
         self.sampler.begin(now);
+        self.ledger.groups.begin();
     }
 
     pub(super) fn apply_changes(&mut self, changes: Vec<Change>, now: Timestamp) {
@@ -107,7 +108,9 @@ impl Node {
             return Vec::new();
         }
         let pairs = lower::sends_to(object);
-        for entry in self.entries_of(object) {
+        let entries = self.entries_of(object);
+        self.unprotect(key);
+        for entry in entries {
             let owner = self
                 .ledger
                 .get(&entry)
@@ -189,9 +192,14 @@ impl Node {
         self.ledger.check(key, &entries)?;
         let ways = self.start_using_all(&lower::sends_to(object), now)?;
         match object {
-            Object::Eni(_) | Object::Peer(_) => self.want_all(entries, key, now),
+            Object::Eni(_) => self.want_all(entries, key, now),
+            Object::Peer(peer) => {
+                self.orders.add_peer(peer.clone());
+                self.want_all(entries, key, now);
+            }
             Object::Endpoint(end) => {
                 let own = self.address_of(&end.resource)?;
+                let ways = self.protect(end, &own, ways, now);
                 self.want_all(lower::endpoint(end, &own, ways), key, now);
             }
             Object::Hop(hop) => self.want_all(vec![lower::hop(hop, ways.primary)], key, now),

@@ -1,11 +1,13 @@
 //! One host of the fabric: everything it was told, everything its kernel has, and what it says and does next.
 mod apply;
 mod perform;
+mod protection;
 
 use crate::diff::Work;
 use crate::io::{Input, Output};
 use crate::kernel_state::{Entry, KernelState, Step};
 use crate::ledger::{Have, Ledger};
+use crate::orders::Orders;
 use crate::protect::Told;
 use crate::sample::Sampler;
 use crate::slots::Slots;
@@ -31,6 +33,7 @@ pub struct Node {
     work: Work,
     status: Status,
     sampler: Sampler,
+    orders: Orders,
     outputs: VecDeque<Output>,
     /// Session and generation that the round under way brings about.
     round: Option<(u64, Generation)>,
@@ -67,6 +70,7 @@ impl Node {
             work: Work::default(),
             status: Status::default(),
             sampler: Sampler::default(),
+            orders: Orders::default(),
             outputs: VecDeque::new(),
             round: None,
             reached: None,
@@ -112,10 +116,13 @@ impl Node {
                 }
             }
             (_, Input::Protector(Told::Measured(links))) => self.sampler.measured(links),
-            (_, Input::Protector(Told::Turned { .. })) => {}
+            (_, Input::Protector(Told::Turned { group, to, why, at })) => {
+                self.ledger.groups.turned(group, to, why, at);
+            }
             (_, Input::Tick) => {}
         }
         self.fall_due(now);
+        self.order(now);
         self.advance(now);
     }
 
