@@ -56,8 +56,8 @@ fn tunnelled(frame: &[u8]) {
     let ethertype = u16::from_be_bytes([kind[0], kind[1]]);
     let Some(outer) = tunnel::read(&frame, ethertype, PORT) else { return };
     assert!(outer.udp as usize >= Ethernet::LENGTH as usize && outer.udp as usize + 8 <= frame.len());
-    if let Ok(label) = tunnel::label(&frame, &outer) {
-        assert!(label <= 0xff_ffff);
+    if let Ok(vxlan) = tunnel::vxlan(&frame, &outer) {
+        assert!(vxlan.label() <= 0xff_ffff);
         assert!(outer.udp as usize + 16 <= frame.len());
     }
 }

@@ -20,6 +20,9 @@ pub const INNER: u32 = 14 + 20 + 8;
 /// Answers per peer and second that the programs give; more are dropped.
 pub const PER_SECOND: u64 = 1_000;
 
+/// Bytes of the shortest packet of the authenticated mode (RFC 8762 §4.2.2).
+pub const AUTHENTICATED: u32 = 112;
+
 /// Unauthenticated Session-Sender packet (RFC 8762 §4.2.1, RFC 8972 §3): network order, 44 bytes like the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -84,6 +84,12 @@ reasons! {
     NotUnicast = 25, "not_unicast";
     /// A frame with a VLAN tag; circuits carry untagged frames.
     VlanTag = 26, "vlan_tag";
+    /// A packet with the mark of a path probe that is none: inside is neither a STAMP request nor its answer.
+    MalformedProbe = 27, "malformed_probe";
+    /// A path probe under a label that names no way back for the answer.
+    NoWayBack = 28, "no_way_back";
+    /// A link probe of a known neighbour, beyond the answers that it gets in a second.
+    ProbeBudget = 29, "probe_budget";
 }
 
 /// Size of `REASONS`; numbers stay below it.

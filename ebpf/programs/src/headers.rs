@@ -107,6 +107,11 @@ impl Vxlan {
     pub const fn label(&self) -> u32 {
         u32::from_be_bytes([0, self.vni[0], self.vni[1], self.vni[2]])
     }
+
+    #[inline(always)]
+    pub const fn is_probe(&self) -> bool {
+        self.flags & ebpf_abi::probe::OAM != 0
+    }
 }
 
 /// RFC 9293 §3.1, without options.

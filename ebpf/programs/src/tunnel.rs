@@ -4,8 +4,8 @@ use crate::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, PROTO
 use crate::network::{Network, Part};
 use crate::transport::Transport;
 use crate::words::{halves, quarters};
-use ebpf_abi::flow::{Flow, NextHop};
-use ebpf_abi::{Address, Reason, mapped};
+use ebpf_abi::flow::{BACKUP, Flow, NextHop};
+use ebpf_abi::{Address, Reason, mapped, probe};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// TTL and hop limit of a packet that enters a circuit; every transit host takes one away.
@@ -38,9 +38,31 @@ pub const OVERHEAD_IPV4: u32 = size_of::<Outer4>() as u32 - Ethernet::LENGTH;
 /// What is added to a packet over IPv6.
 pub const OVERHEAD_IPV6: u32 = size_of::<Outer6>() as u32 - Ethernet::LENGTH;
 
+/// By which of its ways a flow's packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Index into `NEXT_HOPS`.
+    pub target: u32,
+    /// Label that the next hop there allocated.
+    pub label: u32,
+}
+
+impl Way {
+    /// `turned`: what `GROUPS` has for the flow's group. Only a plain [`BACKUP`] leads away from the primary.
+    #[inline(always)]
+    pub fn of(flow: &Flow, turned: Option<u32>) -> Self {
+        if turned == Some(BACKUP) {
+            Self { target: flow.backup_target, label: flow.backup_label }
+        } else {
+            Self { target: flow.target, label: flow.label }
+        }
+    }
+}
+
 /// What the outer headers depend on besides flow and next hop.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrap {
+    pub way: Way,
     /// Network order; see [`source_port`].
     pub source_port: [u8; 2],
     /// Network order; the fabric's port.
@@ -75,7 +97,7 @@ impl Outer4 {
             ethernet: link(hop, ETHERTYPE_IPV4),
             ip,
             udp: udp(wrap, length),
-            vxlan: Vxlan::of(flow.label),
+            vxlan: Vxlan::of(wrap.way.label),
             inner: inner(flow, wrap.ethertype),
         }
     }
@@ -97,7 +119,7 @@ impl Outer6 {
                 destination: hop.remote,
             },
             udp: udp(wrap, length),
-            vxlan: Vxlan::of(flow.label),
+            vxlan: Vxlan::of(wrap.way.label),
             inner: inner(flow, wrap.ethertype),
         }
     }
@@ -204,16 +226,16 @@ pub struct Link6 {
     pub ip: Ipv6,
 }
 
-/// To the next hop, one TTL less. The checksum is changed, not computed anew, so that damage stays visible.
+/// To the next hop. The checksum is changed, not computed anew, so that damage stays visible.
 #[inline(always)]
-pub fn readdress4(head: &mut Link4, hop: &NextHop) {
+pub fn readdress4(head: &mut Link4, hop: &NextHop, ttl: u8) {
     let ip = &mut head.ip;
     let before = [
         u32::from_be_bytes([ip.ttl, ip.protocol, 0, 0]),
         u32::from_be_bytes(ip.source),
         u32::from_be_bytes(ip.destination),
     ];
-    ip.ttl = ip.ttl.wrapping_sub(1);
+    ip.ttl = ttl;
     ip.source = [hop.local[12], hop.local[13], hop.local[14], hop.local[15]];
     ip.destination = [hop.remote[12], hop.remote[13], hop.remote[14], hop.remote[15]];
     let changes = [
@@ -226,20 +248,46 @@ pub fn readdress4(head: &mut Link4, hop: &NextHop) {
 }
 
 #[inline(always)]
-pub fn readdress6(head: &mut Link6, hop: &NextHop) {
-    head.ip.hop_limit = head.ip.hop_limit.wrapping_sub(1);
+pub fn readdress6(head: &mut Link6, hop: &NextHop, ttl: u8) {
+    head.ip.hop_limit = ttl;
     head.ip.source = hop.local;
     head.ip.destination = hop.remote;
     head.ethernet = link(hop, ETHERTYPE_IPV6);
 }
 
 #[inline(always)]
-fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     for _ in 0..4 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// What a packet of the underlay is to the fabric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Carries {
+    /// A circuit's packet, or a path probe.
+    Tunnel = 1,
+    /// A link probe to somebody's reflector (RFC 8762 §4.1) …
+    Request = 2,
+    /// … and what one sent back.
+    Answer = 3,
+}
+
+impl Carries {
+    #[inline(always)]
+    fn of(udp: &Udp, port: [u8; 2]) -> Option<Self> {
+        const STAMP: [u8; 2] = probe::PORT.to_be_bytes();
+        if udp.destination == port {
+            Some(Self::Tunnel)
+        } else if udp.destination == STAMP {
+            Some(Self::Request)
+        } else {
+            (udp.source == STAMP).then_some(Self::Answer)
+        }
+    }
 }
 
 /// The outer headers of a packet that may be a circuit's.
@@ -257,9 +305,12 @@ pub struct Outer {
     pub fragment: bool,
     /// Whether the UDP header carries a checksum, which a label swap must keep right.
     pub checksum: bool,
+    pub carries: Carries,
+    /// Whether the VXLAN header marks a path probe; known once the label is.
+    pub probe: bool,
 }
 
-/// The outer headers when this is UDP to the fabric's port, none when the packet is not ours to judge.
+/// The outer headers when this is UDP to the fabric's port or a link probe, none when the packet is not ours to judge.
 #[inline(always)]
 pub fn read<B: Bytes>(bytes: &B, ethertype: u16, port: [u8; 2]) -> Option<Outer> {
     let mut outer = match ethertype {
@@ -269,7 +320,8 @@ pub fn read<B: Bytes>(bytes: &B, ethertype: u16, port: [u8; 2]) -> Option<Outer>
     };
     let udp: Udp = bytes.read(outer.udp)?;
     outer.checksum = udp.checksum != [0; 2];
-    (udp.destination == port).then_some(outer)
+    outer.carries = Carries::of(&udp, port)?;
+    Some(outer)
 }
 
 /// Later fragments have no port to know them by; without their first, which is dropped, the kernel forgets them.
@@ -293,6 +345,8 @@ fn outer4<B: Bytes>(bytes: &B) -> Option<Outer> {
         family: 4,
         fragment: bits & Ipv4::MORE_FRAGMENTS != 0,
         checksum: false,
+        carries: Carries::Tunnel,
+        probe: false,
     })
 }
 
@@ -312,6 +366,8 @@ fn outer6<B: Bytes>(bytes: &B) -> Option<Outer> {
         family: 6,
         fragment: false,
         checksum: false,
+        carries: Carries::Tunnel,
+        probe: false,
     };
     match ip.next {
         PROTOCOL_UDP => Some(plain),
@@ -328,12 +384,12 @@ fn outer6<B: Bytes>(bytes: &B) -> Option<Outer> {
     }
 }
 
-/// The label of a packet that [`read`] knows, checked as RFC 7348 wants it.
+/// The VXLAN header of a packet that [`read`] knows, checked as RFC 7348 wants it.
 ///
 /// # Errors
 /// `OuterFragment`, `Truncated`, `MalformedVxlan`.
 #[inline(always)]
-pub fn label<B: Bytes>(bytes: &B, outer: &Outer) -> Result<u32, Reason> {
+pub fn vxlan<B: Bytes>(bytes: &B, outer: &Outer) -> Result<Vxlan, Reason> {
     if outer.fragment {
         return Err(Reason::OuterFragment);
     }
@@ -341,7 +397,7 @@ pub fn label<B: Bytes>(bytes: &B, outer: &Outer) -> Result<u32, Reason> {
     if vxlan.flags & Vxlan::VALID == 0 {
         return Err(Reason::MalformedVxlan);
     }
-    Ok(vxlan.label())
+    Ok(vxlan)
 }
 
 /// Whether both next hop addresses are of this family.

@@ -2,7 +2,7 @@
 use crate::bpf::maps::{DROPS, EVENT_BUDGET, EVENTS, REASONS};
 use crate::bpf::packet::Slot;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ktime_get_tai_ns};
 use ebpf_abi::event::{Budget, DropEvent, PER_SECOND};
 use ebpf_abi::stats::{DropKey, Dropped};
 use ebpf_abi::{Address, Reason};
@@ -13,7 +13,7 @@ use ebpf_programs::transport::Transport;
 pub(crate) enum Forward {
     /// Not ours: the next program, or the kernel, goes on with it untouched.
     Pass,
-    /// The verdict of the helper that sent it.
+    /// The verdict of the helper that sent it, or of a probe's handling.
     Sent(i32),
 }
 
@@ -70,6 +70,13 @@ impl Sight {
     }
 }
 
+/// The verdict on a packet that was meant for the program itself. Not `TC_ACT_STOLEN`: tcx takes that for "go on" (kernel
+/// 6.18, `tcx_run`).
+pub(crate) const CONSUMED: i32 = TC_ACT_SHOT as i32;
+
+/// The verdict on a packet that the next program, or the kernel, is to have untouched; see [`Forward::Pass`].
+pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
+
 /// The verdict where even the first map is missing, which no loaded program can see.
 pub(crate) const BROKEN: i32 = TC_ACT_SHOT as i32;
 
@@ -77,7 +84,7 @@ pub(crate) const BROKEN: i32 = TC_ACT_SHOT as i32;
 #[inline(always)]
 pub(crate) fn tcx(result: Result<Forward, Reason>, sight: &Sight) -> i32 {
     match result {
-        Ok(Forward::Pass) => TC_ACT_UNSPEC,
+        Ok(Forward::Pass) => NEXT,
         Ok(Forward::Sent(verdict)) => verdict,
         Err(reason) => {
             refused(reason, sight);
@@ -168,6 +175,13 @@ fn tell(reason: Reason, sight: &Sight, at: u64) {
         reserved: [0; 6],
     });
     event.submit(0);
+}
+
+/// Nanoseconds since 1970 by `CLOCK_TAI`, in which probes are stamped (kernel 6.1).
+#[inline(always)]
+pub(crate) fn tai() -> u64 {
+    // SAFETY: plain helper call.
+    unsafe { bpf_ktime_get_tai_ns() }
 }
 
 #[inline(always)]

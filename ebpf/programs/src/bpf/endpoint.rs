@@ -1,6 +1,6 @@
 //! A workload's packet on its way into a circuit: known, honest, allowed, wrapped, sent.
 use crate::bpf::door::{Forward, Sight};
-use crate::bpf::maps::{FLOWS, NEXT_HOPS, SETTINGS, STATS};
+use crate::bpf::maps::{FLOWS, GROUPS, NEXT_HOPS, SETTINGS, STATS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::tables::Kernel;
 use crate::bpf::work::Work;
@@ -108,6 +108,7 @@ pub(crate) fn ethertype(family: u8) -> u16 {
 fn tunnel(skb: &Skb, flow: &Flow, network: &Network, transport: &Transport) -> Result<i32, Reason> {
     let port = SETTINGS.get(0).ok_or(Reason::HelperFailed)?.port;
     let wrap = Wrap {
+        way: way(flow),
         source_port: tunnel::source_port(network, transport),
         port,
         ethertype: ethertype(network.family),
@@ -116,9 +117,16 @@ fn tunnel(skb: &Skb, flow: &Flow, network: &Network, transport: &Transport) -> R
     wrap_and_send(skb, flow, &wrap)
 }
 
+/// By the primary, unless the protector has turned the flow's group.
+#[inline(always)]
+fn way(flow: &Flow) -> tunnel::Way {
+    let turned = if flow.group == 0 { None } else { GROUPS.get(flow.group).copied() };
+    tunnel::Way::of(flow, turned)
+}
+
 #[inline(never)]
 fn wrap_and_send(skb: &Skb, flow: &Flow, wrap: &Wrap) -> Result<i32, Reason> {
-    let hop = &next_hop(flow.target)?;
+    let hop = &next_hop(wrap.way.target)?;
     if tunnel::same_family(hop, 4) {
         skb.fits(hop.ifindex, OVERHEAD_IPV4 as i32)?;
         skb.grow(OVERHEAD_IPV4, 4)?;

@@ -3,6 +3,7 @@ mod door;
 mod endpoint;
 mod maps;
 mod packet;
+mod probe;
 mod tables;
 mod transit;
 mod underlay;

@@ -73,6 +73,16 @@ impl Skb {
         if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
     }
 
+    /// Reads into a place beside the stack, which has no room for long headers.
+    #[inline(always)]
+    pub(crate) fn fill<T: FromBytes>(&self, at: u32, place: &mut T) -> Result<(), Reason> {
+        // SAFETY: the helper writes at most all of `place`; any bytes are a valid `T`.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.0.cast(), at, ptr::from_mut(place).cast(), size_of::<T>() as u32)
+        };
+        if result == 0 { Ok(()) } else { Err(Reason::Truncated) }
+    }
+
     /// Makes room for outer headers of this length between the MAC header and the IP header. The segment size stays as
     /// it is: the workload's MTU already leaves room for them.
     #[inline(always)]

@@ -11,6 +11,7 @@ use crate::bpf::underlay::{find, is_local};
 use ebpf_abi::event::HOOK_UNDERLAY_XDP;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::probe::OAM;
 use ebpf_abi::stats::Stats;
 use ebpf_abi::{Reason, mapped};
 use ebpf_programs::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, PROTOCOL_UDP, Vxlan};
@@ -52,7 +53,8 @@ fn ipv4(frame: &Frame, head: Head<HEAD_IPV4>) -> Result<Forward, Refusal> {
     let peers = Peers { source: [MAPPED, tail(source)], destination: [MAPPED, tail(destination)] };
     let word = head.load32::<46>();
     let counters = Counters::fetch(word);
-    let Some(entry) = accepted(head.load8::<42>(), word, &peers)? else {
+    let flags = head.load8::<42>();
+    let Some(entry) = accepted(flags, word, &peers)? else {
         return Ok(Forward::Pass);
     };
     let length = frame.length().max(14 + u32::from(u16::from_be(head.load16::<16>())));
@@ -67,7 +69,7 @@ fn ipv4(frame: &Frame, head: Head<HEAD_IPV4>) -> Result<Forward, Refusal> {
     head.store32::<30>(remote as u32);
     head.store32::<46>(vni(entry.out_label));
     link(head, &hop);
-    counters.add(frame, OVERHEAD_IPV4);
+    counters.add(frame, flags, OVERHEAD_IPV4);
     sent(frame, &hop, &entry)
 }
 
@@ -86,7 +88,8 @@ fn ipv6(frame: &Frame, head: Head<HEAD_IPV6>) -> Result<Forward, Refusal> {
     };
     let word = head.load32::<66>();
     let counters = Counters::fetch(word);
-    let Some(entry) = accepted(head.load8::<62>(), word, &peers)? else {
+    let flags = head.load8::<62>();
+    let Some(entry) = accepted(flags, word, &peers)? else {
         return Ok(Forward::Pass);
     };
     let time = head.load8::<21>();
@@ -100,7 +103,7 @@ fn ipv6(frame: &Frame, head: Head<HEAD_IPV6>) -> Result<Forward, Refusal> {
     head.store64::<46>(remote[1]);
     head.store32::<66>(vni(entry.out_label));
     link(head, &hop);
-    counters.add(frame, OVERHEAD_IPV6);
+    counters.add(frame, flags, OVERHEAD_IPV6);
     sent(frame, &hop, &entry)
 }
 
@@ -232,9 +235,12 @@ impl Counters {
         Self { found, packets, bytes }
     }
 
-    /// Nothing else on this CPU counts between `fetch` and here.
+    /// Nothing else on this CPU counts between `fetch` and here. Probes are not the circuit's traffic.
     #[inline(always)]
-    fn add(self, frame: &Frame, overhead: u32) {
+    fn add(self, frame: &Frame, flags: u8, overhead: u32) {
+        if flags & OAM != 0 {
+            return;
+        }
         let length = frame.length().saturating_sub(overhead + 14);
         if let Some(slot) = self.found {
             slot.update(|stats| {

@@ -5,6 +5,7 @@ use crate::bpf::endpoint::{
 };
 use crate::bpf::maps::{LABELS, LOCALS, SETTINGS};
 use crate::bpf::packet::{Skb, Slot};
+use crate::bpf::probe;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
@@ -12,7 +13,7 @@ use ebpf_abi::{Address, Direction, Reason, mapped};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Udp, Vxlan};
 use ebpf_programs::network::Network;
-use ebpf_programs::tunnel::{self, Link4, Link6, Outer};
+use ebpf_programs::tunnel::{self, Carries, Link4, Link6, Outer};
 use ebpf_programs::words::same;
 
 #[inline(always)]
@@ -20,13 +21,16 @@ pub(crate) fn arrival(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     if skb.has_vlan_tag() || skb.is_overheard() {
         return Ok(Forward::Pass);
     }
-    let Work { sight, outer, entry, .. } = work;
+    let Work { sight, outer, entry, probe, .. } = work;
     if !read(skb, outer) {
         return Ok(Forward::Pass);
     }
     sight.source = outer.source;
     sight.destination = outer.destination;
     sight.protocol = 17;
+    if !matches!(outer.carries, Carries::Tunnel) {
+        return probe::link(skb, outer, probe).map(Forward::Sent);
+    }
     match accepted(skb, outer, sight, entry) {
         Ok(()) => {}
         Err(_) if !is_local(&outer.destination) => return Ok(Forward::Pass),
@@ -34,6 +38,8 @@ pub(crate) fn arrival(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     let sent = if work.entry.kind == LabelEntry::TRANSIT {
         pass_on(skb, &work.outer, &work.entry)?
+    } else if work.outer.probe {
+        probe::path(skb, &work.outer, &work.entry, &mut work.probe)?
     } else {
         deliver(skb, work)?
     };
@@ -52,8 +58,10 @@ fn read(skb: &Skb, outer: &mut Outer) -> bool {
 
 /// Fills the entry under which this packet is let in.
 #[inline(always)]
-fn accepted(skb: &Skb, outer: &Outer, sight: &mut Sight, entry: &mut LabelEntry) -> Result<(), Reason> {
-    let label = tunnel::label(skb, outer)?;
+fn accepted(skb: &Skb, outer: &mut Outer, sight: &mut Sight, entry: &mut LabelEntry) -> Result<(), Reason> {
+    let vxlan = tunnel::vxlan(skb, outer)?;
+    outer.probe = vxlan.is_probe();
+    let label = vxlan.label();
     sight.label = label;
     *entry = find(label)?.load();
     sight.circuit = entry.circuit;
@@ -103,19 +111,18 @@ fn pass_on(skb: &Skb, outer: &Outer, entry: &LabelEntry) -> Result<i32, Reason> 
     }
     let inner = outer.udp + Udp::LENGTH + Vxlan::LENGTH;
     skb.write(inner - 4, &Vxlan::of(entry.out_label).vni)?;
-    if outer.family == 4 {
-        readdress4(skb, hop)?;
-    } else {
-        readdress6(skb, hop)?;
+    readdress(skb, outer, hop, outer.ttl.wrapping_sub(1))?;
+    // Probes are not the circuit's traffic.
+    if !outer.probe {
+        let length = skb.length().saturating_sub(inner + Ethernet::LENGTH);
+        count(label::index(entry.label), Way::Received, &Load::plain(length));
     }
-    let length = skb.length().saturating_sub(inner + Ethernet::LENGTH);
-    count(label::index(entry.label), Way::Received, &Load::plain(length));
     leave(skb, hop)
 }
 
 /// Keeps the UDP checksum of a foreign sender right; our own packets have none (see `tunnel`).
 #[inline(never)]
-fn correct(skb: &Skb, outer: &Outer, entry: &LabelEntry, hop: &NextHop) -> Result<(), Reason> {
+pub(crate) fn correct(skb: &Skb, outer: &Outer, entry: &LabelEntry, hop: &NextHop) -> Result<(), Reason> {
     let at = outer.udp + 6;
     skb.correct(at, tunnel::difference(&outer.source, &hop.local), true)?;
     skb.correct(at, tunnel::difference(&outer.destination, &hop.remote), true)?;
@@ -123,17 +130,22 @@ fn correct(skb: &Skb, outer: &Outer, entry: &LabelEntry, hop: &NextHop) -> Resul
     skb.correct(at, tunnel::label_difference(old, new), false)
 }
 
+#[inline(always)]
+pub(crate) fn readdress(skb: &Skb, outer: &Outer, hop: &NextHop, ttl: u8) -> Result<(), Reason> {
+    if outer.family == 4 { readdress4(skb, hop, ttl) } else { readdress6(skb, hop, ttl) }
+}
+
 #[inline(never)]
-fn readdress4(skb: &Skb, hop: &NextHop) -> Result<(), Reason> {
+fn readdress4(skb: &Skb, hop: &NextHop, ttl: u8) -> Result<(), Reason> {
     let mut head: Link4 = skb.read(0).ok_or(Reason::Truncated)?;
-    tunnel::readdress4(&mut head, hop);
+    tunnel::readdress4(&mut head, hop, ttl);
     skb.write(0, &head)
 }
 
 #[inline(never)]
-fn readdress6(skb: &Skb, hop: &NextHop) -> Result<(), Reason> {
+fn readdress6(skb: &Skb, hop: &NextHop, ttl: u8) -> Result<(), Reason> {
     let mut head: Link6 = skb.read(0).ok_or(Reason::Truncated)?;
-    tunnel::readdress6(&mut head, hop);
+    tunnel::readdress6(&mut head, hop, ttl);
     skb.write(0, &head)
 }
 

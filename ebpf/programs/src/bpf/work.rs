@@ -2,6 +2,7 @@
 //! it (kernel 6.18: "combined stack size of 2 calls is 592").
 use crate::bpf::door::Sight;
 use crate::bpf::packet::scratch;
+use crate::bpf::probe::Probe;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::flow::Flow;
@@ -20,6 +21,7 @@ pub(crate) struct Work {
     pub(crate) outer: Outer,
     pub(crate) flow: Flow,
     pub(crate) entry: LabelEntry,
+    pub(crate) probe: Probe,
 }
 
 #[btf_map]
