@@ -1,4 +1,5 @@
 //! The agent's one loop: everything that happens becomes an input of the core, everything it wishes is done here.
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::doctor::{self, Verdict};
 use crate::identity::{Identity, Lock};
@@ -6,16 +7,17 @@ use crate::kernel::counters::Counters;
 use crate::kernel::neighbours::{self, Ask, Notice};
 use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
 use crate::kernel::{Attach, Options, Summary, events};
+use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
 use crate::uplink::{self, Line};
 use agent_core::io::{Input, Output};
 use agent_core::node::Node;
+use agent_core::protect::Told;
 use anyhow::{Context, Result, anyhow, bail};
-use proto_model::Timestamp;
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -99,6 +101,8 @@ struct Engine {
     counted: mpsc::Receiver<Counted>,
     count: mpsc::Sender<Counted>,
     drops: mpsc::Receiver<Vec<DropEvent>>,
+    protector: ProtectorThread,
+    told: mpsc::Receiver<Told>,
     underlays: Underlays,
     tasks: JoinSet<Result<()>>,
 }
@@ -131,9 +135,11 @@ impl Engine {
         tasks.spawn(neighbours::run(asked, notify, shared));
         let pins = run.config.pins.clone();
         tasks.spawn(async move { events::run(&pins, dropped).await });
+        let clock = Clock::start();
+        let (protector, told) = ProtectorThread::start(&run.config.pins, run.config.port, clock)?;
         let mut engine = Self {
             node: Node::new(),
-            clock: Clock::start(),
+            clock,
             recorder: run.record.as_deref().map(Recorder::to).transpose()?,
             kernel,
             replies,
@@ -146,6 +152,8 @@ impl Engine {
             counted,
             count,
             drops,
+            protector,
+            told,
             underlays: Underlays { summary, looking: false, again: false },
             tasks,
         };
@@ -183,6 +191,7 @@ impl Engine {
                 },
                 Some(drops) = self.drops.recv() => Some(Input::Dropped(drops)),
                 Some(counted) = self.counted.recv() => self.counted(counted),
+                told = self.told.recv() => Some(protected(told.context("the protector's thread ended")?)),
                 () = tokio::time::sleep(tick) => Some(Input::Tick),
                 Some(ended) = self.tasks.join_next() => return Err(ended_early(ended)),
             };
@@ -212,8 +221,7 @@ impl Engine {
             Output::Say { session, say } => self.say(session, say),
             Output::Watch { local, remote } => self.ask(Ask::Watch { local, remote })?,
             Output::Unwatch { local, remote } => self.ask(Ask::Unwatch { local, remote })?,
-            // Nobody protects yet: every group stays at its first way.
-            Output::Protect(_) => {}
+            Output::Protect(orders) => self.protector.order(orders)?,
             Output::Count => self.start_counting(),
         }
         Ok(())
@@ -343,13 +351,23 @@ impl Engine {
         })
     }
 
-    /// Lets the kernel's thread finish what it was asked to do.
+    /// Lets the kernel's thread finish what it was asked to do. Groups stay turned as they are.
     async fn stop(self) -> Result<()> {
-        let Self { kernel, mut tasks, mut replies, .. } = self;
+        let Self { kernel, protector, mut tasks, mut replies, .. } = self;
         tasks.shutdown().await;
         replies.close();
-        kernel.stop().await
+        let stopped = kernel.stop().await;
+        protector.stop()?;
+        stopped
     }
+}
+
+fn protected(told: Told) -> Input {
+    crate::metrics::protector(&told);
+    if let Told::Turned { group, to, why, .. } = &told {
+        info!(group, ?to, %why, "protection turned a group of circuits");
+    }
+    Input::Protector(told)
 }
 
 fn ended_early(ended: Result<Result<()>, tokio::task::JoinError>) -> anyhow::Error {
@@ -357,44 +375,5 @@ fn ended_early(ended: Result<Result<()>, tokio::task::JoinError>) -> anyhow::Err
         Ok(Ok(())) => anyhow!("a task of the agent ended too early"),
         Ok(Err(error)) => error,
         Err(error) => anyhow!("a task of the agent panicked: {error}"),
-    }
-}
-
-/// Wall time at the start plus the time since: it does not jump when somebody sets the clock.
-#[derive(Debug)]
-struct Clock {
-    base: Timestamp,
-    started: Instant,
-}
-
-/// How long to sleep when nothing is due.
-const LONG: Duration = Duration::from_secs(3600);
-
-impl Clock {
-    fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let base = Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        Self { base, started: Instant::now() }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.base.plus(self.started.elapsed())
-    }
-
-    fn until(&self, deadline: Option<Timestamp>) -> Duration {
-        deadline.map_or(LONG, |deadline| deadline.since(self.now()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadline_that_has_passed_is_due_at_once() {
-        let clock = Clock::start();
-        assert_eq!(clock.until(Some(Timestamp(0))), Duration::ZERO);
-        assert_eq!(clock.until(None), LONG);
-        assert!(clock.until(Some(clock.now().plus(LONG))) <= LONG);
     }
 }

@@ -1,12 +1,14 @@
 //! Performs what the agent's core decides: loads the data plane, makes interfaces, and keeps the controller informed.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod identity;
 pub mod kernel;
 pub mod metrics;
+pub mod probes;
 pub mod recorder;
 pub mod uninstall;
 pub mod uplink;

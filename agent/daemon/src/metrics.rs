@@ -1,7 +1,10 @@
 //! What the agent tells Prometheus, when an address for it is configured.
+use agent_core::protect::Told;
 use anyhow::{Context, Result};
 use ebpf_abi::Reason;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use proto_model::report::Way;
+use proto_model::topology::{LinkId, Measured};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -32,6 +35,15 @@ fn describe() {
         "foreweave_agent_sessions_ended_total",
         "Sessions with a controller that ended, or never began."
     );
+    describe_histogram!(
+        "foreweave_path_rtt_seconds",
+        Unit::Seconds,
+        "Round-trip times of probes in circuits' tunnels, without the far end's own time."
+    );
+    describe_gauge!("foreweave_link_rtt_seconds", Unit::Seconds, "Mean round-trip time of a link's probes.");
+    describe_gauge!("foreweave_link_loss_ratio", "Lost part of a link's probes, by direction (0 to 1).");
+    describe_counter!("foreweave_protection_switches_total", "Groups of circuits turned, by where to.");
+    describe_gauge!("foreweave_groups_on_backup", "Groups of circuits that send by their second way.");
     describe_gauge!("foreweave_agent_connected", "1 while a session with a controller is open.");
 }
 
@@ -54,5 +66,40 @@ pub(crate) fn counted(slots: usize, reasons: &[(Reason, u64)]) {
     for (reason, packets) in reasons {
         metrics::counter!("foreweave_agent_dropped_packets_total", "reason" => reason.name())
             .absolute(*packets);
+    }
+}
+
+/// The histogram itself, because finding it anew for ten thousand answers a second would cost more than the answers.
+pub(crate) fn path_rtt() -> metrics::Histogram {
+    metrics::histogram!("foreweave_path_rtt_seconds")
+}
+
+pub(crate) fn groups_on_backup(groups: usize) {
+    metrics::gauge!("foreweave_groups_on_backup").set(groups as f64);
+}
+
+pub(crate) fn protector(told: &Told) {
+    match told {
+        Told::Turned { to, .. } => {
+            let to = match to {
+                Way::Primary => "primary",
+                Way::Backup => "backup",
+            };
+            metrics::counter!("foreweave_protection_switches_total", "to" => to).increment(1);
+        }
+        Told::Measured(links) => links.iter().for_each(|(link, seen)| measured(link, seen)),
+    }
+}
+
+fn measured(link: &LinkId, seen: &Measured) {
+    let name = link.to_string();
+    if seen.rtt_mean.nanos() > 0 {
+        let seconds = Duration::from_nanos(seen.rtt_mean.nanos()).as_secs_f64();
+        metrics::gauge!("foreweave_link_rtt_seconds", "link" => name.clone()).set(seconds);
+    }
+    for (direction, loss) in [("forward", seen.loss_forward), ("backward", seen.loss_backward)] {
+        let ratio = f64::from(loss.ppm()) / 1e6;
+        metrics::gauge!("foreweave_link_loss_ratio", "link" => name.clone(), "direction" => direction)
+            .set(ratio);
     }
 }

@@ -137,7 +137,7 @@ fn append(bytes: &mut Vec<u8>, request: Request, sequence: u32) {
 }
 
 /// The messages of one datagram; one that the parser does not understand is left out.
-fn split(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+pub(crate) fn split(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     let mut messages = Vec::new();
     while let Some(length) = bytes.first_chunk::<4>().map(|raw| u32::from_ne_bytes(*raw) as usize) {
         if length < 16 || length > bytes.len() {

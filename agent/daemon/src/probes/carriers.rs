@@ -1,0 +1,155 @@
+//! Notices at once that the interface of a local address lost its carrier, or got it back.
+use crate::kernel::links::{self, Link};
+use crate::kernel::netlink::{self, Netlink};
+use anyhow::{Context, Result};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::LinkFlags;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use tracing::{debug, warn};
+
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of rtnetlink(7).
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// Bytes that one datagram of notifications has at most.
+const BUFFER: usize = 32 * 1024;
+
+/// A socket of its own, so that nothing else is read before a carrier that went.
+#[derive(Debug)]
+pub(crate) struct Carriers {
+    notices: Socket,
+    netlink: Netlink,
+    buffer: Vec<u8>,
+    /// Interfaces by index, the fabric's own left out: up, with a carrier.
+    up: BTreeMap<u32, bool>,
+    owners: BTreeMap<IpAddr, u32>,
+    /// As last told.
+    told: BTreeMap<IpAddr, bool>,
+}
+
+impl Carriers {
+    /// In the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel's notifications cannot be had.
+    pub(crate) fn open() -> Result<Self> {
+        let mut notices = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+        notices.bind(&SocketAddr::new(0, GROUPS)).context("cannot subscribe to changes of interfaces")?;
+        notices.set_non_blocking(true)?;
+        let netlink = Netlink::open().context("cannot open a netlink socket")?;
+        let mut carriers = Self {
+            notices,
+            netlink,
+            buffer: Vec::with_capacity(BUFFER),
+            up: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            told: BTreeMap::new(),
+        };
+        carriers.look()?;
+        Ok(carriers)
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.notices.as_fd()
+    }
+
+    /// Reads what the kernel told; addresses whose carrier changed since the last call, and which way. The first call
+    /// tells of all.
+    pub(crate) fn changes(&mut self) -> Vec<(IpAddr, bool)> {
+        loop {
+            self.buffer.clear();
+            match self.notices.recv(&mut self.buffer, 0) {
+                Ok(_) => {
+                    for message in netlink::split(&self.buffer) {
+                        self.heard(message);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // What did not fit the socket is lost (ENOBUFS): only looking tells what it was.
+                Err(error) => {
+                    debug!(%error, "notifications of interfaces lost; looked up");
+                    if let Err(error) = self.look() {
+                        warn!(error = %format!("{error:#}"), "interfaces not looked at");
+                        break;
+                    }
+                }
+            }
+        }
+        self.news()
+    }
+
+    fn look(&mut self) -> Result<()> {
+        (self.up, self.owners) = (BTreeMap::new(), BTreeMap::new());
+        for link in links::all(&mut self.netlink)? {
+            self.saw(&link);
+        }
+        for message in self.netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+            self.heard(message.into());
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
+        let NetlinkPayload::InnerMessage(message) = message.payload else { return };
+        match message {
+            RouteNetlinkMessage::NewLink(link) => self.saw(&Link::of(&link)),
+            RouteNetlinkMessage::DelLink(link) => {
+                self.up.remove(&link.header.index);
+            }
+            RouteNetlinkMessage::NewAddress(address) => {
+                if let Some(ip) = local(&address) {
+                    self.owners.insert(ip, address.header.index);
+                }
+            }
+            RouteNetlinkMessage::DelAddress(address) => {
+                if let Some(ip) = local(&address)
+                    && self.owners.get(&ip) == Some(&address.header.index)
+                {
+                    self.owners.remove(&ip);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn saw(&mut self, link: &Link) {
+        if link.group != links::GROUP {
+            let up = link.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+            self.up.insert(link.index, up);
+        }
+    }
+
+    fn news(&mut self) -> Vec<(IpAddr, bool)> {
+        let up_now = |owner: &u32| self.up.get(owner).copied().unwrap_or(false);
+        let mut now: BTreeMap<IpAddr, bool> =
+            self.owners.iter().map(|(ip, owner)| (*ip, up_now(owner))).collect();
+        // An address that went has no carrier; once told, it is forgotten.
+        let gone: Vec<IpAddr> =
+            self.told.iter().filter(|(ip, up)| **up && !now.contains_key(*ip)).map(|(ip, _)| *ip).collect();
+        let changed = now.iter().filter(|(ip, up)| self.told.get(*ip) != Some(*up));
+        let mut news: Vec<(IpAddr, bool)> = changed.map(|(ip, up)| (*ip, *up)).collect();
+        news.extend(gone.into_iter().map(|ip| (ip, false)));
+        std::mem::swap(&mut self.told, &mut now);
+        news
+    }
+}
+
+/// Local differs from Address on point-to-point interfaces only; IPv6 often has Address alone.
+fn local(message: &AddressMessage) -> Option<IpAddr> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    find(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    })
+    .or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        })
+    })
+}

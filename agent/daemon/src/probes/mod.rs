@@ -1,0 +1,339 @@
+//! Runs the protector on a thread of its own: sends its probes, reads the answers, watches carriers, turns groups.
+//!
+//! It waits for nobody: not for the engine, which may be busy with ten thousand circuits, nor for the thread that changes
+//! the kernel, which may hold the lock of all network configuration.
+mod carriers;
+mod news;
+mod packet;
+pub(crate) mod priority;
+mod sockets;
+
+use crate::clock::Clock;
+use crate::kernel::counters::reopen;
+use crate::kernel::maps::{Row, Slots};
+use agent_core::abi;
+use agent_core::protect::{Answer, Event, Key, Order, Probe, Protector, Told, Wish};
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{MapData, RingBuf};
+use carriers::Carriers;
+use ebpf_abi::flow::{BACKUP, PRIMARY};
+use ebpf_abi::probe::Reply;
+use news::News;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use proto_model::report::Way;
+use sockets::Sockets;
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info};
+
+/// Words to the engine that wait in the channel; more wait in [`News`].
+const WAITING: usize = 256;
+/// Orders taken at once; a deadline is not kept waiting by ten thousand of them.
+const ORDERS: usize = 64;
+/// How soon the engine is tried again when it had no room.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The protector's thread, as its owner sees it.
+#[derive(Debug)]
+pub struct ProtectorThread {
+    /// Unbounded, so that the two sides never wait for each other; the core orders at most what its slots hold.
+    orders: Sender<Vec<Order>>,
+    wake: Arc<EventFd>,
+    thread: JoinHandle<()>,
+}
+
+impl ProtectorThread {
+    /// On the pinned maps, in the network namespace of the calling thread. `port`: of the tunnels.
+    ///
+    /// # Errors
+    /// What could not be opened.
+    pub fn start(pins: &Path, port: u16, clock: Clock) -> Result<(Self, mpsc::Receiver<Told>)> {
+        let (orders, ordered) = channel();
+        let (engine, told) = mpsc::channel(WAITING);
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let worker = Worker::open(pins, port, clock, ordered, wake.clone(), engine)?;
+        let thread = std::thread::Builder::new()
+            .name("protector".into())
+            .spawn(move || worker.run())
+            .context("cannot start a thread")?;
+        Ok((Self { orders, wake, thread }, told))
+    }
+
+    /// # Errors
+    /// When the thread has ended.
+    pub fn order(&self, orders: Vec<Order>) -> Result<()> {
+        self.orders.send(orders).map_err(|_| anyhow!("the protector's thread ended"))?;
+        self.wake.write(1)?;
+        Ok(())
+    }
+
+    /// Ends the thread. Groups stay as they are.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn stop(self) -> Result<()> {
+        let Self { orders, wake, thread } = self;
+        drop(orders);
+        wake.write(1)?;
+        thread.join().map_err(|_| anyhow!("the protector's thread panicked"))
+    }
+}
+
+struct Worker {
+    protector: Protector,
+    clock: Clock,
+    /// This is the map's only writer; the programs read it.
+    groups: Slots<u32>,
+    on_backup: BTreeSet<u32>,
+    ring: RingBuf<MapData>,
+    carriers: Carriers,
+    sockets: Sockets,
+    ordered: Receiver<Vec<Order>>,
+    /// Taken out of the channel, not yet handled.
+    orders: VecDeque<Order>,
+    wake: Arc<EventFd>,
+    news: News,
+    rtt: metrics::Histogram,
+}
+
+/// Whether the owner is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    There,
+    Gone,
+}
+
+impl Worker {
+    fn open(
+        pins: &Path,
+        port: u16,
+        clock: Clock,
+        ordered: Receiver<Vec<Order>>,
+        wake: Arc<EventFd>,
+        engine: mpsc::Sender<Told>,
+    ) -> Result<Self> {
+        Ok(Self {
+            protector: Protector::new(),
+            clock,
+            groups: Slots::new(reopen(pins, "GROUPS")?)?,
+            on_backup: BTreeSet::new(),
+            ring: RingBuf::try_from(reopen(pins, "PROBES")?).context("PROBES is not a ring buffer")?,
+            carriers: Carriers::open()?,
+            sockets: Sockets::new(port),
+            ordered,
+            orders: VecDeque::new(),
+            wake,
+            news: News::new(engine),
+            rtt: crate::metrics::path_rtt(),
+        })
+    }
+
+    /// Until the owner is gone.
+    fn run(mut self) {
+        info!(scheduling = %priority::raise(), "the protector runs");
+        loop {
+            if let Err(error) = self.turn() {
+                debug!(error = %format!("{error:#}"), "the protector ends");
+                return;
+            }
+            if let Err(error) = self.wait() {
+                error!(error = %format!("{error:#}"), "the protector cannot wait");
+                return;
+            }
+        }
+    }
+
+    /// Answers first: what has arrived must not be judged lost. Whether time passed too quickly in between is judged by
+    /// the protector, by its deadlines.
+    fn turn(&mut self) -> Result<()> {
+        self.answers()?;
+        let owner = self.take_orders()?;
+        for (local, up) in self.carriers.changes() {
+            self.happened(Event::Carrier { local, up })?;
+        }
+        self.happened(Event::Tick)?;
+        self.news.flush()?;
+        match owner {
+            Owner::There => Ok(()),
+            Owner::Gone => Err(anyhow!("its owner is gone")),
+        }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        if !self.orders.is_empty() {
+            return Ok(());
+        }
+        let mut timeout = self.clock.until(self.protector.next_deadline());
+        if self.news.is_waiting() {
+            timeout = timeout.min(RETRY);
+        }
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = [watch(self.wake.as_fd()), watch(self.ring.as_fd()), watch(self.carriers.fd())];
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error).context("ppoll"),
+        }
+    }
+
+    fn answers(&mut self) -> Result<()> {
+        while let Some(answer) = self.next_answer() {
+            if matches!(answer.of, Key::Path(_)) {
+                self.rtt.record(round_trip(&answer).as_secs_f64());
+            }
+            self.happened(Event::Answered(answer))?;
+        }
+        Ok(())
+    }
+
+    /// Records of another build are left out.
+    fn next_answer(&mut self) -> Option<Answer> {
+        loop {
+            let item = self.ring.next()?;
+            if let Ok(bytes) = <Reply as Row>::Bytes::try_from(&*item) {
+                return Some(answer(&Reply::of(bytes)));
+            }
+        }
+    }
+
+    fn take_orders(&mut self) -> Result<Owner> {
+        // Before the channel is looked at: what is written after that wakes again.
+        let _ = self.wake.read();
+        let owner = loop {
+            match self.ordered.try_recv() {
+                Ok(orders) => self.orders.extend(orders),
+                Err(TryRecvError::Empty) => break Owner::There,
+                Err(TryRecvError::Disconnected) => break Owner::Gone,
+            }
+        };
+        for _ in 0..ORDERS {
+            let Some(order) = self.orders.pop_front() else { break };
+            self.happened(Event::Ordered(order))?;
+        }
+        Ok(owner)
+    }
+
+    fn happened(&mut self, event: Event) -> Result<()> {
+        let now = self.clock.now();
+        self.protector.handle(event, now);
+        while let Some(wish) = self.protector.poll_wish() {
+            if let Some(outcome) = self.grant(wish)? {
+                let now = self.clock.now();
+                self.protector.handle(outcome, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes of it at once.
+    fn grant(&mut self, wish: Wish) -> Result<Option<Event>> {
+        match wish {
+            Wish::SendPath { path, session, sequence } => {
+                let sent = self.sockets.path(path, &session, sequence);
+                Ok(unsent(sent, Probe::Path(path), sequence))
+            }
+            Wish::SendLink { peer, sequence } => {
+                let sent = self.sockets.link(&peer, sequence);
+                Ok(unsent(sent, Probe::Link(peer.link), sequence))
+            }
+            Wish::Look(group) => Ok(Some(Event::Looked { group, way: self.look(group) })),
+            Wish::Turn { group, to } => {
+                self.put(group, to);
+                Ok(None)
+            }
+            Wish::Tell(told) => self.news.tell(told).map(|()| None),
+        }
+    }
+
+    fn look(&mut self, group: u32) -> Way {
+        let way = match self.groups.get(group) {
+            Ok(BACKUP) => Way::Backup,
+            Ok(_) => Way::Primary,
+            Err(error) => {
+                error!(group, %error, "the way of a group was not read");
+                Way::Primary
+            }
+        };
+        self.count(group, way);
+        way
+    }
+
+    fn put(&mut self, group: u32, to: Way) {
+        let value = match to {
+            Way::Primary => PRIMARY,
+            Way::Backup => BACKUP,
+        };
+        match self.groups.put(group, &value) {
+            Ok(()) => self.count(group, to),
+            Err(error) => error!(group, ?to, %error, "a group was not turned"),
+        }
+    }
+
+    fn count(&mut self, group: u32, way: Way) {
+        let changed = match way {
+            Way::Primary => self.on_backup.remove(&group),
+            Way::Backup => self.on_backup.insert(group),
+        };
+        if changed {
+            crate::metrics::groups_on_backup(self.on_backup.len());
+        }
+    }
+}
+
+fn unsent(sent: std::io::Result<()>, probe: Probe, sequence: u32) -> Option<Event> {
+    let error = sent.err()?;
+    debug!(?probe, sequence, %error, "probe not sent");
+    Some(Event::NotSent { probe, sequence })
+}
+
+fn answer(reply: &Reply) -> Answer {
+    let of = match reply.label {
+        0 => Key::Link(abi::ip(&reply.from), reply.session),
+        label => Key::Path(label),
+    };
+    Answer {
+        of,
+        sequence: reply.sequence,
+        reflected: reply.reflected,
+        sent: reply.sent,
+        received: reply.received,
+        answered: reply.answered,
+        arrived: reply.arrived,
+    }
+}
+
+/// Without the time at the far end.
+fn round_trip(answer: &Answer) -> Duration {
+    let there = answer.answered.saturating_sub(answer.received);
+    Duration::from_nanos(answer.arrived.saturating_sub(answer.sent).saturating_sub(there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn an_answer_without_a_label_is_a_neighbours() {
+        let from = "2001:db8::7".parse().expect("an address");
+        let link = Reply { from: abi::address(from), session: 4, sequence: 9, ..Reply::new_zeroed() };
+        assert_eq!(answer(&link).of, Key::Link(from, 4));
+        let path = Reply { label: 77, ..link };
+        assert_eq!((answer(&path).of, answer(&path).sequence), (Key::Path(77), 9));
+    }
+
+    #[test]
+    fn the_far_ends_own_time_is_not_the_paths() {
+        let reply =
+            Reply { sent: 100, received: 7_000, answered: 7_030, arrived: 190, ..Reply::new_zeroed() };
+        assert_eq!(round_trip(&answer(&reply)), Duration::from_nanos(60));
+    }
+}
