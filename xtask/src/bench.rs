@@ -3,22 +3,23 @@ use crate::{Bench, build, setup, shell};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 
-/// The programs of each half; each prints Markdown on standard output.
-const DATAPLANE: [&str; 3] = ["bench-throughput", "bench-dataplane", "bench-survival"];
-const CONTROL: [&str; 1] = ["bench-control"];
+/// The sections of the page in order, each with its heading and the programs that print its tables as Markdown.
+const SECTIONS: [(Bench, &str, &[&str]); 3] = [
+    (Bench::Dataplane, "\n## Data plane\n\n", &["bench-throughput", "bench-dataplane", "bench-survival"]),
+    (Bench::Control, "\n## Control\n\n", &["bench-control"]),
+    (Bench::Protection, "\n## Protection\n\n", &["bench-protection"]),
+];
 
 pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
     shell::need_root("bench")?;
     setup::run()?;
     build::all(true)?;
-    let halves = match what {
-        Some(half) => vec![half],
-        None => vec![Bench::Dataplane, Bench::Control],
-    };
     let path = shell::root().join("docs/benchmarks.md");
     let mut page = Page::read(&std::fs::read_to_string(&path).unwrap_or_default());
-    for half in halves {
-        page.set(half, measure(half, arguments)?);
+    for (section, _, programs) in
+        SECTIONS.iter().filter(|(section, ..)| what.is_none_or(|what| what == *section))
+    {
+        page.set(*section, measure(programs, arguments)?);
     }
     std::fs::create_dir_all(shell::root().join("docs"))?;
     std::fs::write(&path, page.text()).with_context(|| path.display().to_string())?;
@@ -26,11 +27,7 @@ pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn measure(half: Bench, arguments: &[String]) -> Result<String> {
-    let programs = match half {
-        Bench::Dataplane => &DATAPLANE[..],
-        Bench::Control => &CONTROL[..],
-    };
+fn measure(programs: &[&str], arguments: &[String]) -> Result<String> {
     let mut tables = format!("Measured on {}.\n", machine());
     for program in programs {
         let binary = shell::target().join("release").join(program);
@@ -78,33 +75,37 @@ fn machine() -> String {
     )
 }
 
-/// The page keeps the half that was not measured this time.
-struct Page {
-    dataplane: String,
-    control: String,
-}
+/// The page keeps the sections that were not measured this time.
+struct Page(Vec<String>);
 
 const TITLE: &str = "# Measurements\n\nWritten by `cargo xtask bench`. Each row names what it was compared with in the \
 same run; the spread is over the run's repetitions.\n";
-const DATAPLANE_HEADING: &str = "\n## Data plane\n\n";
-const CONTROL_HEADING: &str = "\n## Control\n\n";
+const EMPTY: &str = "Not measured yet.\n";
 
 impl Page {
     fn read(text: &str) -> Self {
-        let (before, control) = text.split_once(CONTROL_HEADING).unwrap_or((text, "Not measured yet.\n"));
-        let dataplane = before.split_once(DATAPLANE_HEADING).map_or("Not measured yet.\n", |(_, half)| half);
-        Self { dataplane: dataplane.to_owned(), control: control.to_owned() }
+        let places = SECTIONS.map(|(_, heading, _)| text.find(heading).map(|at| (at, at + heading.len())));
+        let section = |place: Option<(usize, usize)>| match place {
+            None => EMPTY.to_owned(),
+            Some((_, begins)) => {
+                let later = places.iter().flatten().map(|(at, _)| *at).filter(|at| *at >= begins);
+                text[begins..later.min().unwrap_or(text.len())].to_owned()
+            }
+        };
+        Self(places.iter().map(|place| section(*place)).collect())
     }
 
-    fn set(&mut self, half: Bench, text: String) {
-        match half {
-            Bench::Dataplane => self.dataplane = text,
-            Bench::Control => self.control = text,
+    fn set(&mut self, which: Bench, text: String) {
+        for ((section, ..), old) in SECTIONS.iter().zip(&mut self.0) {
+            if *section == which {
+                text.clone_into(old);
+            }
         }
     }
 
     fn text(&self) -> String {
-        format!("{TITLE}{DATAPLANE_HEADING}{}{CONTROL_HEADING}{}", self.dataplane, self.control)
+        let sections = SECTIONS.iter().zip(&self.0).map(|((_, heading, _), text)| format!("{heading}{text}"));
+        TITLE.to_owned() + &sections.collect::<String>()
     }
 }
 
@@ -113,12 +114,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn measuring_one_half_keeps_the_other() {
+    fn measuring_one_section_keeps_the_others() {
         let mut page = Page::read("");
         page.set(Bench::Control, "fast\n".into());
         let mut page = Page::read(&page.text());
         page.set(Bench::Dataplane, "faster\n".into());
-        let page = Page::read(&page.text());
-        assert_eq!((page.dataplane.as_str(), page.control.as_str()), ("faster\n", "fast\n"));
+        let mut page = Page::read(&page.text());
+        assert_eq!(page.0, ["faster\n", "fast\n", EMPTY]);
+        page.set(Bench::Protection, "fastest\n".into());
+        assert_eq!(Page::read(&page.text()).0, ["faster\n", "fast\n", "fastest\n"]);
+    }
+
+    #[test]
+    fn a_page_of_before_a_section_existed_is_kept() {
+        let old = format!("{TITLE}{}x\n{}y\n", SECTIONS[0].1, SECTIONS[1].1);
+        assert_eq!(Page::read(&old).0, ["x\n", "y\n", EMPTY]);
     }
 }

@@ -35,7 +35,7 @@ enum Task {
         #[arg(long)]
         release: bool,
     },
-    /// Set up, build, run every test and the tidy rules. Needs root.
+    /// Check the format, set up, build, run every test and the tidy rules. Needs root.
     Test {
         /// Arguments for the test runner, e.g. a filter.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -45,7 +45,7 @@ enum Task {
     Tidy,
     /// Run the golden tests and accept what they now say.
     Bless,
-    /// Hosts as network namespaces: up TOPOLOGY.toml | status | exec NODE CMD | down. Needs root.
+    /// Hosts as network namespaces: up TOPOLOGY.toml | status | exec NODE CMD | link LAB A B cut … | down. Needs root.
     Lab {
         /// Use the release build.
         #[arg(long)]
@@ -79,6 +79,8 @@ pub(crate) enum Bench {
     Dataplane,
     /// Circuits: set-up time, rate, memory of the agent.
     Control,
+    /// Dead, lossy and slow paths: how long until they are left, and whether good ones are left too.
+    Protection,
 }
 
 fn main() -> ExitCode {

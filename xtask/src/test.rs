@@ -1,15 +1,24 @@
 //! Runs every test, and the rules of the house.
 use crate::{build, setup, shell, tidy};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     shell::need_root("test")?;
+    // Takes a second, and what it finds is mended in another.
+    formatted()?;
     setup::run()?;
     build::all(false)?;
     let checks = [tidy::run(), lints(), doctests(), fuzz_targets_by_rote()];
     // The runner's own summary is the last thing on the screen when everything passes.
     let tests = shell::run(runner().args(arguments));
     checks.into_iter().chain([tests]).collect()
+}
+
+fn formatted() -> Result<()> {
+    if shell::output(shell::cargo().args(["fmt", "--version"])).is_none() {
+        bail!("rustfmt is missing; run: rustup component add rustfmt");
+    }
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"])).context("run: cargo fmt --all")
 }
 
 /// The bans on clocks, chance and files in the cores are clippy's (`clippy.toml` there), so clippy is a test.

@@ -58,10 +58,10 @@ enum Task {
         a: String,
         b: String,
         /// Only what goes from A to B.
-        #[arg(long)]
+        #[arg(long, global = true)]
         one_way: bool,
         /// Which one, where the hosts share several networks.
-        #[arg(long)]
+        #[arg(long, global = true)]
         network: Option<String>,
         #[command(subcommand)]
         change: LinkChange,

@@ -14,7 +14,7 @@ const REPEAT: u32 = 200_000;
 const LOOPBACK: u32 = 1;
 const CIRCUIT: u64 = 1;
 /// Rules of the circuit that is measured, in either case.
-const OWN_RULES: u32 = 10;
+pub const OWN_RULES: u32 = 10;
 const LABEL: u32 = 7;
 
 const NEAR: [u8; 4] = [100, 64, 0, 1];

@@ -1,4 +1,4 @@
-//! What a benchmark says: median and spread, compared with what.
+//! Values of repeated measurements, in order.
 use serde::Serialize;
 
 /// Repeated measurements of one thing.
@@ -32,49 +32,3 @@ impl Series {
         self.values.last().copied().unwrap_or(0.0)
     }
 }
-
-/// One line of the table.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    pub what: String,
-    pub unit: &'static str,
-    pub median: f64,
-    pub least: f64,
-    pub most: f64,
-    pub compared_with: String,
-    /// This over that; none where nothing is compared.
-    pub ratio: Option<f64>,
-}
-
-impl Row {
-    pub fn of(what: impl Into<String>, unit: &'static str, series: &Series) -> Self {
-        Self {
-            what: what.into(),
-            unit,
-            median: series.median(),
-            least: series.least(),
-            most: series.most(),
-            compared_with: String::new(),
-            ratio: None,
-        }
-    }
-
-    #[must_use]
-    pub fn against(mut self, what: impl Into<String>, ratio: f64) -> Self {
-        self.compared_with = what.into();
-        self.ratio = Some(ratio);
-        self
-    }
-
-    /// A row of the Markdown table.
-    pub fn markdown(&self) -> String {
-        let ratio = self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        format!(
-            "| {} | {:.3} {} | {:.3}–{:.3} | {} | {ratio} |",
-            self.what, self.median, self.unit, self.least, self.most, self.compared_with
-        )
-    }
-}
-
-/// The table's head.
-pub const HEAD: &str = "| what | median | min–max | compared with | ratio |\n| --- | --- | --- | --- | --- |";

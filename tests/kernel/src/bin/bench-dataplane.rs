@@ -2,8 +2,9 @@
 //! `cargo xtask ebpf` builds, the generator (`foreweave-testgen`) among them.
 use anyhow::Result;
 use clap::Parser;
-use tests_kernel::bench::report::{HEAD, Row};
+use tests_kernel::bench::report::Series;
 use tests_kernel::bench::{endpoint, hop};
+use tests_kernel::measure::{Row, Spread, print};
 
 /// Rules on the host in the second case.
 const MANY: u32 = 10_000;
@@ -16,13 +17,19 @@ struct Options {
     /// Measurements of each thing; the median counts.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Two rounds, to see that it works.
+    #[arg(long)]
+    quick: bool,
     /// Only what names this: endpoint or hop.
     #[arg(long)]
     only: Option<String>,
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if options.quick {
+        options.rounds = 2;
+    }
     let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
     let mut rows = Vec::new();
     if wanted("endpoint") {
@@ -34,39 +41,43 @@ fn main() -> Result<()> {
         eprintln!("transit hop, {} rounds of about 3 s", options.rounds);
         rows.extend(hops(&hop::measure(options.rounds)?));
     }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        println!("{HEAD}");
-        rows.iter().for_each(|row| println!("{}", row.markdown()));
-    }
+    let how = format!("{} rounds per row, the ways in turn", options.rounds);
+    print("Programs", &how, &rows, options.json);
     Ok(())
 }
 
 fn endpoints(program: &str, measured: &endpoint::Measured) -> [Row; 2] {
-    let ratio = measured.many.median() / measured.few.median();
+    let what = |rules: u32| format!("{program}, {rules} rules on the host, ns per packet");
+    let few = spread(&measured.few);
     [
-        Row::of(format!("{program}, 10 rules on the host"), "ns/packet", &measured.few),
-        Row::of(format!("{program}, {MANY} rules on the host"), "ns/packet", &measured.many)
-            .against("10 rules", ratio),
+        Row::alone(&what(endpoint::OWN_RULES), few, ""),
+        Row::compared(&what(MANY), spread(&measured.many), &format!("{} rules", endpoint::OWN_RULES), few),
     ]
 }
 
 /// The ratio is of medians of whole rates: generator, hop and sink share the core, so the hop alone gains more.
-fn hops(measured: &hop::Measured) -> [Row; 3] {
-    let mega = |series: &tests_kernel::bench::report::Series| series.scaled(1e-6);
-    let ratio = measured.xdp.median() / measured.kernel.median();
+fn hops(measured: &hop::Measured) -> [Row; 2] {
+    let mega = |series: &Series| spread(&series.scaled(1e-6));
     if measured.lost > 0 {
         eprintln!("{} frames of the transit measurement were lost", measured.lost);
     }
+    let what =
+        format!("transit in XDP, {} labels in scattered order, million packets per second", hop::LABELS);
     [
-        Row::of(
-            format!("transit in XDP, {} labels in scattered order", hop::LABELS),
-            "Mpps",
-            &mega(&measured.xdp),
-        )
-        .against("kernel IP forwarding, one route", ratio),
-        Row::of("kernel IP forwarding, same frames", "Mpps", &mega(&measured.kernel)),
-        Row::of("generator and sink without a hop", "Mpps", &mega(&measured.empty)),
+        Row::compared(
+            &what,
+            mega(&measured.xdp),
+            "kernel IP forwarding of the same frames, one route",
+            mega(&measured.kernel),
+        ),
+        Row::alone(
+            "generator and sink without a hop, million packets per second",
+            mega(&measured.empty),
+            "what both of these pay besides",
+        ),
     ]
+}
+
+fn spread(series: &Series) -> Spread {
+    Spread { median: series.median(), least: series.least(), most: series.most() }
 }
