@@ -31,7 +31,7 @@ pub enum Link {
     List,
     /// Show the links between two nodes: configured values against measured ones, by end and direction
     Show(LinkShow),
-    /// Set what is known of a link: the whole of it, so that what is not given becomes unknown or none
+    /// Set what is known of a link, all of it: what is not given becomes unknown, none or as measured
     Set(LinkSet),
 }
 
@@ -55,13 +55,13 @@ pub struct LinkSet {
     /// Underlay network that the link is in
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub network: Name,
-    /// Round-trip time
+    /// Round-trip time; without it, what the agents measure counts
     #[arg(long, value_name = "RTT")]
     pub latency: Option<Latency>,
     /// In each direction; without it the slower end's driver speed counts
     #[arg(long, value_name = "BANDWIDTH")]
     pub capacity: Option<Bandwidth>,
-    /// Share of packets lost
+    /// Share of packets lost; at 0% what the agents measure counts
     #[arg(long, value_name = "SHARE", default_value = "0%")]
     pub loss: Loss,
     /// Egress fees

@@ -78,8 +78,13 @@ fn measured(link: &LinkView, by: &NodeName, seen: &Measured) -> Vec<Cell> {
         variation_back,
         loss_out,
         loss_back,
-        plain(link.values.loss),
+        plain(configured_loss(link)),
     ]
+}
+
+/// None configured is as measured.
+fn configured_loss(link: &LinkView) -> String {
+    or_dash(Some(link.values.loss).filter(|loss| *loss != Loss::NONE))
 }
 
 /// A measurement in the directions of the link, whichever end made it, as texts; a dash for what no probe could tell.
@@ -149,8 +154,8 @@ fn behaviour(link: &LinkView) -> String {
         row("RTT, most".into(), none(), &|seen| seen.rtt[2].clone()),
         row(format!("variation {a} → {b}"), none(), &|seen| seen.variation[0].clone()),
         row(format!("variation {b} → {a}"), none(), &|seen| seen.variation[1].clone()),
-        row(format!("loss {a} → {b}"), link.values.loss.to_string(), &|seen| seen.loss[0].clone()),
-        row(format!("loss {b} → {a}"), link.values.loss.to_string(), &|seen| seen.loss[1].clone()),
+        row(format!("loss {a} → {b}"), configured_loss(link), &|seen| seen.loss[0].clone()),
+        row(format!("loss {b} → {a}"), configured_loss(link), &|seen| seen.loss[1].clone()),
     ];
     let by = link.measured.iter().map(|(by, _)| format!("MEASURED BY {by}"));
     let columns: Vec<String> = ["", "CONFIGURED"].map(str::to_owned).into_iter().chain(by).collect();
