@@ -1,6 +1,7 @@
 //! What an operator may set, read from one TOML file.
 use anyhow::{Context, Result, bail};
 use proto_model::Name;
+use proto_model::rule::Prefix;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,20 @@ pub struct Config {
     /// The interfaces that carry tunnels; none: every interface with a default route, in the network "default".
     #[serde(default)]
     pub underlay: Vec<Underlay>,
+    /// Which STAMP senders that are no neighbours are answered, by this process; none: nobody.
+    pub stamp: Option<Stamp>,
+}
+
+/// Whom the reflector in user space answers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// Whence requests may come.
+    pub allow: Vec<Prefix>,
+    /// The secret of authenticated mode, 16 to 1,024 bytes; none: authenticated requests get no answer.
+    pub key_file: Option<PathBuf>,
+    #[serde(default = "default_stamp_port")]
+    pub port: u16,
 }
 
 /// An interface that carries tunnels.
@@ -76,6 +91,10 @@ fn default_port() -> u16 {
     PORT
 }
 
+fn default_stamp_port() -> u16 {
+    ebpf_abi::probe::PORT
+}
+
 impl Config {
     /// # Errors
     /// The file, the line and what is allowed.
@@ -105,6 +124,7 @@ impl Config {
         if self.underlay.len() > UNDERLAYS {
             bail!("{} underlays, at most {UNDERLAYS} are allowed", self.underlay.len());
         }
+        self.stamp.as_ref().map_or(Ok(()), |stamp| stamp.check(self.port))?;
         let mut seen = BTreeSet::new();
         for underlay in &self.underlay {
             let name = &underlay.interface;
@@ -126,9 +146,46 @@ impl Config {
     }
 }
 
+impl Stamp {
+    fn check(&self, tunnels: u16) -> Result<()> {
+        if self.allow.is_empty() {
+            bail!("[stamp] allow = [] answers nobody: name prefixes, or leave [stamp] out");
+        }
+        if self.port == 0 || self.port == tunnels {
+            bail!(
+                "[stamp] port = {} is none (allowed: 1 to 65535, not that of the tunnels; usual: 862)",
+                self.port
+            );
+        }
+        match &self.key_file {
+            Some(path) if !path.is_absolute() => {
+                bail!("[stamp] key_file = \"{}\" must be an absolute path", path.display())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stamp_senders_are_named_by_prefix() {
+        let text =
+            "state = \"/s\"\n[stamp]\nallow = [\"192.0.2.0/24\", \"2001:db8::7\"]\nkey_file = \"/k\"\n";
+        let stamp = Config::parse(text).expect("valid").stamp.expect("a section");
+        assert_eq!((stamp.port, stamp.allow.len()), (862, 2));
+        let refusal = |text: &str| {
+            let text = format!("state = \"/s\"\n[stamp]\n{text}\n");
+            format!("{:#}", Config::parse(&text).expect_err("must be refused"))
+        };
+        assert!(refusal("").contains("missing field `allow`"));
+        assert!(refusal("allow = []").contains("answers nobody"));
+        assert!(refusal("allow = [\"everybody\"]").contains("is not a prefix"));
+        assert!(refusal("allow = [\"::/0\"]\nport = 4789").contains("not that of the tunnels"));
+        assert!(refusal("allow = [\"::/0\"]\nkey_file = \"k\"").contains("absolute"));
+    }
 
     #[test]
     fn a_short_file_is_enough() {

@@ -9,6 +9,7 @@ use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
 use crate::kernel::{Attach, Options, Summary, events};
 use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
+use crate::stamp::Reflector;
 use crate::uplink::{self, Line};
 use agent_core::io::{Input, Output};
 use agent_core::node::Node;
@@ -135,6 +136,9 @@ impl Engine {
         tasks.spawn(neighbours::run(asked, notify, shared));
         let pins = run.config.pins.clone();
         tasks.spawn(async move { events::run(&pins, dropped).await });
+        if let Some(reflector) = run.config.stamp.as_ref().map(Reflector::open).transpose()? {
+            tasks.spawn(reflector.run());
+        }
         let clock = Clock::start();
         let (protector, told) = ProtectorThread::start(&run.config.pins, run.config.port, clock)?;
         let mut engine = Self {

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod metrics;
 pub mod probes;
 pub mod recorder;
+pub mod stamp;
 pub mod uninstall;
 pub mod uplink;
 

@@ -44,6 +44,11 @@ fn describe() {
     describe_gauge!("foreweave_link_loss_ratio", "Lost part of a link's probes, by direction (0 to 1).");
     describe_counter!("foreweave_protection_switches_total", "Groups of circuits turned, by where to.");
     describe_gauge!("foreweave_groups_on_backup", "Groups of circuits that send by their second way.");
+    describe_counter!("foreweave_stamp_answered_total", "STAMP requests answered from user space.");
+    describe_counter!(
+        "foreweave_stamp_refused_total",
+        "STAMP requests not answered from user space, by why."
+    );
     describe_gauge!("foreweave_agent_connected", "1 while a session with a controller is open.");
 }
 
@@ -102,4 +107,12 @@ fn measured(link: &LinkId, seen: &Measured) {
         metrics::gauge!("foreweave_link_loss_ratio", "link" => name.clone(), "direction" => direction)
             .set(ratio);
     }
+}
+
+pub(crate) fn stamp_answered() {
+    metrics::counter!("foreweave_stamp_answered_total").increment(1);
+}
+
+pub(crate) fn stamp_refused(why: &'static str) {
+    metrics::counter!("foreweave_stamp_refused_total", "why" => why).increment(1);
 }
