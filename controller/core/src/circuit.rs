@@ -1,4 +1,5 @@
 //! A circuit's life: placed, opened, suspended, closed; and the index of all of them.
+use crate::protection::Protection;
 use crate::record::{CircuitRecord, Life, Placed};
 use proto_model::circuit::{Circuit as Shown, CircuitSpec, CircuitState};
 use proto_model::desired::ObjectKey;
@@ -40,6 +41,16 @@ pub enum Phase {
 impl Phase {
     /// While objects of it are desired.
     pub fn route(&self) -> Option<&Placed> {
+        match self {
+            Self::Building { route, .. } | Self::Opening { route, .. } | Self::Active { route } => {
+                Some(route)
+            }
+            Self::Suspended { .. } | Self::Closing { .. } => None,
+        }
+    }
+
+    /// For everything but whether it is placed.
+    pub fn route_mut(&mut self) -> Option<&mut Placed> {
         match self {
             Self::Building { route, .. } | Self::Opening { route, .. } | Self::Active { route } => {
                 Some(route)
@@ -95,6 +106,7 @@ pub struct Circuit {
     pub lost_ends: BTreeMap<NodeName, Timestamp>,
     /// Hosts of its ends that have not reported the present rules.
     pub rules_waiting: Waiting,
+    pub protection: Protection,
     pub at_source: Traffic,
     pub at_destination: Traffic,
 }
@@ -135,10 +147,10 @@ impl Circuit {
             spec: self.spec.clone(),
             state,
             path: route.map(|route| route.path.clone()),
-            backup: None,
-            on_backup: Vec::new(),
-            protection: String::new(),
-            mtu: route.map(|route| route.mtu),
+            backup: route.and_then(|route| route.second()).map(|lane| lane.path.clone()),
+            on_backup: self.protection.on_backup.keys().copied().collect(),
+            protection: route.map(|route| self.protection.text(&route.protection)).unwrap_or_default(),
+            mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,
             created: self.created,

@@ -1,14 +1,15 @@
 //! Turns a placed circuit into the objects that each host on its path shall have, and into sentences about them.
 use crate::path_id;
-use crate::record::Placed;
+use crate::record::{Lane, Placed};
 use crate::topology::{self, Family, Link, Topology};
 use proto_model::circuit::Path;
-use proto_model::desired::{Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side};
+use proto_model::desired::{Backup, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side};
+use proto_model::intent::Bounds;
 use proto_model::plan::HostChange;
 use proto_model::resource::{Attachment, Resource};
 use proto_model::rule::{Rule, RuleSet};
 use proto_model::topology::LinkId;
-use proto_model::{CircuitId, FabricAddress, NodeName, ResourceId};
+use proto_model::{CircuitId, FabricAddress, NodeName, PathId, ResourceId};
 
 /// One end of a circuit.
 #[derive(Clone, Debug)]
@@ -24,6 +25,9 @@ pub struct Circuit<'a> {
     pub source: Tip<'a>,
     pub destination: Tip<'a>,
     pub route: &'a Placed,
+    /// The path that it was on, until both ends have left it.
+    pub retiring: Option<&'a Lane>,
+    pub bounds: &'a Bounds,
     pub gate: Gate,
     pub rules_version: u32,
     pub rules: &'a [Rule],
@@ -75,7 +79,6 @@ pub fn mtu(path: &Path, topology: &Topology) -> Result<u16, Broken> {
 /// Every object of the circuit but the interfaces, which it shares with others of its ends.
 pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeName, Object)>, Broken> {
     let path = &circuit.route.path;
-    let tunnel = Tunnel::new(path, topology)?;
     let mut objects = Vec::with_capacity(path.nodes.len() * 2 + 2);
     if let (Some((source, destination)), [node]) = (circuit.route.local, path.nodes.as_slice()) {
         let leg = |other: &Tip<'_>, label| Leg::Local { resource: other.resource.clone(), label };
@@ -84,54 +87,95 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
         objects.push((node.clone(), rules(circuit)));
         return Ok(objects);
     }
-    let missing = || Broken::Families(format!("an address of {path} is gone"));
-    hops(circuit, &tunnel, &mut objects).ok_or_else(missing)?;
-    tips(circuit, &tunnel, &mut objects).ok_or_else(missing)?;
+    let first = circuit.route.lane();
+    for lane in [Some(&first), circuit.route.second()].into_iter().flatten() {
+        objects.extend(hops(circuit.id, lane, topology)?);
+    }
+    let ready = circuit.route.backup.as_ref().filter(|backup| backup.ready).map(|backup| &backup.lane);
+    for side in [Side::Source, Side::Destination] {
+        let mut tip = Tunnel::new(&first.path, topology)?.tip(&first, side)?;
+        // What the other end still sends the old way; a link that is gone brings nothing.
+        let old = circuit.retiring.and_then(|old| Tunnel::new(&old.path, topology).ok()?.tip(old, side).ok());
+        tip.receive.extend(old.into_iter().flat_map(|old| old.receive));
+        let backup = match ready {
+            Some(lane) => Some(backup(circuit.bounds, Tunnel::new(&lane.path, topology)?.tip(lane, side)?)),
+            None => None,
+        };
+        let leg = Leg::Tunnel { path: tip.path, send: tip.send, receive: tip.receive, backup };
+        objects.push((tip.node.clone(), endpoint(circuit, side, leg)));
+        objects.push((tip.node, rules(circuit)));
+    }
     Ok(objects)
 }
 
-fn hops(circuit: &Circuit<'_>, tunnel: &Tunnel<'_>, objects: &mut Vec<(NodeName, Object)>) -> Option<()> {
-    let Placed { path, forward, reverse, .. } = circuit.route;
-    for at in 1..path.nodes.len().saturating_sub(1) {
-        let hop =
-            |from_side, receive, send| Object::Hop(Hop { circuit: circuit.id, from_side, receive, send });
+/// One end of a path with its labels.
+struct LaneTip {
+    node: NodeName,
+    path: PathId,
+    send: NextHop,
+    receive: Vec<Receive>,
+}
+
+impl Tunnel<'_> {
+    fn gone(&self) -> Broken {
+        Broken::Families(format!("an address of {} is gone", self.path))
+    }
+
+    fn tip(&self, lane: &Lane, side: Side) -> Result<LaneTip, Broken> {
+        self.tip_of(lane, side).ok_or_else(|| self.gone())
+    }
+
+    fn tip_of(&self, lane: &Lane, side: Side) -> Option<LaneTip> {
+        let last = self.path.nodes.len().checked_sub(1)?;
+        let (at, next, send, receive) = match side {
+            Side::Source => (0, 1, lane.forward.first()?, lane.reverse.first()?),
+            Side::Destination => (last, last.checked_sub(1)?, lane.reverse.last()?, lane.forward.last()?),
+        };
+        Some(LaneTip {
+            node: self.path.nodes[at].clone(),
+            path: path_id::of(self.path),
+            send: self.send(at, next, *send)?,
+            receive: vec![self.receive(at, next, *receive)?],
+        })
+    }
+}
+
+fn backup(bounds: &Bounds, mut tip: LaneTip) -> Backup {
+    Backup {
+        path: tip.path,
+        send: tip.send,
+        receive: tip.receive.swap_remove(0),
+        max_rtt: bounds.max_rtt,
+        max_loss: bounds.max_loss,
+    }
+}
+
+/// Of the hosts between the ends of a path.
+fn hops(id: CircuitId, lane: &Lane, topology: &Topology) -> Result<Vec<(NodeName, Object)>, Broken> {
+    let tunnel = Tunnel::new(&lane.path, topology)?;
+    let mut objects = Vec::with_capacity(lane.path.nodes.len() * 2);
+    for at in 1..lane.path.nodes.len().saturating_sub(1) {
+        let pair = tunnel.hop_pair(id, lane, at).ok_or_else(|| tunnel.gone())?;
+        objects.extend(pair.map(|hop| (lane.path.nodes[at].clone(), Object::Hop(hop))));
+    }
+    Ok(objects)
+}
+
+impl Tunnel<'_> {
+    fn hop_pair(&self, id: CircuitId, lane: &Lane, at: usize) -> Option<[Hop; 2]> {
+        let hop = |from_side, receive, send| Hop { circuit: id, from_side, receive, send };
         let onward = hop(
             Side::Source,
-            tunnel.receive(at, at - 1, forward[at - 1])?,
-            tunnel.send(at, at + 1, forward[at])?,
+            self.receive(at, at - 1, lane.forward[at - 1])?,
+            self.send(at, at + 1, lane.forward[at])?,
         );
         let back = hop(
             Side::Destination,
-            tunnel.receive(at, at + 1, reverse[at])?,
-            tunnel.send(at, at - 1, reverse[at - 1])?,
+            self.receive(at, at + 1, lane.reverse[at])?,
+            self.send(at, at - 1, lane.reverse[at - 1])?,
         );
-        objects.push((path.nodes[at].clone(), onward));
-        objects.push((path.nodes[at].clone(), back));
+        Some([onward, back])
     }
-    Some(())
-}
-
-fn tips(circuit: &Circuit<'_>, tunnel: &Tunnel<'_>, objects: &mut Vec<(NodeName, Object)>) -> Option<()> {
-    let Placed { path, forward, reverse, .. } = circuit.route;
-    let last = path.nodes.len() - 1;
-    let number = path_id::of(path);
-    let source = Leg::Tunnel {
-        path: number,
-        backup: None,
-        send: tunnel.send(0, 1, *forward.first()?)?,
-        receive: vec![tunnel.receive(0, 1, *reverse.first()?)?],
-    };
-    let destination = Leg::Tunnel {
-        path: number,
-        backup: None,
-        send: tunnel.send(last, last - 1, *reverse.last()?)?,
-        receive: vec![tunnel.receive(last, last - 1, *forward.last()?)?],
-    };
-    for (node, side, leg) in [(0, Side::Source, source), (last, Side::Destination, destination)] {
-        objects.push((path.nodes[node].clone(), endpoint(circuit, side, leg)));
-        objects.push((path.nodes[node].clone(), rules(circuit)));
-    }
-    Some(())
 }
 
 fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg) -> Object {
@@ -169,21 +213,35 @@ pub fn keys(id: CircuitId, route: &Placed) -> Vec<(NodeName, ObjectKey)> {
     if nodes.len() > 1 {
         keys.push((last.clone(), ObjectKey::Rules(id)));
     }
-    let transit = nodes.iter().enumerate().take(nodes.len().saturating_sub(1)).skip(1);
-    for (at, node) in transit {
-        keys.push((node.clone(), ObjectKey::Hop(route.forward[at - 1])));
-        keys.push((node.clone(), ObjectKey::Hop(route.reverse[at])));
-    }
+    keys.extend(hop_keys(&route.lane()));
+    keys.extend(route.second().map(hop_keys).unwrap_or_default());
     keys
+}
+
+/// Keys of what a path needs on the hosts between its ends.
+pub fn hop_keys(lane: &Lane) -> Vec<(NodeName, ObjectKey)> {
+    let nodes = &lane.path.nodes;
+    let transit = nodes.iter().enumerate().take(nodes.len().saturating_sub(1)).skip(1);
+    let pair = |(at, node): (usize, &NodeName)| {
+        [lane.forward[at - 1], lane.reverse[at]].map(|label| (node.clone(), ObjectKey::Hop(label)))
+    };
+    transit.flat_map(pair).collect()
 }
 
 /// Every label with the node that receives under it.
 pub fn labels(route: &Placed) -> Vec<(NodeName, proto_model::Label)> {
-    let nodes = &route.path.nodes;
-    let forward = route.forward.iter().zip(nodes.iter().skip(1));
-    let reverse = route.reverse.iter().zip(nodes.iter());
-    let local = route.local.iter().flat_map(|(a, b)| [a, b]).zip(nodes.iter().cycle());
-    forward.chain(reverse).chain(local).map(|(label, node)| (node.clone(), *label)).collect()
+    let local = route.local.iter().flat_map(|(a, b)| [a, b]).zip(route.path.nodes.iter().cycle());
+    let mut labels: Vec<_> = local.map(|(label, node)| (node.clone(), *label)).collect();
+    labels.extend(lane_labels(&route.lane()));
+    labels.extend(route.second().map(lane_labels).unwrap_or_default());
+    labels
+}
+
+pub fn lane_labels(lane: &Lane) -> Vec<(NodeName, proto_model::Label)> {
+    let nodes = &lane.path.nodes;
+    let forward = lane.forward.iter().zip(nodes.iter().skip(1));
+    let reverse = lane.reverse.iter().zip(nodes.iter());
+    forward.chain(reverse).map(|(label, node)| (node.clone(), *label)).collect()
 }
 
 /// Where a resource's interface is put, for people.

@@ -12,12 +12,18 @@ pub enum Deadline {
     EndGrace(NodeName),
     /// A host has failed to build an object of the circuit, or said nothing of it, for too long.
     Trouble(CircuitId),
+    /// The same, about the circuit's backup.
+    Backup(CircuitId),
+    /// An end of the circuit has been on its backup for long.
+    Repair(CircuitId),
     /// The suspended circuit is tried again.
     Retry(CircuitId),
     /// All suspended circuits are tried again: something got better.
     RetryAll,
     /// The queue of circuits to place anew is worked off, a few per step.
     Work,
+    /// Backups are sought, for a few circuits per step.
+    Protect,
     /// The key is forgotten.
     Idempotency(String),
     /// The token is worthless.

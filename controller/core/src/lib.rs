@@ -12,6 +12,7 @@ pub mod io;
 pub mod labels;
 pub mod path_id;
 pub mod pool;
+pub mod protection;
 pub mod record;
 pub mod registry;
 pub mod roles;

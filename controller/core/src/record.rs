@@ -7,6 +7,7 @@ use proto_model::rule::Rule;
 use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RecordKey {
@@ -140,6 +141,57 @@ pub struct Placed {
     pub reverse: Vec<Label>,
     /// For a path of one node: the labels that give its two ends their counters.
     pub local: Option<(Label, Label)>,
+    /// The second way.
+    #[serde(default)]
+    pub backup: Option<Backup>,
+    /// Why there is no backup, or what it shares with the path; empty: nothing to say.
+    #[serde(default)]
+    pub protection: String,
+}
+
+/// Another path with its labels, between the same two hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    pub path: Path,
+    pub mtu: u16,
+    /// As in [`Placed`].
+    pub forward: Vec<Label>,
+    pub reverse: Vec<Label>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    pub lane: Lane,
+    /// Its transit hosts have reported it; so the ends are told of it.
+    pub ready: bool,
+}
+
+impl Placed {
+    /// Without a backup.
+    pub fn on(lane: Lane) -> Self {
+        let Lane { path, mtu, forward, reverse } = lane;
+        Self { path, mtu, forward, reverse, local: None, backup: None, protection: String::new() }
+    }
+
+    pub fn lane(&self) -> Lane {
+        let Self { path, mtu, forward, reverse, .. } = self;
+        Lane { path: path.clone(), mtu: *mtu, forward: forward.clone(), reverse: reverse.clone() }
+    }
+
+    pub fn second(&self) -> Option<&Lane> {
+        self.backup.as_ref().map(|backup| &backup.lane)
+    }
+
+    /// That either way crosses.
+    pub fn hosts(&self) -> BTreeSet<NodeName> {
+        let second = self.second().map(|lane| lane.path.nodes.as_slice()).unwrap_or_default();
+        self.path.nodes.iter().chain(second).cloned().collect()
+    }
+
+    /// Bytes of an IP packet that fit through either way.
+    pub fn mtu_of_both(&self) -> u16 {
+        self.second().map_or(self.mtu, |lane| lane.mtu.min(self.mtu))
+    }
 }
 
 /// The answer to a request with an idempotency key.

@@ -47,6 +47,9 @@ pub struct Timing {
     /// any other one when something got better.
     #[serde(with = "duration")]
     pub retry: Duration,
+    /// An end that sends by its backup for so long is looked at: if the path is dead, the backup becomes the path.
+    #[serde(with = "duration")]
+    pub repair: Duration,
     /// A released label or address is not given again for so long.
     #[serde(with = "duration")]
     pub rest: Duration,
@@ -62,6 +65,7 @@ impl Default for Timing {
             end_grace: Duration::from_secs(600),
             build_patience: Duration::from_secs(10),
             retry: Duration::from_secs(30),
+            repair: Duration::from_secs(60),
             rest: Duration::from_secs(60),
             idempotency: Duration::from_secs(24 * 3600),
         }
@@ -78,6 +82,8 @@ pub struct Limits {
     pub circuits: usize,
     /// Pairs of hosts in one network. Further pairs are not used; the node's view says how many.
     pub links: usize,
+    /// Links of one host that it measures; further ones are not measured.
+    pub peers: usize,
     pub tokens: usize,
     /// The oldest key is forgotten for a new one.
     pub idempotency_keys: usize,
@@ -96,6 +102,7 @@ impl Default for Limits {
             resources: 100_000,
             circuits: 100_000,
             links: 250_000,
+            peers: 512,
             tokens: 10_000,
             idempotency_keys: 100_000,
             drop_counts: 10_000,

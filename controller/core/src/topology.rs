@@ -2,12 +2,19 @@
 //!
 //! Each pair of hosts with interfaces in one network is a link. The graph is changed where a host's announcement
 //! changes it, never built anew.
+mod measure;
+mod shared;
+
+pub use measure::{FRESH, Known, Source};
+
+use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
 use petgraph::visit::EdgeRef;
 use proto_model::circuit::Path;
 use proto_model::request::LinkView;
-use proto_model::topology::{LinkId, LinkValues, Underlay};
-use proto_model::{Bandwidth, Name, NodeName};
+use proto_model::topology::{LinkId, LinkValues, Measured, Underlay};
+use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Timestamp};
+use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,8 +50,11 @@ pub struct End {
 pub struct Link {
     pub id: LinkId,
     pub values: LinkValues,
-    /// In each direction.
+    /// For the paths over it, in each direction.
     pub reserved: Bandwidth,
+    /// For the backups over it: what any one failure would bring here at most.
+    pub shared: Bandwidth,
+    samples: Samples,
     /// In the order of the link's ends.
     ends: [End; 2],
     /// Kept in step with the ends' contact and the values: asked for each link of each search.
@@ -64,7 +74,41 @@ impl Link {
     }
 
     pub fn free(&self) -> Option<Bandwidth> {
-        self.capacity().map(|capacity| capacity.saturating_sub(self.reserved))
+        self.capacity().map(|capacity| capacity.saturating_sub(self.taken()))
+    }
+
+    /// By paths and backups.
+    pub fn taken(&self) -> Bandwidth {
+        self.reserved.saturating_add(self.shared)
+    }
+
+    /// More is promised than it has: a backup became a path here, or the capacity shrank.
+    pub fn is_over_booked(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.taken() > capacity)
+    }
+
+    /// As configured, else as measured lately.
+    pub fn rtt(&self, now: Timestamp) -> Known<Option<Latency>> {
+        match self.values.rtt {
+            Some(rtt) => Known { value: Some(rtt), source: Source::Configured },
+            None => self.samples.rtt(now),
+        }
+    }
+
+    /// As configured, else as measured lately; all of it when a link that used to answer is silent.
+    pub fn loss(&self, now: Timestamp) -> Known<Loss> {
+        if self.is_silent(now) {
+            return Known { value: Loss::ALL, source: Source::Measured };
+        }
+        match self.values.loss {
+            Loss::NONE => self.samples.loss(now),
+            loss => Known { value: loss, source: Source::Configured },
+        }
+    }
+
+    /// It has answered probes before, and lately it answers none.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.samples.is_silent(now)
     }
 
     pub fn has(&self, family: Family) -> bool {
@@ -105,6 +149,11 @@ pub struct Topology {
     /// Also of links that are not there at the moment.
     configured: BTreeMap<LinkId, LinkValues>,
     reserved: BTreeMap<LinkId, Bandwidth>,
+    shared: Shared,
+    /// Links whose neighbours are to be told anew whom to measure.
+    changed: BTreeSet<LinkId>,
+    /// Measurements are as old as this clock says.
+    now: Timestamp,
     max_links: usize,
     /// Pairs left out because of `max_links`, by the host whose announcement brought them.
     left_out: BTreeMap<NodeName, usize>,
@@ -129,6 +178,31 @@ impl Topology {
 
     pub fn link(&self, id: &LinkId) -> Option<&Link> {
         self.edges.get(id).map(|at| &self.graph[*at])
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// Links that came, went or changed since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<LinkId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What a host's probes saw of a link of its own; of others it says nothing.
+    pub fn measure(&mut self, node: &NodeName, id: &LinkId, measured: Measured) {
+        let end = match id.ends() {
+            (a, _) if a == node => 0,
+            (_, b) if b == node => 1,
+            _ => return,
+        };
+        if let Some(at) = self.edges.get(id) {
+            self.graph[*at].samples.take(end, measured, self.now);
+        }
     }
 
     pub fn left_out(&self, node: &NodeName) -> usize {
@@ -183,6 +257,7 @@ impl Topology {
         for edge in edges {
             if let Some(link) = self.graph.remove_edge(edge) {
                 self.edges.remove(&link.id);
+                self.changed.insert(link.id);
             }
         }
         for network in networks_of(&self.graph[at].underlays) {
@@ -223,7 +298,11 @@ impl Topology {
         };
         let values = self.configured.get(&id).cloned().unwrap_or_default();
         let reserved = self.reserved.get(&id).copied().unwrap_or_default();
-        let edge = self.graph.add_edge(a, b, Link { id: id.clone(), values, reserved, ends, usable: false });
+        let shared = self.shared.of(&id);
+        let samples = Samples::default();
+        let link = Link { id: id.clone(), values, reserved, shared, samples, ends, usable: false };
+        let edge = self.graph.add_edge(a, b, link);
+        self.changed.insert(id.clone());
         self.edges.insert(id, edge);
         self.judge(edge);
     }
@@ -239,6 +318,7 @@ impl Topology {
     pub fn configure(&mut self, id: LinkId, values: LinkValues) {
         if let Some(at) = self.edges.get(&id).copied() {
             self.graph[at].values = values.clone();
+            self.changed.insert(id.clone());
             self.judge(at);
         }
         self.configured.insert(id, values);
@@ -250,6 +330,37 @@ impl Topology {
 
     pub fn release(&mut self, path: &Path, bandwidth: Bandwidth) {
         self.book(path, |reserved| reserved.saturating_sub(bandwidth));
+    }
+
+    /// Reserves for a circuit that moves from `path` to `backup` when the former breaks.
+    pub fn reserve_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
+        let changed = self.shared.add(path, backup, bandwidth);
+        self.note_shared(changed);
+    }
+
+    pub fn release_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
+        let changed = self.shared.subtract(path, backup, bandwidth);
+        self.note_shared(changed);
+    }
+
+    fn note_shared(&mut self, changed: Vec<(LinkId, Bandwidth)>) {
+        for (id, shared) in changed {
+            if let Some(at) = self.edges.get(&id) {
+                self.graph[*at].shared = shared;
+            }
+        }
+    }
+
+    /// How much more would be reserved on a link of `backup`: less than `bandwidth` as far as it shares what others
+    /// have reserved against other failures.
+    pub fn need_for_backup(
+        &self,
+        id: &LinkId,
+        path: &Path,
+        backup: Option<&Path>,
+        bandwidth: Bandwidth,
+    ) -> Bandwidth {
+        self.shared.need(id, path, backup, bandwidth)
     }
 
     fn book(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {
@@ -290,10 +401,10 @@ impl Topology {
                 id: id.clone(),
                 values: link.values.clone(),
                 capacity: link.capacity(),
-                reserved: link.reserved,
+                reserved: link.taken(),
                 usable: why.is_none(),
                 why: why.unwrap_or_default(),
-                measured: Vec::new(),
+                measured: link.samples.fresh(link.id.ends(), self.now),
             };
         }
         let values = self.configured.get(id).cloned().unwrap_or_default();
@@ -302,7 +413,7 @@ impl Topology {
             id: id.clone(),
             capacity: values.capacity,
             values,
-            reserved: self.reserved.get(id).copied().unwrap_or_default(),
+            reserved: self.reserved.get(id).copied().unwrap_or_default().saturating_add(self.shared.of(id)),
             usable: false,
             why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
             measured: Vec::new(),

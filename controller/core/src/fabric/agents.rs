@@ -2,12 +2,14 @@
 use super::Fabric;
 use super::nodes::earlier_enrolment;
 use super::place::ends;
+use super::protect::{Concern, concern};
 use crate::circuit::{Circuit, Phase};
 use crate::compile;
 use crate::deadlines::Deadline;
 use crate::io::Session;
-use crate::record::Record;
+use crate::record::{Placed, Record};
 use crate::registry::nodes::{Contact, Node};
+use crate::route::admission::MIN_MTU;
 use proto_model::access::Fingerprint;
 use proto_model::desired::{Object, ObjectKey};
 use proto_model::report::{Hello, Report, Say, Telemetry};
@@ -41,7 +43,7 @@ impl Fabric {
             Say::AskWhole => self.step.tell(name, true),
             Say::Telemetry(telemetry) => self.count(name, telemetry),
             Say::Drops(events) => self.step.drops(name.clone(), events),
-            Say::Switched(_) => {}
+            Say::Switched(switches) => self.switched(name, switches, now),
         }
     }
 
@@ -98,6 +100,7 @@ impl Fabric {
         if was_cut_off {
             self.spare_ends(now);
         }
+        self.forget_switches(name);
         self.topology.set_connected(name, true);
         self.announced(name, hello.underlays, now);
         self.step.tell(name, true);
@@ -130,35 +133,29 @@ impl Fabric {
 
     /// A placed circuit whose links have changed: other outer addresses, another MTU, or another path.
     fn follow_topology(&mut self, id: CircuitId, now: Timestamp) {
-        let Some(circuit) = self.circuits.get_mut(id) else { return };
-        let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
-        let (Phase::Building { route, .. } | Phase::Opening { route, .. } | Phase::Active { route }) =
-            &mut circuit.phase
-        else {
-            return;
+        let Some(old) = self.route_of(id) else { return };
+        let mtu = |path| compile::mtu(path, &self.topology).ok().filter(|mtu| *mtu >= MIN_MTU);
+        let second = old.second().map(|lane| mtu(&lane.path));
+        let Some(first) = mtu(&old.path) else {
+            if second.flatten().is_some() && self.can_promote(id, &BTreeSet::new()) {
+                return self.promote(id, now);
+            }
+            self.suspend(id, "a link of its path has changed; another is sought".into(), now);
+            return self.queue(id, now);
         };
-        match compile::mtu(&route.path, &self.topology) {
-            Ok(mtu) if mtu >= crate::route::admission::MIN_MTU => {
-                let old = std::mem::replace(&mut route.mtu, mtu);
-                if old != mtu {
-                    for end in &ends {
-                        if let Some(member) = self.resources.get_mut(end) {
-                            member.remove_mtu(old);
-                            member.add_mtu(mtu);
-                        }
-                        self.refresh_interface(end);
-                    }
-                    self.step.persist(id);
-                    self.step.announce_circuit(id);
-                }
-                if self.want_objects(id).is_err() {
-                    self.queue(id, now);
-                }
-            }
-            Ok(_) | Err(_) => {
-                self.suspend(id, "a link of its path has changed; another is sought".into(), now);
-                self.queue(id, now);
-            }
+        let mut new = Placed { mtu: first, ..old.clone() };
+        if let (Some(backup), Some(Some(mtu))) = (&mut new.backup, second) {
+            backup.lane.mtu = mtu;
+        }
+        if new != old {
+            self.exchange(id, &old, &new);
+            self.step.persist(id);
+            self.step.announce_circuit(id);
+        }
+        if second == Some(None) {
+            self.lose_backup(id, "a link of the backup has changed; another one is sought", now);
+        } else if self.want_objects(id).is_err() {
+            self.queue(id, now);
         }
     }
 
@@ -321,17 +318,30 @@ impl Fabric {
     ) {
         let Some(circuit) = self.circuits.get_mut(id) else { return };
         let place = (node.clone(), key.clone());
+        let concern = concern(circuit, node, key);
+        let troubles = match concern {
+            Concern::Path => &mut circuit.trouble,
+            Concern::Backup => &mut circuit.protection.trouble,
+            Concern::Nobody => return,
+        };
         match why {
-            Some(why) => circuit.trouble.insert(place, why.clone()),
-            None => circuit.trouble.remove(&place),
+            Some(why) => troubles.insert(place, why.clone()),
+            None => troubles.remove(&place),
+        };
+        let (deadline, troubled, waits) = match concern {
+            Concern::Backup => {
+                let protection = &circuit.protection;
+                (Deadline::Backup(id), !protection.trouble.is_empty(), !protection.waiting.is_empty())
+            }
+            Concern::Path | Concern::Nobody => {
+                (Deadline::Trouble(id), !circuit.trouble.is_empty(), circuit.phase.waiting().is_some())
+            }
         };
         let at = now.plus(self.settings.timing.build_patience);
-        if !circuit.trouble.is_empty() {
-            self.deadlines.set_if_none(Deadline::Trouble(id), at);
-        } else if circuit.phase.waiting().is_some() {
-            self.deadlines.set(Deadline::Trouble(id), at);
-        } else {
-            self.deadlines.clear(&Deadline::Trouble(id));
+        match (troubled, waits) {
+            (true, _) => self.deadlines.set_if_none(deadline, at),
+            (false, true) => self.deadlines.set(deadline, at),
+            (false, false) => self.deadlines.clear(&deadline),
         }
         self.step.announce_circuit(id);
     }
@@ -364,6 +374,9 @@ impl Fabric {
                     circuit.at_destination = traffic;
                 }
             }
+        }
+        for (link, measured) in telemetry.links {
+            self.topology.measure(name, &link, measured);
         }
         if let Some(node) = self.nodes.get_mut(name) {
             let is_there = |id| self.circuits.get(id).is_some();

@@ -2,6 +2,7 @@
 use super::Fabric;
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::deadlines::Deadline;
+use crate::protection::Protection;
 use crate::record::{IdempotencyRecord, Record, RecordKey};
 use crate::registry::resources::takes_circuits;
 use crate::{compile, intent, rules};
@@ -33,16 +34,10 @@ impl Fabric {
             let what = format!("there are {limit} circuits, which is the bound");
             return Err(Refusal::new(Kind::Exhausted, what).hint("delete some, or raise limits.circuits"));
         }
-        let keep = self.settings.limits.kept_candidates;
-        let weights = self.settings.weights;
-        let (chosen, plan) =
-            self.decide(&spec, &BTreeSet::new(), |decision, ask| match decision.chosen() {
-                Some(chosen) => Ok((chosen.clone(), decision.plan(ask, &weights, keep))),
-                None => Err(within_circuit(decision.refusal(ask))),
-            })??;
-        let placed = self.allocate(chosen.path, chosen.offer.mtu, now)?;
+        let chosen = self.choose(&spec, &BTreeSet::new()).map_err(within_circuit)?;
+        let placed = self.allocate_both(&chosen, now)?;
         let id = self.next_id();
-        self.add(id, spec, rules, plan, now);
+        self.add(id, spec, rules, chosen.plan, now);
         self.build(id, placed, now);
         if let Some(key) = key {
             self.remember(key, request, id, now);
@@ -76,6 +71,7 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
+            protection: Protection::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

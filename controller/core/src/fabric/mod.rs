@@ -3,7 +3,9 @@ mod agents;
 mod ask;
 mod circuits;
 mod nodes;
+mod peers;
 mod place;
+mod protect;
 mod resources;
 mod restore;
 mod step;
@@ -46,6 +48,13 @@ pub struct Fabric {
     given_up: BTreeSet<NodeName>,
     /// Circuits to place anew, those with the highest priority first.
     work: BTreeSet<(Reverse<u8>, CircuitId)>,
+    /// Circuits that lost their backup, in the order of `work`.
+    seeking: BTreeSet<(Reverse<u8>, CircuitId)>,
+    /// Placed circuits without a disjoint backup that may have one.
+    lacking: BTreeSet<CircuitId>,
+    /// How many of them are still to be looked at, after which one.
+    sweep: usize,
+    swept: CircuitId,
     started: Timestamp,
     step: Step,
     outputs: VecDeque<Output>,
@@ -54,6 +63,7 @@ pub struct Fabric {
 impl Fabric {
     /// Takes in what happened. `now` never goes back.
     pub fn handle(&mut self, input: Input, now: Timestamp) {
+        self.topology.advance(now);
         match input {
             Input::Ask { ticket, actor, request } => {
                 let answer = self.answer(&actor, request, now);

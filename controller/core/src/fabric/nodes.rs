@@ -6,7 +6,8 @@ use crate::registry::nodes::{Contact, Node};
 use proto_model::access::Fingerprint;
 use proto_model::request::{Event, NodeView, Response};
 use proto_model::topology::{LinkId, LinkValues};
-use proto_model::{Kind, NodeName, Refusal, Timestamp};
+use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
+use std::collections::BTreeSet;
 
 /// Why a session or a renewal is refused to a certificate that another enrolment has replaced.
 pub(super) fn earlier_enrolment(name: &NodeName) -> String {
@@ -130,8 +131,7 @@ impl Fabric {
         let circuits: Vec<_> = node.circuits.iter().copied().collect();
         let waited = node.awaiting.values().flatten().copied().collect();
         for id in circuits {
-            self.suspend(id, format!("its host {name} was removed"), now);
-            self.queue(id, now);
+            self.leave_host(id, name, now);
         }
         let tokens: Vec<_> =
             self.tokens.values().filter(|token| token.node == *name).map(|t| t.hash).collect();
@@ -149,6 +149,24 @@ impl Fabric {
         self.step.announce_gone(Event::NodeGone(name.clone()));
         self.stop_waiting_for(name, waited, now);
         Ok(Response::Done)
+    }
+
+    /// A circuit crosses a host that is being removed.
+    fn leave_host(&mut self, id: CircuitId, name: &NodeName, now: Timestamp) {
+        let removed = BTreeSet::from([name.clone()]);
+        let on_path = self.route_of(id).is_some_and(|route| route.path.nodes.contains(name));
+        if !on_path {
+            self.lose_backup(
+                id,
+                &format!("the backup's host {name} was removed; another one is sought"),
+                now,
+            );
+        } else if self.can_promote(id, &removed) {
+            self.promote(id, now);
+        } else {
+            self.suspend(id, format!("its host {name} was removed"), now);
+            self.queue(id, now);
+        }
     }
 
     pub(super) fn set_link(

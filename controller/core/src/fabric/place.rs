@@ -3,14 +3,26 @@ use super::Fabric;
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::compile::{self, Tip};
 use crate::deadlines::Deadline;
-use crate::record::{Placed, Record};
+use crate::protection::Protection;
+use crate::record::{Lane, Placed, Record};
+use crate::route::backup::Second;
+use crate::route::paths::inner;
 use crate::route::{self, Ask, Decision};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::{Gate, Object, ObjectKey};
+use proto_model::plan::{Candidate, Plan};
 use proto_model::{CircuitId, Generation, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// What a circuit is placed by.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) path: Candidate,
+    pub(super) second: Result<Second, String>,
+    pub(super) plan: Plan,
+}
 
 impl Fabric {
     /// Seeks a path for a circuit and calls `with` with the outcome.
@@ -37,9 +49,26 @@ impl Fabric {
         Ok(with(&route::decide(&self.topology, &self.settings.weights, &ask), &ask))
     }
 
+    /// A path, and another one beside it if there is one.
+    pub(super) fn choose(&self, spec: &CircuitSpec, shun: &BTreeSet<NodeName>) -> Result<Chosen, Refusal> {
+        let keep = self.settings.limits.kept_candidates;
+        let weights = self.settings.weights;
+        self.decide(spec, shun, |decision, ask| {
+            let path = decision.chosen().ok_or_else(|| decision.refusal(ask))?.clone();
+            let second = self.second(spec, decision, ask, &path.path);
+            Ok(Chosen { path, second, plan: decision.plan(ask, &weights, keep) })
+        })?
+    }
+
+    pub(super) fn allocate_both(&mut self, chosen: &Chosen, now: Timestamp) -> Result<Placed, Refusal> {
+        let mut placed = self.allocate(chosen.path.path.clone(), chosen.path.offer.mtu, now)?;
+        self.add_backup(&mut placed, chosen.second.clone(), now);
+        Ok(placed)
+    }
+
     /// Allocates labels for a path; all of them or none.
     pub(super) fn allocate(&mut self, path: Path, mtu: u16, now: Timestamp) -> Result<Placed, Refusal> {
-        let mut placed = Placed { path, mtu, forward: Vec::new(), reverse: Vec::new(), local: None };
+        let mut placed = Placed::on(Lane { path, mtu, forward: Vec::new(), reverse: Vec::new() });
         match self.allocate_into(&mut placed, now) {
             Ok(()) => Ok(placed),
             Err(node) => {
@@ -83,17 +112,31 @@ impl Fabric {
 
     /// Everything that a placed circuit holds beside its labels.
     pub(super) fn occupy(&mut self, id: CircuitId, spec: &CircuitSpec, route: &Placed) {
-        self.topology.reserve(&route.path, spec.bounds.bandwidth);
-        for node in &route.path.nodes {
+        self.book(route, spec);
+        for node in &route.hosts() {
             if let Some(at) = self.nodes.get_mut(node) {
                 at.circuits.insert(id);
             }
         }
         for resource in [&spec.source, &spec.destination] {
             if let Some(member) = self.resources.get_mut(resource) {
-                member.add_mtu(route.mtu);
+                member.add_mtu(route.mtu_of_both());
             }
             self.refresh_interface(resource);
+        }
+    }
+
+    pub(super) fn book(&mut self, route: &Placed, spec: &CircuitSpec) {
+        self.topology.reserve(&route.path, spec.bounds.bandwidth);
+        if let Some(lane) = route.second() {
+            self.topology.reserve_backup(&route.path, &lane.path, spec.bounds.bandwidth);
+        }
+    }
+
+    pub(super) fn unbook(&mut self, route: &Placed, spec: &CircuitSpec) {
+        self.topology.release(&route.path, spec.bounds.bandwidth);
+        if let Some(lane) = route.second() {
+            self.topology.release_backup(&route.path, &lane.path, spec.bounds.bandwidth);
         }
     }
 
@@ -130,6 +173,8 @@ impl Fabric {
         self.be_patient(id, now);
         self.wait_for(id, nodes);
         self.wait_for_rules(id);
+        self.wait_for_backup(id, now);
+        self.note_lacking(id);
         self.step.persist(id);
         self.step.announce_circuit(id);
     }
@@ -139,7 +184,9 @@ impl Fabric {
     fn inherit_trouble(&mut self, id: CircuitId) {
         let Some(circuit) = self.circuits.get_mut(id) else { return };
         let Some(route) = circuit.phase.route() else { return };
+        // Nobody has seen the labels of the hops before.
         let mut keys = compile::keys(id, route);
+        keys.retain(|(_, key)| !matches!(key, ObjectKey::Hop(_)));
         for resource in [&circuit.spec.source, &circuit.spec.destination] {
             if let Some(member) = self.resources.get(resource) {
                 keys.push((member.resource.metadata.node.clone(), ObjectKey::Eni(resource.clone())));
@@ -170,6 +217,8 @@ impl Fabric {
             source: Tip { resource: &circuit.spec.source, address: source },
             destination: Tip { resource: &circuit.spec.destination, address: destination },
             route,
+            retiring: circuit.protection.retiring.as_ref().map(|old| &old.lane),
+            bounds: &circuit.spec.bounds,
             gate: if circuit.phase.opened() { Gate::Open } else { Gate::Closed },
             rules_version: circuit.rules_version,
             rules: &circuit.rules,
@@ -197,7 +246,7 @@ impl Fabric {
         }
     }
 
-    fn waits(&mut self, id: CircuitId, nodes: impl IntoIterator<Item = NodeName>) -> Waiting {
+    pub(super) fn waits(&mut self, id: CircuitId, nodes: impl IntoIterator<Item = NodeName>) -> Waiting {
         let mut waits = Waiting::new();
         for name in nodes {
             let Some(node) = self.nodes.get_mut(&name) else { continue };
@@ -216,22 +265,29 @@ impl Fabric {
         circuit.rules_waiting.clear();
         let Some(route) = circuit.phase.route().cloned() else { return BTreeSet::new() };
         let spec = circuit.spec.clone();
-        self.deadlines.clear(&Deadline::Trouble(id));
+        let mut nodes = route.hosts();
+        for deadline in [Deadline::Trouble(id), Deadline::Backup(id), Deadline::Repair(id)] {
+            self.deadlines.clear(&deadline);
+        }
+        self.lacking.remove(&id);
+        nodes.extend(self.end_retirement(id).into_iter().flat_map(|lane| lane.path.nodes));
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.protection = Protection::default();
+        }
         for (node, key) in compile::keys(id, &route) {
             self.undesire(&node, &key);
         }
         for resource in [&spec.source, &spec.destination] {
             if let Some(member) = self.resources.get_mut(resource) {
-                member.remove_mtu(route.mtu);
+                member.remove_mtu(route.mtu_of_both());
             }
             self.refresh_interface(resource);
         }
-        self.topology.release(&route.path, spec.bounds.bandwidth);
+        self.unbook(&route, &spec);
         if !spec.bounds.bandwidth.is_zero() {
             self.retry_suspended(now);
         }
-        self.hold_labels(&route);
-        let nodes: BTreeSet<_> = route.path.nodes.into_iter().collect();
+        self.hold_labels(compile::labels(&route));
         for node in &nodes {
             if let Some(at) = self.nodes.get_mut(node) {
                 at.circuits.remove(&id);
@@ -241,8 +297,8 @@ impl Fabric {
     }
 
     /// Keeps labels until each node has reported that nothing listens under them.
-    fn hold_labels(&mut self, route: &Placed) {
-        for (node, label) in compile::labels(route) {
+    pub(super) fn hold_labels(&mut self, labels: Vec<(NodeName, Label)>) {
+        for (node, label) in labels {
             if let Some(at) = self.nodes.get_mut(&node) {
                 at.held.entry(at.desire.carrying()).or_default().push(label);
             }
@@ -258,6 +314,7 @@ impl Fabric {
 
     /// A node has reported, or an object failed or recovered: moves the circuit on if nothing is in its way.
     pub(super) fn advance(&mut self, id: CircuitId, now: Timestamp) {
+        self.advance_protection(id, now);
         let Some(circuit) = self.circuits.get_mut(id) else { return };
         let late = |node: &NodeName, need: &mut Generation| {
             self.nodes.get(node).is_some_and(|at| at.reported < *need)
@@ -336,6 +393,7 @@ impl Fabric {
         if !self.circuits.suspended.is_empty() || !self.given_up.is_empty() {
             self.deadlines.set_if_none(Deadline::RetryAll, now.plus(GATHER));
         }
+        self.sweep_lacking(now);
     }
 
     /// Places a suspended circuit, or one whose path does not serve any longer; hosts in `shun` are kept out.
@@ -355,30 +413,35 @@ impl Fabric {
             }
             return;
         }
+        let left =
+            |old: &Placed| self.is_broken(&old.path) || old.path.nodes.iter().any(|node| shun.contains(node));
+        if old.as_ref().is_some_and(left) && self.can_promote(id, shun) {
+            return self.promote(id, now);
+        }
         // Its own reservation is not in its way.
         if let Some(old) = &old {
-            self.topology.release(&old.path, spec.bounds.bandwidth);
+            self.unbook(old, &spec);
         }
-        let keep = self.settings.limits.kept_candidates;
-        let weights = self.settings.weights;
-        let outcome = self.decide(&spec, shun, |decision, ask| match decision.chosen() {
-            Some(chosen) => Ok((chosen.clone(), decision.plan(ask, &weights, keep))),
-            None => Err(decision.refusal(ask)),
-        });
+        let outcome = self.choose(&spec, shun);
         if let Some(old) = &old {
-            self.topology.reserve(&old.path, spec.bounds.bandwidth);
+            self.book(old, &spec);
         }
-        match outcome.flatten() {
-            Ok((chosen, _)) if old.as_ref().is_some_and(|old| old.path == chosen.path) => {}
-            Ok((chosen, plan)) => match self.allocate(chosen.path, chosen.offer.mtu, now) {
-                Ok(placed) => self.rebuild(id, placed, plan, now),
-                Err(refusal) => self.could_not_place(id, old.as_ref(), opened, reason(refusal), now),
-            },
+        let outcome = outcome.and_then(|chosen| {
+            let moves = old.as_ref().is_none_or(|old| old.path != chosen.path.path);
+            if moves {
+                self.allocate_both(&chosen, now).map(|placed| Some((placed, chosen.plan)))
+            } else {
+                Ok(None)
+            }
+        });
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((placed, plan))) => self.rebuild(id, placed, plan, now),
             Err(refusal) => self.could_not_place(id, old.as_ref(), opened, reason(refusal), now),
         }
     }
 
-    fn rebuild(&mut self, id: CircuitId, placed: Placed, plan: proto_model::plan::Plan, now: Timestamp) {
+    fn rebuild(&mut self, id: CircuitId, placed: Placed, plan: Plan, now: Timestamp) {
         self.clear(id, now);
         self.deadlines.clear(&Deadline::Retry(id));
         if let Some(circuit) = self.circuits.get_mut(id) {
@@ -416,11 +479,9 @@ impl Fabric {
     }
 
     /// Whether a path can carry its circuit any longer.
-    pub(super) fn is_broken(&self, route: &Placed) -> bool {
-        let nodes = &route.path.nodes;
-        let transit = nodes.get(1..nodes.len().saturating_sub(1)).unwrap_or_default();
-        transit.iter().any(|node| self.nodes.get(node).is_none_or(|at| at.is_given_up()))
-            || compile::mtu(&route.path, &self.topology).is_err()
+    pub(super) fn is_broken(&self, path: &Path) -> bool {
+        inner(path).iter().any(|node| self.nodes.get(node).is_none_or(|at| at.is_given_up()))
+            || compile::mtu(path, &self.topology).is_err()
     }
 
     /// Whether a host of its ends is lost for longer than this circuit waits for it: an active one may still be used.
@@ -447,6 +508,6 @@ pub(super) fn ends(route: &Placed) -> Vec<NodeName> {
 }
 
 /// For people who asked for nothing just now: without the field.
-fn reason(refusal: Refusal) -> String {
+pub(super) fn reason(refusal: Refusal) -> String {
     Refusal { field: String::new(), ..refusal }.to_string()
 }

@@ -4,11 +4,13 @@ use super::place::ends;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
-use crate::record::{CircuitRecord, Counters, Life, Placed, Record, RecordKey};
+use crate::protection::Protection;
+use crate::record::{CircuitRecord, Counters, Lane, Life, Placed, Record, RecordKey};
 use crate::registry::nodes::Contact;
 use crate::registry::resources::Resources;
 use crate::settings::{BadSetting, Settings};
 use crate::topology::Topology;
+use proto_model::circuit::Path;
 use proto_model::report::Traffic;
 use proto_model::resource::Status;
 use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
@@ -31,6 +33,8 @@ pub enum RestoreError {
     NoHop { circuit: CircuitId, node: NodeName },
     #[error("stored circuit {circuit}: its path has {nodes} hosts, {links} links and {labels} labels")]
     Malformed { circuit: CircuitId, nodes: usize, links: usize, labels: usize },
+    #[error("stored circuit {0} has a backup between other hosts than its path")]
+    OtherEnds(CircuitId),
     #[error("stored circuit {circuit}: label {label} of {node} is another circuit's")]
     LabelTwice { circuit: CircuitId, node: NodeName, label: Label },
     #[error("stored circuit {circuit} has the number of one that is still to come (next is {next})")]
@@ -75,6 +79,10 @@ impl Fabric {
             deadlines: Deadlines::default(),
             given_up: BTreeSet::new(),
             work: BTreeSet::new(),
+            seeking: BTreeSet::new(),
+            lacking: BTreeSet::new(),
+            sweep: 0,
+            swept: CircuitId(0),
             started: now,
             step: super::Step::default(),
             outputs: VecDeque::new(),
@@ -170,7 +178,7 @@ impl Fabric {
     }
 
     fn claim(&mut self, id: CircuitId, route: &Placed, now: Timestamp) -> Result<(), RestoreError> {
-        for node in &route.path.nodes {
+        for node in &route.hosts() {
             if !self.nodes.contains_key(node) {
                 return Err(RestoreError::NoHop { circuit: id, node: node.clone() });
             }
@@ -205,6 +213,7 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
+            protection: Protection::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });
@@ -241,9 +250,13 @@ impl Fabric {
     fn settle_circuit(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
         let phase = circuit.phase.clone();
+        if self.circuits.get(id).and_then(|circuit| circuit.phase.route()).is_some() {
+            self.settle_backup(id, now);
+        }
         if let Err(broken) = self.want_objects(id) {
             return self.suspend(id, format!("its path cannot be used: {broken}"), now);
         }
+        self.wait_for_backup(id, now);
         // A version that is kept may never have been told.
         self.wait_for_rules(id);
         match phase {
@@ -265,6 +278,16 @@ impl Fabric {
         }
     }
 
+    /// One whose links are gone is another circuit's no more than it is this one's path's trouble.
+    fn settle_backup(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(route) = self.route_of(id) else { return };
+        if let Some(broken) = route.second().and_then(|lane| compile::mtu(&lane.path, &self.topology).err()) {
+            self.drop_backup(id, &format!("the backup cannot be used: {broken}; another one is sought"), now);
+            self.step.persist(id);
+        }
+        self.note_lacking(id);
+    }
+
     fn down_end(&self, id: CircuitId) -> bool {
         let Some(circuit) = self.circuits.get(id) else { return false };
         [&circuit.spec.source, &circuit.spec.destination]
@@ -284,11 +307,21 @@ fn left_over(phase: &Phase) -> Option<Placed> {
 
 /// The numbers of hosts, links and labels fit each other.
 fn whole(id: CircuitId, route: &Placed) -> Result<(), RestoreError> {
-    let (nodes, links) = (route.path.nodes.len(), route.path.links.len());
-    let labels = route.forward.len() + route.reverse.len();
+    whole_lane(id, &route.lane(), route.local.is_some())?;
+    let Some(lane) = route.second() else { return Ok(()) };
+    let same = |of: fn(&Path) -> Option<&NodeName>| of(&lane.path) == of(&route.path);
+    if lane.path.links.is_empty() || !same(|path| path.nodes.first()) || !same(|path| path.nodes.last()) {
+        return Err(RestoreError::OtherEnds(id));
+    }
+    whole_lane(id, lane, false)
+}
+
+fn whole_lane(id: CircuitId, lane: &Lane, local: bool) -> Result<(), RestoreError> {
+    let (nodes, links) = (lane.path.nodes.len(), lane.path.links.len());
+    let labels = lane.forward.len() + lane.reverse.len();
     let fit = nodes == links + 1
-        && route.forward.len() == links
-        && route.reverse.len() == links
-        && route.local.is_some() == (nodes == 1);
+        && lane.forward.len() == links
+        && lane.reverse.len() == links
+        && local == (nodes == 1);
     if fit { Ok(()) } else { Err(RestoreError::Malformed { circuit: id, nodes, links, labels }) }
 }

@@ -75,6 +75,7 @@ impl Fabric {
     }
 
     pub(super) fn finish_step(&mut self) {
+        self.refresh_peers();
         let mut step = std::mem::take(&mut self.step);
         for id in std::mem::take(&mut step.persist) {
             if let Some(circuit) = self.circuits.get(id) {

@@ -18,17 +18,22 @@ impl Fabric {
         while left > 0 {
             let Some(deadline) = self.deadlines.pop(now) else { return };
             // Over patience a path is sought.
-            let cost = if matches!(deadline, Deadline::Trouble(_)) { COST_OF_TROUBLE } else { 1 };
+            let seeks = matches!(deadline, Deadline::Trouble(_) | Deadline::Backup(_));
+            let cost = if seeks { COST_OF_TROUBLE } else { 1 };
             left = left.saturating_sub(cost);
             match deadline {
                 Deadline::Lease(id) => self.lease_ran_out(&id, now),
                 Deadline::NodeGrace(name) => self.node_given_up(&name, now),
                 Deadline::EndGrace(name) => self.release_ends(&name, now),
                 Deadline::Trouble(id) => self.patience_is_over(id, now),
-                Deadline::Retry(id) => self.queue(id, now),
+                Deadline::Backup(id) => self.backup_is_late(id, now),
+                Deadline::Repair(id) => self.repair(id, now),
+                Deadline::Retry(id) if self.is_suspended(id) => self.queue(id, now),
+                Deadline::Retry(id) => self.seek_soon(id, now),
                 Deadline::RetryAll => self.queue_unserved(now),
                 Deadline::Idempotency(key) => self.forget_key(&key),
                 Deadline::Token(hash) => self.drop_token(&hash),
+                Deadline::Protect => return self.protect_some(now),
                 Deadline::Work => return self.work_off(now),
             }
         }
@@ -48,15 +53,18 @@ impl Fabric {
         for _ in 0..WORK_PER_STEP {
             let Some((_, id)) = self.work.pop_first() else { return };
             let Some(circuit) = self.circuits.get(id) else { continue };
-            let due = match &circuit.phase {
-                Phase::Suspended { .. } => true,
+            let (due, backup) = match &circuit.phase {
+                Phase::Suspended { .. } => (true, false),
                 Phase::Building { route, .. } | Phase::Opening { route, .. } | Phase::Active { route } => {
-                    self.is_broken(route) || self.has_lost_its_end(id)
+                    let backup = route.second().is_some_and(|lane| self.is_broken(&lane.path));
+                    (self.is_broken(&route.path) || self.has_lost_its_end(id), backup)
                 }
-                Phase::Closing { .. } => false,
+                Phase::Closing { .. } => (false, false),
             };
             if due {
                 self.place_anew(id, &BTreeSet::new(), now);
+            } else if backup {
+                self.lose_backup(id, "a host of the backup is lost; another one is sought", now);
             }
         }
         if !self.work.is_empty() {
@@ -65,7 +73,7 @@ impl Fabric {
     }
 
     /// Hosts in contact that have not got any further for as long as they may.
-    fn silent(&self, waiting: Option<&Waiting>, now: Timestamp) -> BTreeSet<NodeName> {
+    pub(super) fn silent(&self, waiting: Option<&Waiting>, now: Timestamp) -> BTreeSet<NodeName> {
         let patience = self.settings.timing.build_patience;
         let is_silent = |name: &NodeName| {
             let node = self.nodes.get(name).filter(|node| node.is_connected());

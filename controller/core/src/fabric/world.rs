@@ -3,10 +3,12 @@ use super::{Fabric, Settings};
 use crate::io::{Input, Output, Session, Ticket, Write};
 use crate::record::{Record, RecordKey};
 use proto_model::access::{Actor, Fingerprint, Role};
-use proto_model::circuit::CircuitState;
-use proto_model::desired::{Change, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Side, Tell};
+use proto_model::circuit::{Circuit, CircuitState, Path};
+use proto_model::desired::{
+    Change, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
+};
 use proto_model::intent::Bounds;
-use proto_model::report::{Failure, Hello, Report, Say};
+use proto_model::report::{Failure, Hello, Report, Say, Way};
 use proto_model::request::{CircuitRef, CircuitRequest, CircuitView, Event, Request, Response};
 use proto_model::resource::{Attachment, Form, Metadata};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
@@ -361,29 +363,22 @@ impl World {
     /// at every hop under a label and between addresses that it expects. Also compares the books.
     pub(super) fn check(&mut self) {
         let circuits: Vec<_> = self.fabric.circuits.iter().map(|circuit| circuit.view().circuit).collect();
-        let mut reserved: BTreeMap<LinkId, Bandwidth> = BTreeMap::new();
         for circuit in &circuits {
-            if let Some(path) = &circuit.path {
-                for link in &path.links {
-                    let sum = reserved.entry(link.clone()).or_default();
-                    *sum = sum.saturating_add(circuit.spec.bounds.bandwidth);
-                }
-                let heard = path.nodes.iter().all(|node| self.agents.get(node).is_some_and(Agent::is_heard));
-                if circuit.state == CircuitState::Active {
-                    self.check_gates(circuit.id, &path.nodes);
-                }
-                if circuit.state == CircuitState::Active && heard {
-                    self.follow(circuit.id, &path.nodes, Side::Source);
-                    let back: Vec<_> = path.nodes.iter().rev().cloned().collect();
-                    self.follow(circuit.id, &back, Side::Destination);
-                }
+            let heard = |path: &Path| {
+                path.nodes.iter().all(|node| self.agents.get(node).is_some_and(Agent::is_heard))
+            };
+            let Some(path) = circuit.path.as_ref().filter(|_| circuit.state == CircuitState::Active) else {
+                continue;
+            };
+            self.check_gates(circuit.id, &path.nodes);
+            if heard(path) {
+                self.follow_both(circuit.id, path, Way::Primary);
+            }
+            if let Some(backup) = circuit.backup.as_ref().filter(|backup| heard(path) && heard(backup)) {
+                self.follow_both(circuit.id, backup, Way::Backup);
             }
         }
-        for view in self.fabric.topology.views() {
-            let sum = reserved.get(&view.id).copied().unwrap_or_default();
-            assert_eq!(view.reserved, sum, "{}", view.id);
-            assert!(view.capacity.is_none_or(|capacity| sum <= capacity), "{} is over-booked", view.id);
-        }
+        self.check_books(&circuits);
         for (node, agent) in &self.agents {
             if agent.is_heard() {
                 let Tell::Whole { objects, .. } = self.fabric.nodes[node].desire.whole() else {
@@ -397,6 +392,47 @@ impl World {
         }
     }
 
+    /// What is reserved is what paths need and the worst failure brings; after any failure everything fits.
+    fn check_books(&self, circuits: &[Circuit]) {
+        let placed = circuits.iter().filter_map(|circuit| Some((circuit, circuit.path.as_ref()?)));
+        let mut reserved: BTreeMap<&LinkId, u64> = BTreeMap::new();
+        let mut moved: BTreeMap<(&LinkId, String), u64> = BTreeMap::new();
+        for (circuit, path) in placed.clone() {
+            let need = circuit.spec.bounds.bandwidth.bits_per_second();
+            for link in &path.links {
+                *reserved.entry(link).or_default() += need;
+            }
+            let Some(backup) = &circuit.backup else { continue };
+            for link in backup.links.iter().filter(|link| !path.links.contains(link)) {
+                for failure in failures(path).difference(&failures(backup)) {
+                    *moved.entry((link, failure.clone())).or_default() += need;
+                }
+            }
+        }
+        for view in self.fabric.topology.views() {
+            let worst = moved.iter().filter(|((link, _), _)| **link == view.id).map(|(_, sum)| *sum).max();
+            let sum = reserved.get(&view.id).copied().unwrap_or(0) + worst.unwrap_or(0);
+            assert_eq!(view.reserved.bits_per_second(), sum, "{}", view.id);
+            assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
+        }
+        let everything: BTreeSet<String> = placed.clone().flat_map(|(_, path)| failures(path)).collect();
+        for failure in everything {
+            let mut crossing: BTreeMap<&LinkId, u64> = BTreeMap::new();
+            for (circuit, path) in placed.clone() {
+                let stands = |path: &&Path| !failures(path).contains(&failure);
+                let way = Some(path).filter(stands).or_else(|| circuit.backup.as_ref().filter(stands));
+                for link in way.into_iter().flat_map(|way| &way.links) {
+                    *crossing.entry(link).or_default() += circuit.spec.bounds.bandwidth.bits_per_second();
+                }
+            }
+            for (link, sum) in crossing {
+                let capacity = self.fabric.topology.view(link).capacity;
+                let fits = capacity.is_none_or(|capacity| sum <= capacity.bits_per_second());
+                assert!(fits, "after the end of {failure}, {link} carries {sum} of {capacity:?}");
+            }
+        }
+    }
+
     /// An end that is open stays so until it is told otherwise, heard of or not.
     fn check_gates(&self, id: CircuitId, nodes: &[NodeName]) {
         for (node, side) in [(&nodes[0], Side::Source), (&nodes[nodes.len() - 1], Side::Destination)] {
@@ -405,7 +441,13 @@ impl World {
         }
     }
 
-    fn follow(&self, id: CircuitId, nodes: &[NodeName], from: Side) {
+    fn follow_both(&self, id: CircuitId, path: &Path, way: Way) {
+        self.follow(id, &path.nodes, Side::Source, way);
+        let back: Vec<_> = path.nodes.iter().rev().cloned().collect();
+        self.follow(id, &back, Side::Destination, way);
+    }
+
+    fn follow(&self, id: CircuitId, nodes: &[NodeName], from: Side, way: Way) {
         let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
         let to = match from {
             Side::Source => Side::Destination,
@@ -421,9 +463,12 @@ impl World {
             let eni = agent.objects.get(&ObjectKey::Eni(end.resource.clone()));
             assert!(matches!(eni, Some(Object::Eni(_))), "{node} has no interface of {}", end.resource);
         }
-        let mut send = match &start.leg {
-            Leg::Local { resource, .. } => return assert_eq!(*resource, end.resource),
-            Leg::Tunnel { send, .. } => send.clone(),
+        if let Leg::Local { resource, .. } = &start.leg {
+            return assert_eq!(*resource, end.resource);
+        }
+        let Some((mut send, _)) = ways(start, way) else {
+            // Its hosts are not ready; then no end knows of it.
+            return assert_eq!(ways(end, way), None, "{id}: one end has a backup");
         };
         for pair in nodes.windows(2) {
             assert_eq!(send.node, pair[1]);
@@ -431,8 +476,8 @@ impl World {
                 assert_eq!((label, local, from), (send.label, send.remote, send.local), "into {}", pair[1]);
             };
             if pair[1] == *last {
-                let Leg::Tunnel { receive, .. } = &end.leg else { panic!("not a tunnel") };
-                return receives(receive[0].label, receive[0].local, receive[0].from);
+                let (_, receive) = ways(end, way).expect("both ends have it");
+                return receives(receive.label, receive.local, receive.from);
             }
             let next = self.hop(&pair[1], &send);
             assert_eq!((next.circuit, next.from_side), (id, from));
@@ -447,6 +492,21 @@ impl World {
             other => panic!("{node} has {other:?} under label {}", send.label),
         }
     }
+}
+
+/// How an end sends and receives one way.
+fn ways(end: &Endpoint, way: Way) -> Option<(NextHop, Receive)> {
+    let Leg::Tunnel { send, receive, backup, .. } = &end.leg else { panic!("not a tunnel") };
+    match way {
+        Way::Primary => Some((send.clone(), receive[0].clone())),
+        Way::Backup => backup.as_ref().map(|backup| (backup.send.clone(), backup.receive.clone())),
+    }
+}
+
+/// What a path dies of: its links, and the hosts between its ends.
+fn failures(path: &Path) -> BTreeSet<String> {
+    let hosts = path.nodes[1..path.nodes.len().max(2) - 1].iter().map(ToString::to_string);
+    hosts.chain(path.links.iter().map(ToString::to_string)).collect()
 }
 
 pub(super) fn link(one: &str, other: &str) -> LinkId {

@@ -54,6 +54,8 @@ pub struct Node {
     pub resources: BTreeSet<ResourceId>,
     /// Whose path crosses it.
     pub circuits: BTreeSet<CircuitId>,
+    /// Links that it shall measure.
+    pub peers: usize,
     pub drops: BTreeMap<(Option<CircuitId>, String, u32), (u64, u64)>,
 }
 
@@ -81,6 +83,7 @@ impl Node {
             awaiting: BTreeMap::new(),
             resources: BTreeSet::new(),
             circuits: BTreeSet::new(),
+            peers: 0,
             drops: BTreeMap::new(),
         }
     }

@@ -5,7 +5,7 @@ use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::plan::{Feasible, Offer};
 use proto_model::topology::LinkId;
-use proto_model::{Bandwidth, Latency, Name, NodeName, Price};
+use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
 
 /// IPv6 must pass unfragmented (RFC 8200 §5).
 pub const MIN_MTU: u16 = 1280;
@@ -21,6 +21,8 @@ pub enum Broken {
     Rtt { rtt: Latency, max: Latency },
     #[error("round-trip time of {link} is not known, at most {max} is asked")]
     RttUnknown { link: LinkId, max: Latency },
+    #[error("{loss} loss, at most {max} is asked")]
+    Loss { loss: Loss, max: Loss },
     #[error("{price}, at most {max} is asked")]
     Price { price: Price, max: Price },
     #[error("{hops} hops, at most {max} are asked")]
@@ -50,6 +52,9 @@ impl Broken {
     fn is_rtt(&self) -> bool {
         matches!(self, Self::Rtt { .. })
     }
+    fn is_loss(&self) -> bool {
+        matches!(self, Self::Loss { .. })
+    }
     fn is_price(&self) -> bool {
         matches!(self, Self::Price { .. })
     }
@@ -62,11 +67,14 @@ impl Broken {
 }
 
 /// Every bound that the path breaks; of a kind that several links break, the worst link.
-pub fn broken(path: &Path, links: &[&Link], offer: &Offer, ask: &Ask<'_>) -> Vec<Broken> {
+pub fn broken(path: &Path, links: &[&Link], offer: &Offer, ask: &Ask<'_>, now: Timestamp) -> Vec<Broken> {
     let bounds = ask.bounds;
     let mut broken = Vec::new();
     broken.extend(bandwidth(links, bounds.bandwidth));
-    broken.extend(bounds.max_rtt.and_then(|max| rtt(links, offer, max)));
+    broken.extend(bounds.max_rtt.and_then(|max| rtt(links, offer, max, now)));
+    broken.extend(
+        bounds.max_loss.filter(|max| offer.loss > *max).map(|max| Broken::Loss { loss: offer.loss, max }),
+    );
     broken.extend(
         bounds
             .max_price
@@ -99,11 +107,11 @@ fn bandwidth(links: &[&Link], need: Bandwidth) -> Option<Broken> {
     Some(Broken::Bandwidth { link: tightest.id.clone(), free, need })
 }
 
-fn rtt(links: &[&Link], offer: &Offer, max: Latency) -> Option<Broken> {
+fn rtt(links: &[&Link], offer: &Offer, max: Latency, now: Timestamp) -> Option<Broken> {
     match offer.rtt {
         Some(rtt) => (rtt > max).then_some(Broken::Rtt { rtt, max }),
         None => {
-            let link = links.iter().find(|link| link.values.rtt.is_none())?;
+            let link = links.iter().find(|link| link.rtt(now).value.is_none())?;
             Some(Broken::RttUnknown { link: link.id.clone(), max })
         }
     }
@@ -143,19 +151,19 @@ fn hosts(path: &Path, ask: &Ask<'_>) -> Vec<Broken> {
 
 /// The numbers come from the paths that were looked at: for each quantity, those that break no other bound.
 pub fn feasible(judged: &[Judged], bounds: &Bounds) -> Feasible {
-    let but = |which: fn(&Broken) -> bool| {
-        judged
-            .iter()
-            .filter(move |judged| judged.broken.iter().all(which))
-            .map(|judged| &judged.candidate.offer)
-    };
-    let bandwidth =
-        but(Broken::is_bandwidth).filter_map(|offer| offer.free).max().filter(|free| !free.is_zero());
-    let rtt = but(Broken::is_rtt).filter_map(|offer| offer.rtt).min();
-    let price = but(Broken::is_price).map(|offer| offer.price).min();
+    let most = but(judged, Broken::is_bandwidth).filter_map(|offer| offer.free).max();
+    let bandwidth = most.filter(|free| !free.is_zero());
+    let rtt = but(judged, Broken::is_rtt).filter_map(|offer| offer.rtt).min();
+    let price = but(judged, Broken::is_price).map(|offer| offer.price).min();
     let mut feasible = Feasible { bandwidth, rtt, price, sentences: Vec::new() };
     feasible.sentences = sentences(&feasible, judged, bounds);
     feasible
+}
+
+/// Offers of the paths that break nothing but this kind of bound.
+fn but(judged: &[Judged], which: fn(&Broken) -> bool) -> impl Iterator<Item = &Offer> {
+    let fit = judged.iter().filter(move |judged| judged.broken.iter().all(which));
+    fit.map(|judged| &judged.candidate.offer)
 }
 
 fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<String> {
@@ -166,6 +174,10 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
     }
     if bounds.max_rtt.is_some() {
         sentences.extend(feasible.rtt.map(|least| format!("{asked} if latency ≤ {least} is allowed")));
+    }
+    if bounds.max_loss.is_some() {
+        let least = but(judged, Broken::is_loss).map(|offer| offer.loss).min();
+        sentences.extend(least.map(|least| format!("{asked} if a loss of {least} is allowed")));
     }
     if bounds.max_price.is_some() {
         sentences.extend(feasible.price.map(|least| format!("{asked} if a price of {least} is allowed")));
@@ -191,8 +203,9 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
 
 /// When one bound is not enough: the nearest path that only breaks quantities, with all that must be allowed.
 fn both(judged: &[Judged], bounds: &Bounds, asked: &str) -> Option<String> {
-    let quantity =
-        |broken: &Broken| broken.is_bandwidth() || broken.is_rtt() || broken.is_price() || broken.is_hops();
+    let quantity = |broken: &Broken| {
+        broken.is_bandwidth() || broken.is_rtt() || broken.is_loss() || broken.is_price() || broken.is_hops()
+    };
     let nearest =
         judged.iter().filter(|judged| judged.only(quantity)).min_by_key(|judged| judged.broken.len())?;
     let offer = &nearest.candidate.offer;
@@ -205,6 +218,9 @@ fn both(judged: &[Judged], bounds: &Bounds, asked: &str) -> Option<String> {
     let mut allowed = Vec::new();
     if let Some(rtt) = offer.rtt.filter(|_| breaks(Broken::is_rtt)) {
         allowed.push(format!("latency ≤ {rtt}"));
+    }
+    if breaks(Broken::is_loss) {
+        allowed.push(format!("a loss of {}", offer.loss));
     }
     if breaks(Broken::is_price) && bounds.max_price.is_some() {
         allowed.push(format!("a price of {}", offer.price));

@@ -1,7 +1,7 @@
 //! What a path offers and what it costs, term by term.
-use crate::topology::{self, Link};
+use crate::topology::{self, Link, Source};
 use proto_model::plan::{Offer, Term, Weights};
-use proto_model::{Bandwidth, Latency, Loss, Price};
+use proto_model::{Bandwidth, Latency, Loss, Price, Timestamp};
 
 /// MTU of a circuit whose ends share a host: as on Ethernet. A larger one would shrink under running connections
 /// when the resource gets a circuit through tunnels.
@@ -16,22 +16,57 @@ pub struct Sum {
     unknown: u32,
     price: Price,
     loss: Loss,
+    rtt_from: From,
+    loss_from: From,
     /// Of the tightest link's capacity, after placement.
     share: f64,
+}
+
+/// How many links' values come from where.
+#[derive(Clone, Copy, Debug, Default)]
+struct From {
+    configured: u32,
+    measured: u32,
+}
+
+impl From {
+    fn and(self, source: Source) -> Self {
+        Self {
+            configured: self.configured + u32::from(source == Source::Configured),
+            measured: self.measured + u32::from(source == Source::Measured),
+        }
+    }
+
+    /// Behind a quantity.
+    fn words(self) -> String {
+        match (self.configured, self.measured) {
+            (0, 0) => String::new(),
+            (_, 0) => " (configured)".into(),
+            (0, _) => " (measured)".into(),
+            (configured, measured) => format!(" ({configured} links configured, {measured} measured)"),
+        }
+    }
 }
 
 impl Sum {
     /// With one more link, on which `demand` would be placed.
     #[must_use]
-    pub fn and(self, link: &Link, demand: Bandwidth) -> Self {
+    pub fn and(self, link: &Link, demand: Bandwidth, now: Timestamp) -> Self {
+        let (rtt, loss) = (link.rtt(now), link.loss(now));
         Self {
             hops: self.hops + 1,
-            rtt: self.rtt.saturating_add(link.values.rtt.unwrap_or_default()),
-            unknown: self.unknown + u32::from(link.values.rtt.is_none()),
+            rtt: self.rtt.saturating_add(rtt.value.unwrap_or_default()),
+            unknown: self.unknown + u32::from(rtt.value.is_none()),
             price: self.price.saturating_add(link.values.price),
-            loss: self.loss.then(link.values.loss),
+            loss: self.loss.then(loss.value),
+            rtt_from: self.rtt_from.and(rtt.source),
+            loss_from: self.loss_from.and(loss.source),
             share: self.share.max(share(link, demand)),
         }
+    }
+
+    pub fn loss(&self) -> Loss {
+        self.loss
     }
 
     pub fn cost(&self, weights: &Weights) -> f64 {
@@ -72,10 +107,10 @@ enum Quantity {
 impl Quantity {
     fn show(self, sum: &Sum) -> String {
         match self {
-            Self::Rtt => sum.rtt.to_string(),
+            Self::Rtt => format!("{}{}", sum.rtt, sum.rtt_from.words()),
             Self::Hops => format!("{} hops", sum.hops),
             Self::Share => format!("{:.1} % of the tightest link", sum.share * 100.0),
-            Self::Loss => sum.loss.to_string(),
+            Self::Loss => format!("{}{}", sum.loss, sum.loss_from.words()),
             Self::Price => sum.price.to_string(),
             Self::Unknown => format!("{} links without a known round-trip time", sum.unknown),
         }
@@ -86,7 +121,7 @@ impl Quantity {
 fn share(link: &Link, demand: Bandwidth) -> f64 {
     match link.capacity() {
         Some(capacity) if !capacity.is_zero() => {
-            let used = link.reserved.saturating_add(demand).bits_per_second() as f64;
+            let used = link.taken().saturating_add(demand).bits_per_second() as f64;
             (used / capacity.bits_per_second() as f64).min(1.0)
         }
         Some(_) => 1.0,
@@ -95,17 +130,17 @@ fn share(link: &Link, demand: Bandwidth) -> f64 {
 }
 
 /// The part of a link's cost that simply adds up: a lower bound of what it adds to a path.
-pub fn additive(link: &Link, weights: &Weights) -> f64 {
-    let rtt = link.values.rtt.map_or(weights.unknown, |rtt| weights.rtt * rtt.as_millis_f64());
+pub fn additive(link: &Link, weights: &Weights, now: Timestamp) -> f64 {
+    let rtt = link.rtt(now).value.map_or(weights.unknown, |rtt| weights.rtt * rtt.as_millis_f64());
     rtt + weights.hop + weights.price * link.values.price.micro_dollars_per_gb() as f64 / 1e6
 }
 
-pub fn offer(links: &[&Link]) -> Offer {
+pub fn offer(links: &[&Link], now: Timestamp) -> Offer {
     let family = topology::family(links.iter().copied());
     Offer {
-        rtt: links.iter().try_fold(Latency::ZERO, |sum, link| Some(sum.saturating_add(link.values.rtt?))),
+        rtt: links.iter().try_fold(Latency::ZERO, |sum, link| Some(sum.saturating_add(link.rtt(now).value?))),
         free: links.iter().try_fold(Bandwidth::MAX, |least, link| Some(least.min(link.free()?))),
-        loss: links.iter().fold(Loss::NONE, |loss, link| loss.then(link.values.loss)),
+        loss: links.iter().fold(Loss::NONE, |loss, link| loss.then(link.loss(now).value)),
         price: links.iter().fold(Price::FREE, |price, link| price.saturating_add(link.values.price)),
         encrypted: links.iter().all(|link| link.values.encrypted),
         mtu: match family {

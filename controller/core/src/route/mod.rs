@@ -1,5 +1,6 @@
 //! Chooses a path: enumerates, judges by the bounds, takes the lowest cost, and keeps the reasons.
 pub mod admission;
+pub mod backup;
 pub mod cost;
 pub mod paths;
 pub mod tour;
@@ -51,11 +52,13 @@ pub struct Decision {
     pub no_way: Option<String>,
     /// The network is too dense for the bounds: not all paths were looked at.
     pub cut_off: bool,
+    /// Every path between the two is among the judged ones.
+    pub complete: bool,
 }
 
 impl Decision {
     fn none(why: String) -> Self {
-        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false }
+        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false, complete: true }
     }
 
     pub fn chosen(&self) -> Option<&Candidate> {
@@ -134,7 +137,8 @@ pub fn decide(topology: &Topology, weights: &Weights, ask: &Ask<'_>) -> Decision
         Ok(pinned) => pinned,
         Err(why) => return Decision::none(why),
     };
-    let query = Query { topology, weights, ask, from, to, pinned: pinned.as_deref(), strict: false };
+    let query =
+        Query { topology, weights, ask, from, to, pinned: pinned.as_deref(), strict: false, beside: None };
     let all = paths::lowest(&query);
     let mut judged = judge(topology, weights, ask, all.trails);
     let mut cut_off = false;
@@ -147,7 +151,8 @@ pub fn decide(topology: &Topology, weights: &Weights, ask: &Ask<'_>) -> Decision
     order(&mut judged);
     let omitted = judged.len().saturating_sub(ask.limit) as u32;
     judged.truncate(ask.limit);
-    Decision { judged, omitted, no_way, cut_off }
+    let complete = all.end == End::Complete && omitted == 0;
+    Decision { judged, omitted, no_way, cut_off, complete }
 }
 
 fn ends(topology: &Topology, ask: &Ask<'_>) -> Result<(NodeIndex, NodeIndex), String> {
@@ -176,9 +181,10 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
         nodes: trail.nodes.iter().map(|node| graph[*node].name.clone()).collect(),
         links: links.iter().map(|link| link.id.clone()).collect(),
     };
-    let offer = cost::offer(&links);
-    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, ask.bounds.bandwidth));
-    let broken = admission::broken(&path, &links, &offer, ask);
+    let now = topology.now();
+    let offer = cost::offer(&links, now);
+    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, ask.bounds.bandwidth, now));
+    let broken = admission::broken(&path, &links, &offer, ask, now);
     let candidate = Candidate {
         terms: sum.terms(weights),
         cost: sum.cost(weights),
@@ -193,7 +199,7 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
 fn local(topology: &Topology, ask: &Ask<'_>, weights: &Weights) -> Decision {
     let nodes = ends(topology, ask).map(|(at, _)| vec![at]).unwrap_or_default();
     let judged = vec![judge_one(topology, weights, ask, &Trail { nodes, edges: Vec::new() })];
-    Decision { judged, omitted: 0, no_way: None, cut_off: false }
+    Decision { judged, omitted: 0, no_way: None, cut_off: false, complete: true }
 }
 
 /// Equal costs: fewer hops, then names; so that the same state gives the same choice.

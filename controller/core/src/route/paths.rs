@@ -10,8 +10,9 @@ use super::{Ask, DEFAULT_HOPS, hops_searched};
 use crate::topology::{Family, Link, Topology};
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeRef, NodeIndexable};
+use proto_model::circuit::Path;
 use proto_model::plan::Weights;
-use proto_model::{Latency, Price};
+use proto_model::{Latency, Loss, NodeName, Price, Timestamp};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -28,6 +29,16 @@ pub struct Query<'a> {
     pub pinned: Option<&'a [NodeIndex]>,
     /// Keep to the bounds; else any usable link.
     pub strict: bool,
+    /// The path that a backup is sought for, and what of it to keep away from.
+    pub beside: Option<Beside<'a>>,
+}
+
+/// How far a backup keeps away from its path.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    pub path: &'a Path,
+    /// Also from its transit hosts; else only from its links.
+    pub hosts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +116,7 @@ struct Search<'a> {
     cost_left: Vec<f64>,
     hops_left: Vec<f64>,
     rtt_left: Option<Vec<f64>>,
+    loss_left: Option<Vec<f64>>,
     price_left: Option<Vec<f64>>,
     tour: Tour,
     partials: Vec<Partial>,
@@ -117,12 +129,16 @@ impl<'a> Search<'a> {
         let max_hops =
             if query.strict { bounds.max_hops.unwrap_or(DEFAULT_HOPS) } else { hops_searched(bounds) };
         let strict = |bound: bool| (query.strict && bound).then_some(());
+        let now = query.topology.now();
         Self {
             query,
             max_hops,
-            cost_left: least(query, query.to, |link| cost::additive(link, query.weights)),
+            cost_left: least(query, query.to, |link| cost::additive(link, query.weights, now)),
             hops_left: least(query, query.to, |_| 1.0),
-            rtt_left: strict(bounds.max_rtt.is_some()).map(|()| least(query, query.to, rtt_of)),
+            rtt_left: strict(bounds.max_rtt.is_some())
+                .map(|()| least(query, query.to, |link| rtt_of(link, now))),
+            loss_left: strict(bounds.max_loss.is_some())
+                .map(|()| least(query, query.to, |link| lost(link.loss(now).value))),
             price_left: strict(bounds.max_price.is_some()).map(|()| least(query, query.to, price_of)),
             tour: Tour::new(query),
             partials: Vec::new(),
@@ -163,6 +179,7 @@ impl<'a> Search<'a> {
     fn extend(&mut self, from: usize) {
         let (at, hops) = (self.partials[from].at, self.partials[from].hops);
         let graph = self.query.topology.graph();
+        let now = self.query.topology.now();
         for edge in graph.edges(at) {
             let next = if edge.source() == at { edge.target() } else { edge.source() };
             if !self.may_step(hops, next, edge.weight()) || self.crosses(from, next) {
@@ -173,8 +190,8 @@ impl<'a> Search<'a> {
                 before: Some((from, edge.id())),
                 at: next,
                 hops: hops + 1,
-                sum: partial.sum.and(link, self.query.ask.bounds.bandwidth),
-                rtt: partial.rtt.zip(link.values.rtt).map(|(sum, rtt)| sum.saturating_add(rtt)),
+                sum: partial.sum.and(link, self.query.ask.bounds.bandwidth, now),
+                rtt: partial.rtt.zip(link.rtt(now).value).map(|(sum, rtt)| sum.saturating_add(rtt)),
                 price: partial.price.saturating_add(link.values.price),
                 v4: partial.v4 && link.has(Family::V4),
                 v6: partial.v6 && link.has(Family::V6),
@@ -200,7 +217,10 @@ impl<'a> Search<'a> {
     /// Not among the hosts to avoid.
     fn welcome(&self, node: NodeIndex) -> bool {
         let name = &self.query.topology.graph()[node].name;
-        !self.query.ask.bounds.avoid.contains(name) && !self.query.ask.shun.contains(name)
+        let of_path = |beside: Beside<'_>| beside.hosts && inner(beside.path).contains(name);
+        !self.query.ask.bounds.avoid.contains(name)
+            && !self.query.ask.shun.contains(name)
+            && !self.query.beside.is_some_and(of_path)
     }
 
     /// So far, and with what is still to come at least.
@@ -214,9 +234,12 @@ impl<'a> Search<'a> {
             let sum = partial.price.micro_dollars_per_gb() as f64 + left(&self.price_left);
             sum <= max.micro_dollars_per_gb() as f64
         };
+        // Sums of rounded logarithms: what is a little above is judged exactly later.
+        let loss = |max: Loss| lost(partial.sum.loss()) + left(&self.loss_left) <= lost(max) + 1e-5;
         let arrived = partial.at == self.query.to;
         (partial.v4 || partial.v6)
             && bounds.max_rtt.is_none_or(rtt)
+            && bounds.max_loss.is_none_or(loss)
             && bounds.max_price.is_none_or(price)
             && (!arrived || partial.via == self.tour.all())
     }
@@ -266,14 +289,34 @@ fn allowed(query: &Query<'_>, link: &Link) -> bool {
     }
     let bounds = query.ask.bounds;
     !query.strict
-        || ((bounds.bandwidth.is_zero() || link.free().is_some_and(|free| free >= bounds.bandwidth))
+        || (has_room(query, link)
             && (!bounds.encrypted || link.values.encrypted)
             && bounds.require_tags.is_subset(&link.values.tags)
             && bounds.avoid_tags.is_disjoint(&link.values.tags))
 }
 
-fn rtt_of(link: &Link) -> f64 {
-    link.values.rtt.map_or(f64::INFINITY, |rtt| rtt.nanos() as f64)
+fn has_room(query: &Query<'_>, link: &Link) -> bool {
+    let asked = query.ask.bounds.bandwidth;
+    let need = match query.beside {
+        Some(beside) if beside.path.links.contains(&link.id) => return false,
+        Some(beside) => query.topology.need_for_backup(&link.id, beside.path, None, asked),
+        None => asked,
+    };
+    asked.is_zero() || link.free().is_some_and(|free| free >= need)
+}
+
+/// The hosts of a path between its ends.
+pub(crate) fn inner(path: &Path) -> &[NodeName] {
+    path.nodes.get(1..path.nodes.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Adds up over the links of a path.
+fn lost(loss: Loss) -> f64 {
+    -(-f64::from(loss.ppm()) / 1e6).ln_1p()
+}
+
+fn rtt_of(link: &Link, now: Timestamp) -> f64 {
+    link.rtt(now).value.map_or(f64::INFINITY, |rtt| rtt.nanos() as f64)
 }
 
 fn price_of(link: &Link) -> f64 {
@@ -307,7 +350,6 @@ mod tests {
     use super::*;
     use crate::route::decide;
     use proptest::prelude::*;
-    use proto_model::circuit::Path;
     use proto_model::intent::Bounds;
     use proto_model::topology::{LinkId, LinkValues, Underlay};
     use proto_model::{Bandwidth, NodeName};
@@ -471,6 +513,7 @@ mod tests {
             to: topology.place(&to).expect("known"),
             pinned: None,
             strict: false,
+            beside: None,
         };
         let mut search = Search::new(&query);
         let found = search.collect();

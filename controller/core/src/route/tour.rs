@@ -35,7 +35,7 @@ impl Tour {
             let to = via.iter().map(|node| least(query, *node, weight)).collect();
             Table::new(to, &via, query.to)
         };
-        let cost = trees(&|link| cost::additive(link, query.weights));
+        let cost = trees(&|link| cost::additive(link, query.weights, query.topology.now()));
         let hops = trees(&|_| 1.0);
         Self { via, cost, hops }
     }

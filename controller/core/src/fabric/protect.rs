@@ -1,0 +1,525 @@
+//! Gives circuits a second way, promotes it when the first is gone, and finds another one.
+use super::Fabric;
+use super::place::{ends, reason};
+use crate::circuit::{Circuit, Phase, Waiting};
+use crate::compile;
+use crate::deadlines::Deadline;
+use crate::protection::{Retiring, Turned};
+use crate::record::{Backup, Lane, Placed, Record};
+use crate::route::backup::{self, Second};
+use crate::route::paths::inner;
+use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::desired::{ObjectKey, Side};
+use proto_model::report::{Switch, Way};
+use proto_model::topology::LinkId;
+use proto_model::{CircuitId, NodeName, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Circuits that one step seeks a backup for.
+const SEEK_PER_STEP: usize = 32;
+/// Those without one are looked at again when something got better: so many at a time, with such a pause, so that a
+/// hundred thousand of them on a network without second ways cost a few per cent of a processor.
+const SWEEP_PER_STEP: usize = 16;
+const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// An end that is on the backup for so long does not come back by itself: an agent's longest hold-down is 10 min.
+const PAST_HOLD_DOWN: Duration = Duration::from_secs(11 * 60);
+/// Words of an agent that are kept.
+const MAX_WHY: usize = 500;
+
+/// Whose object it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concern {
+    Path,
+    Backup,
+    /// Of a path that is being left.
+    Nobody,
+}
+
+pub(super) fn concern(circuit: &Circuit, node: &NodeName, key: &ObjectKey) -> Concern {
+    let ObjectKey::Hop(_) = key else { return Concern::Path };
+    let Some(route) = circuit.phase.route() else { return Concern::Nobody };
+    let has = |lane: &Lane| compile::hop_keys(lane).iter().any(|(at, hop)| at == node && hop == key);
+    if has(&route.lane()) {
+        Concern::Path
+    } else if route.second().is_some_and(has) {
+        Concern::Backup
+    } else {
+        Concern::Nobody
+    }
+}
+
+/// Why a circuit cannot have a backup at all.
+fn unprotectable(spec: &CircuitSpec, path: &Path) -> Option<&'static str> {
+    if path.hops() == 0 {
+        return Some("both ends are on one host: there is nothing to protect");
+    }
+    spec.pinned_path.is_some().then_some("the path is pinned: there is no backup")
+}
+
+impl Fabric {
+    /// Looks for a second way; `decision` and `ask` are those that the path was chosen by.
+    pub(super) fn second(
+        &self,
+        spec: &CircuitSpec,
+        decision: &crate::route::Decision,
+        ask: &crate::route::Ask<'_>,
+        path: &Path,
+    ) -> Result<Second, String> {
+        match unprotectable(spec, path) {
+            Some(why) => Err(why.into()),
+            None => backup::choose(&self.topology, &self.settings.weights, ask, decision, path),
+        }
+    }
+
+    fn seek(&self, spec: &CircuitSpec, shun: &BTreeSet<NodeName>, path: &Path) -> Result<Second, String> {
+        if let Some(why) = unprotectable(spec, path) {
+            return Err(why.into());
+        }
+        let found = self.decide(spec, shun, |decision, ask| self.second(spec, decision, ask, path));
+        found.unwrap_or_else(|refusal| Err(reason(refusal)))
+    }
+
+    /// Allocates the labels of a second way, or notes why there is none.
+    pub(super) fn add_backup(&mut self, route: &mut Placed, second: Result<Second, String>, now: Timestamp) {
+        let allocated = second.and_then(|second| {
+            let offer = second.candidate.offer;
+            let placed = self.allocate(second.candidate.path, offer.mtu, now).map_err(reason)?;
+            Ok((placed.lane(), second.remark))
+        });
+        (route.backup, route.protection) = match allocated {
+            Ok((lane, remark)) => {
+                let ready = inner(&lane.path).is_empty();
+                (Some(Backup { lane, ready }), remark)
+            }
+            Err(why) => (None, why),
+        };
+    }
+
+    /// Gives a placed circuit without a backup one, if there is one.
+    fn protect(&mut self, id: CircuitId, second: Result<Second, String>, now: Timestamp) {
+        let Some(mut route) = self.route_of(id).filter(|route| route.backup.is_none()) else { return };
+        let before = route.clone();
+        self.add_backup(&mut route, second, now);
+        if route == before {
+            return;
+        }
+        self.exchange(id, &before, &route);
+        self.tell_anew(id, now);
+        self.wait_for_backup(id, now);
+    }
+
+    pub(super) fn route_of(&self, id: CircuitId) -> Option<Placed> {
+        self.circuits.get(id).and_then(|circuit| circuit.phase.route()).cloned()
+    }
+
+    /// Moves everything that a circuit holds beside its labels and objects from one route to another.
+    pub(super) fn exchange(&mut self, id: CircuitId, old: &Placed, new: &Placed) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let Some(route) = circuit.phase.route_mut() else { return };
+        route.clone_from(new);
+        let spec = circuit.spec.clone();
+        self.unbook(old, &spec);
+        self.book(new, &spec);
+        let (before, after) = (old.hosts(), new.hosts());
+        for node in before.difference(&after) {
+            if let Some(at) = self.nodes.get_mut(node) {
+                at.circuits.remove(&id);
+            }
+        }
+        for node in after.difference(&before) {
+            if let Some(at) = self.nodes.get_mut(node) {
+                at.circuits.insert(id);
+            }
+        }
+        let (was, is) = (old.mtu_of_both(), new.mtu_of_both());
+        if was != is {
+            for resource in [&spec.source, &spec.destination] {
+                if let Some(member) = self.resources.get_mut(resource) {
+                    member.remove_mtu(was);
+                    member.add_mtu(is);
+                }
+                self.refresh_interface(resource);
+            }
+        }
+        self.note_lacking(id);
+    }
+
+    /// Tells the hosts of a placed circuit what it is now.
+    fn tell_anew(&mut self, id: CircuitId, now: Timestamp) {
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+        if let Err(broken) = self.want_objects(id) {
+            self.suspend(id, format!("its path does not compile: {broken}"), now);
+            self.queue(id, now);
+        }
+    }
+
+    /// Its hosts may be slow: only the ends' second way depends on them.
+    pub(super) fn wait_for_backup(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(route) = self.route_of(id) else { return };
+        let Some(lane) = route.backup.filter(|backup| !backup.ready).map(|backup| backup.lane) else {
+            return;
+        };
+        let waits = self.waits(id, inner(&lane.path).iter().cloned());
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.protection.waiting = waits;
+        }
+        self.be_patient_with_backup(id, now);
+    }
+
+    fn be_patient_with_backup(&mut self, id: CircuitId, now: Timestamp) {
+        self.deadlines.set(Deadline::Backup(id), now.plus(self.settings.timing.build_patience));
+    }
+
+    /// Takes the backup out of use; the path is not touched. The caller tells the ends.
+    pub(super) fn drop_backup(&mut self, id: CircuitId, why: &str, now: Timestamp) {
+        let Some(old) = self.route_of(id) else { return };
+        let Some(lane) = old.second() else { return };
+        let new = Placed { backup: None, protection: why.into(), ..old.clone() };
+        self.forget_lane(lane);
+        self.exchange(id, &old, &new);
+        self.deadlines.clear(&Deadline::Backup(id));
+        self.deadlines.clear(&Deadline::Repair(id));
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.protection.waiting.clear();
+            circuit.protection.trouble.clear();
+            circuit.protection.on_backup.clear();
+            if !circuit.spec.bounds.bandwidth.is_zero() {
+                self.retry_suspended(now);
+            }
+        }
+    }
+
+    /// The hops of a path are wanted no longer; its labels rest until that is reported.
+    pub(super) fn forget_lane(&mut self, lane: &Lane) {
+        for (node, key) in compile::hop_keys(lane) {
+            self.undesire(&node, &key);
+        }
+        self.hold_labels(compile::lane_labels(lane));
+    }
+
+    /// The backup is gone or bad: another one is sought soon.
+    pub(super) fn lose_backup(&mut self, id: CircuitId, why: &str, now: Timestamp) {
+        self.drop_backup(id, why, now);
+        self.tell_anew(id, now);
+        self.seek_soon(id, now);
+    }
+
+    pub(super) fn seek_soon(&mut self, id: CircuitId, now: Timestamp) {
+        if let Some(circuit) = self.circuits.get(id).filter(|circuit| circuit.phase.route().is_some()) {
+            self.seeking.insert((Reverse(circuit.spec.priority), id));
+            self.deadlines.set(Deadline::Protect, now);
+        }
+    }
+
+    /// The ends know the second way, and as far as is known here it stands.
+    pub(super) fn can_promote(&self, id: CircuitId, shun: &BTreeSet<NodeName>) -> bool {
+        let Some(circuit) = self.circuits.get(id).filter(|circuit| circuit.phase.opened()) else {
+            return false;
+        };
+        let backup = circuit.phase.route().and_then(|route| route.backup.as_ref());
+        backup.is_some_and(|backup| {
+            backup.ready
+                && circuit.protection.trouble.is_empty()
+                && !self.is_broken(&backup.lane.path)
+                && !backup.lane.path.nodes.iter().any(|node| shun.contains(node))
+        })
+    }
+
+    /// The backup becomes the path, under the labels that it has. The ends receive the old way, too, until both have
+    /// reported that they send the new one; so no packet is lost by it.
+    pub(super) fn promote(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(old) = self.route_of(id) else { return };
+        let Some(lane) = old.second().cloned() else { return };
+        self.end_retirement(id);
+        let mut new = Placed::on(lane);
+        new.protection = "the backup has become the path; another one is sought".into();
+        self.exchange(id, &old, &new);
+        let keys: BTreeSet<_> = compile::keys(id, &new).into_iter().collect();
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            let protection = &mut circuit.protection;
+            protection.on_backup.clear();
+            protection.waiting.clear();
+            protection.retiring = Some(Retiring { lane: old.lane(), waiting: Waiting::new() });
+            circuit.trouble.retain(|place, _| matches!(place.1, ObjectKey::Eni(_)) || keys.contains(place));
+            if circuit.trouble.is_empty() && matches!(circuit.phase, Phase::Active { .. }) {
+                self.deadlines.clear(&Deadline::Trouble(id));
+            }
+        }
+        self.deadlines.clear(&Deadline::Repair(id));
+        self.deadlines.clear(&Deadline::Backup(id));
+        self.tell_anew(id, now);
+        self.wait_for_ends(id, &new);
+        self.note_promotion(id, &new.path);
+        self.relieve(&new.path, now);
+        self.seek_soon(id, now);
+    }
+
+    /// Of the new path; an opening circuit is open when they have reported.
+    fn wait_for_ends(&mut self, id: CircuitId, route: &Placed) {
+        let waits = self.waits(id, ends(route));
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            if let Phase::Opening { waiting, .. } = &mut circuit.phase {
+                waiting.clone_from(&waits);
+            }
+            if let Some(retiring) = &mut circuit.protection.retiring {
+                retiring.waiting = waits;
+            }
+        }
+    }
+
+    /// So that the explanation names the path that it is on.
+    fn note_promotion(&mut self, id: CircuitId, path: &Path) {
+        let Some(plan) = self.circuits.get_mut(id).and_then(|circuit| circuit.decision.as_mut()) else {
+            return;
+        };
+        if let Some(at) = plan.candidates.iter().position(|candidate| candidate.path == *path) {
+            plan.chosen = Some(at);
+            self.step.put(Record::Decision(id, plan.as_ref().clone()));
+        }
+    }
+
+    /// Lets go of the path that a circuit was on before. The caller tells the ends.
+    pub(super) fn end_retirement(&mut self, id: CircuitId) -> Option<Lane> {
+        let lane = self.circuits.get_mut(id)?.protection.retiring.take()?.lane;
+        self.forget_lane(&lane);
+        Some(lane)
+    }
+
+    /// After one failure its moves are made good; against the next one less may be left. Backups give way.
+    fn relieve(&mut self, path: &Path, now: Timestamp) {
+        for id in &path.links {
+            while self.topology.link(id).is_some_and(|link| link.is_over_booked() && !link.shared.is_zero()) {
+                let Some(circuit) = self.least_needed(id) else { break };
+                self.lose_backup(
+                    circuit,
+                    &format!("the backup made room on {id}; another one is sought"),
+                    now,
+                );
+            }
+        }
+    }
+
+    /// Of the circuits that have a backup over the link: one that does not need it now, of the least priority.
+    fn least_needed(&self, link: &LinkId) -> Option<CircuitId> {
+        let circuits = &self.nodes.get(link.ends().0)?.circuits;
+        let holders = circuits.iter().filter_map(|id| self.circuits.get(*id)).filter(|circuit| {
+            let route = circuit.phase.route();
+            let only_backup = |route: &Placed| {
+                route.second().is_some_and(|lane| lane.path.links.contains(link))
+                    && !route.path.links.contains(link)
+            };
+            !circuit.spec.bounds.bandwidth.is_zero() && route.is_some_and(only_backup)
+        });
+        let needs = |circuit: &Circuit| {
+            let broken = circuit.phase.route().is_some_and(|route| self.is_broken(&route.path));
+            broken || !circuit.protection.on_backup.is_empty()
+        };
+        holders.min_by_key(|circuit| (needs(circuit), circuit.spec.priority, circuit.id)).map(|c| c.id)
+    }
+
+    /// A node has reported: the backup may be ready, or the old path be left by all.
+    pub(super) fn advance_protection(&mut self, id: CircuitId, now: Timestamp) {
+        let late = |node: &NodeName, need: &mut proto_model::Generation| {
+            self.nodes.get(node).is_some_and(|at| at.reported < *need)
+        };
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let building = matches!(circuit.phase, Phase::Building { .. });
+        let protection = &mut circuit.protection;
+        protection.waiting.retain(late);
+        let left = protection.retiring.as_mut().is_some_and(|retiring| {
+            retiring.waiting.retain(late);
+            retiring.waiting.is_empty()
+        });
+        let built = protection.waiting.is_empty() && protection.trouble.is_empty();
+        let backup = circuit.phase.route_mut().and_then(|route| route.backup.as_mut());
+        let ready =
+            backup.filter(|backup| built && !backup.ready).map(|backup| backup.ready = true).is_some();
+        if ready {
+            self.deadlines.clear(&Deadline::Backup(id));
+            self.step.persist(id);
+            self.step.announce_circuit(id);
+        }
+        if left {
+            self.end_retirement(id);
+        }
+        // The ends of one that is being built are told when they are told to open.
+        if left || (ready && !building) {
+            self.tell_anew(id, now);
+        }
+    }
+
+    /// The backup's hosts fail or are silent for too long: another one without them.
+    pub(super) fn backup_is_late(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        let Some(route) = circuit.phase.route().filter(|route| route.backup.is_some()).cloned() else {
+            return;
+        };
+        let silent = self.silent(Some(&circuit.protection.waiting), now);
+        let failing = circuit.protection.trouble.keys().map(|(node, _)| node.clone());
+        let shun: BTreeSet<_> = failing.chain(silent).collect();
+        if shun.is_empty() {
+            if !circuit.protection.waiting.is_empty() {
+                self.be_patient_with_backup(id, now);
+            }
+            return;
+        }
+        let spec = circuit.spec.clone();
+        self.drop_backup(id, "", now);
+        let second = self.seek(&spec, &shun, &route.path);
+        if second.is_err() {
+            self.deadlines.set(Deadline::Retry(id), now.plus(self.settings.timing.retry));
+        }
+        self.protect(id, second, now);
+        self.tell_anew(id, now);
+    }
+
+    /// Seeks backups for a few circuits: first those that lost theirs, then, when something got better, the others.
+    pub(super) fn protect_some(&mut self, now: Timestamp) {
+        let mut left = SEEK_PER_STEP;
+        while let Some((_, id)) = if left > 0 { self.seeking.pop_first() } else { None } {
+            left -= 1;
+            self.try_to_protect(id, now);
+        }
+        if !self.seeking.is_empty() {
+            return self.deadlines.set(Deadline::Protect, now);
+        }
+        for _ in 0..SWEEP_PER_STEP.min(left) {
+            if self.sweep == 0 {
+                return;
+            }
+            self.sweep -= 1;
+            let after = (std::ops::Bound::Excluded(self.swept), std::ops::Bound::Unbounded);
+            let next = self.lacking.range(after).next().or_else(|| self.lacking.first()).copied();
+            let Some(id) = next else {
+                self.sweep = 0;
+                return;
+            };
+            self.swept = id;
+            self.try_to_protect(id, now);
+        }
+        if self.sweep > 0 {
+            self.deadlines.set(Deadline::Protect, now.plus(SWEEP_PAUSE));
+        }
+    }
+
+    /// Something got better: every circuit without a disjoint backup is looked at once more.
+    pub(super) fn sweep_lacking(&mut self, now: Timestamp) {
+        if !self.lacking.is_empty() {
+            self.sweep = self.lacking.len();
+            self.deadlines.set_if_none(Deadline::Protect, now.plus(SWEEP_PAUSE));
+        }
+    }
+
+    fn try_to_protect(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        let Some(route) = circuit.phase.route().cloned() else { return };
+        let spec = circuit.spec.clone();
+        if self.is_broken(&route.path) {
+            return;
+        }
+        let Some(backup) = &route.backup else {
+            let second = self.seek(&spec, &BTreeSet::new(), &route.path);
+            return self.protect(id, second, now);
+        };
+        if route.protection.is_empty() || !circuit.protection.on_backup.is_empty() {
+            return;
+        }
+        // Its own reservation is not in its way.
+        let (path, bandwidth) = (&route.path, spec.bounds.bandwidth);
+        self.topology.release_backup(path, &backup.lane.path, bandwidth);
+        let second = self.seek(&spec, &BTreeSet::new(), path);
+        self.topology.reserve_backup(path, &backup.lane.path, bandwidth);
+        if second.as_ref().is_ok_and(|second| second.remark.is_empty()) {
+            self.drop_backup(id, "", now);
+            self.protect(id, second, now);
+        }
+    }
+
+    /// Keeps the list of those that are looked at when something got better.
+    pub(super) fn note_lacking(&mut self, id: CircuitId) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        let lacks = circuit.phase.route().is_some_and(|route| {
+            let second = route.backup.is_none() || !route.protection.is_empty();
+            second && unprotectable(&circuit.spec, &route.path).is_none()
+        });
+        match lacks {
+            true => self.lacking.insert(id),
+            false => self.lacking.remove(&id),
+        };
+    }
+
+    /// An agent says which way its ends send.
+    pub(super) fn switched(&mut self, name: &NodeName, switches: Vec<Switch>, now: Timestamp) {
+        for switch in switches {
+            let id = switch.circuit;
+            let Some(circuit) = self.circuits.get_mut(id) else { continue };
+            let Some(route) = circuit.phase.route() else { continue };
+            let end = match switch.side {
+                Side::Source => route.path.nodes.first(),
+                Side::Destination => route.path.nodes.last(),
+            };
+            if end != Some(name) {
+                continue;
+            }
+            let protection = &mut circuit.protection;
+            // Said of a plan that is no longer: it had not heard yet that its backup became the path.
+            let stale = protection.retiring.as_ref().is_some_and(|old| old.waiting.contains_key(name))
+                || !route.backup.as_ref().is_some_and(|backup| backup.ready);
+            let changed = match switch.to {
+                Way::Backup if stale => false,
+                Way::Backup => {
+                    let why = switch.why.chars().take(MAX_WHY).collect();
+                    let turned = Turned { why, since: switch.at };
+                    protection.on_backup.insert(switch.side, turned.clone()) != Some(turned)
+                }
+                Way::Primary => protection.on_backup.remove(&switch.side).is_some(),
+            };
+            if protection.on_backup.is_empty() {
+                self.deadlines.clear(&Deadline::Repair(id));
+            } else {
+                let at = now.plus(self.settings.timing.repair);
+                self.deadlines.set_if_none(Deadline::Repair(id), at);
+            }
+            if changed {
+                self.step.announce_circuit(id);
+            }
+        }
+    }
+
+    /// A session began: its agent says again which of its ends are on the backup.
+    pub(super) fn forget_switches(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.get(name) else { return };
+        for id in &node.circuits {
+            let Some(circuit) = self.circuits.get_mut(*id) else { continue };
+            let Some(route) = circuit.phase.route() else { continue };
+            let at = [(Side::Source, route.path.nodes.first()), (Side::Destination, route.path.nodes.last())];
+            for (side, _) in at.into_iter().filter(|(_, end)| *end == Some(name)) {
+                if circuit.protection.on_backup.remove(&side).is_some() {
+                    self.step.announce_circuit(*id);
+                }
+            }
+        }
+    }
+
+    /// An end is on the backup for long: if the path is dead, the backup becomes the path.
+    pub(super) fn repair(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        let (Some(since), Some(route)) = (circuit.protection.since(), circuit.phase.route()) else { return };
+        let dead = self.is_dead(&route.path) || now.since(since) >= PAST_HOLD_DOWN;
+        if dead && self.can_promote(id, &BTreeSet::new()) {
+            return self.promote(id, now);
+        }
+        self.deadlines.set(Deadline::Repair(id), now.plus(self.settings.timing.repair));
+    }
+
+    /// A host of it is out of contact, or a link answers no probe any longer.
+    fn is_dead(&self, path: &Path) -> bool {
+        let is_silent = |id: &LinkId| {
+            self.topology.link(id).is_none_or(|link| !link.is_usable() || link.is_silent(self.topology.now()))
+        };
+        inner(path).iter().any(|node| !self.topology.is_connected(node)) || path.links.iter().any(is_silent)
+    }
+}

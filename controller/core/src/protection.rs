@@ -1,0 +1,54 @@
+//! What is going on around a circuit's second way. Not durable: agents say it again after a restart.
+use crate::circuit::Waiting;
+use crate::record::Lane;
+use proto_model::desired::{ObjectKey, Side};
+use proto_model::{NodeName, Timestamp};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default)]
+pub struct Protection {
+    /// Hosts of the backup that have not reported it.
+    pub waiting: Waiting,
+    /// Objects of the backup that hosts cannot build.
+    pub trouble: BTreeMap<(NodeName, ObjectKey), String>,
+    pub retiring: Option<Retiring>,
+    /// Ends that send by the backup.
+    pub on_backup: BTreeMap<Side, Turned>,
+}
+
+/// A path that the circuit has left. It stands until both ends have reported that they send another way.
+#[derive(Clone, Debug)]
+pub struct Retiring {
+    pub lane: Lane,
+    pub waiting: Waiting,
+}
+
+/// Why an end sends by the backup, in its agent's words, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turned {
+    pub why: String,
+    pub since: Timestamp,
+}
+
+impl Protection {
+    /// When the first of the ends turned.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.on_backup.values().map(|turned| turned.since).min()
+    }
+
+    /// One sentence for each end on the backup, then what is to be said of the backup itself.
+    pub fn text(&self, remark: &str) -> String {
+        let ends = self.on_backup.iter().map(|(side, turned)| {
+            let end = match side {
+                Side::Source => "the source",
+                Side::Destination => "the destination",
+            };
+            format!("{end} sends by the backup since {}: {}", turned.since, turned.why)
+        });
+        let troubles = self.trouble.iter().take(1).map(|((node, key), why)| {
+            format!("the backup is not ready: {node} cannot build the {key}: {why}")
+        });
+        let remark = Some(remark).filter(|remark| !remark.is_empty()).map(str::to_owned);
+        ends.chain(troubles).chain(remark).collect::<Vec<_>>().join("; ")
+    }
+}

@@ -1,0 +1,145 @@
+//! Chooses the second way of a circuit: as disjoint from its path as the topology allows, then as cheap as possible.
+use super::admission::Broken;
+use super::paths::{self, Beside, Query, inner};
+use super::{Ask, Decision, Judged, ends, judge};
+use crate::topology::Topology;
+use proto_model::NodeName;
+use proto_model::circuit::Path;
+use proto_model::plan::{Candidate, Weights};
+use proto_model::topology::LinkId;
+
+/// Candidates of a search of its own, when the way is not among those that the path was chosen from.
+const FEW: usize = 4;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Second {
+    pub candidate: Candidate,
+    /// What it shares with the path, and why; empty: it is disjoint.
+    pub remark: String,
+}
+
+/// What two paths between the same hosts have in common beside these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Overlap {
+    links: Vec<LinkId>,
+    hosts: Vec<NodeName>,
+}
+
+impl Overlap {
+    fn new(path: &Path, other: &Path) -> Self {
+        Self {
+            links: path.links.iter().filter(|link| other.links.contains(link)).cloned().collect(),
+            hosts: inner(path).iter().filter(|host| inner(other).contains(host)).cloned().collect(),
+        }
+    }
+
+    /// Disjoint first; then without a common link; then as little as possible in common.
+    fn rank(&self) -> (bool, usize) {
+        (!self.links.is_empty(), self.links.len() + self.hosts.len())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.hosts.is_empty()
+    }
+}
+
+impl std::fmt::Display for Overlap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let links = self.links.iter().map(|link| format!("the link {link}"));
+        let hosts = self.hosts.iter().map(|host| format!("the host {host}"));
+        f.write_str(&links.chain(hosts).collect::<Vec<_>>().join(" and "))
+    }
+}
+
+/// A way beside the path, with what keeps it from being the backup.
+struct Way {
+    candidate: Candidate,
+    overlap: Overlap,
+    broken: Vec<Broken>,
+}
+
+/// `decision` is about the same question as `path` was chosen for. The error says why there is no second way.
+pub fn choose(
+    topology: &Topology,
+    weights: &Weights,
+    ask: &Ask<'_>,
+    decision: &Decision,
+    path: &Path,
+) -> Result<Second, String> {
+    let way = |judged: &Judged| as_backup(topology, ask, judged, path);
+    let mut ways: Vec<Way> = decision.judged.iter().filter_map(way).collect();
+    if !decision.complete && !ways.iter().any(|way| way.fits() && way.overlap.is_empty()) {
+        for hosts in [true, false] {
+            let found = search(topology, weights, ask, Beside { path, hosts });
+            ways.extend(found.iter().filter_map(way));
+        }
+    }
+    ways.sort_by(|a, b| {
+        let cost = a.candidate.cost.total_cmp(&b.candidate.cost);
+        let hops = a.candidate.path.hops().cmp(&b.candidate.path.hops());
+        let names = || a.candidate.path.cmp(&b.candidate.path);
+        a.overlap.rank().cmp(&b.overlap.rank()).then(cost).then(hops).then_with(names)
+    });
+    let Some(best) = ways.iter().position(Way::fits) else { return Err(why_none(&ways)) };
+    let remark = remark(&ways[best].overlap, &ways[..best]);
+    Ok(Second { candidate: ways.swap_remove(best).candidate, remark })
+}
+
+impl Way {
+    fn fits(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    fn broken(&self) -> String {
+        let broken: Vec<_> = self.broken.iter().map(ToString::to_string).collect();
+        format!("{}: {}", self.candidate.path, broken.join("; "))
+    }
+}
+
+/// Judged by the same bounds; for bandwidth, by what a backup has to add. None: it is the path itself.
+fn as_backup(topology: &Topology, ask: &Ask<'_>, judged: &Judged, path: &Path) -> Option<Way> {
+    let candidate = judged.candidate.clone();
+    if candidate.path == *path {
+        return None;
+    }
+    let others = judged.broken.iter().filter(|broken| !broken.is_bandwidth()).cloned();
+    let broken = bandwidth(topology, ask, path, &candidate.path).into_iter().chain(others).collect();
+    Some(Way { overlap: Overlap::new(path, &candidate.path), candidate, broken })
+}
+
+fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> Option<Broken> {
+    let asked = ask.bounds.bandwidth;
+    if asked.is_zero() {
+        return None;
+    }
+    backup.links.iter().find_map(|id| {
+        let need = topology.need_for_backup(id, path, Some(backup), asked);
+        let free = topology.link(id)?.free()?;
+        (free < need).then(|| Broken::Bandwidth { link: id.clone(), free, need })
+    })
+}
+
+fn search(topology: &Topology, weights: &Weights, ask: &Ask<'_>, beside: Beside<'_>) -> Vec<Judged> {
+    let Ok((from, to)) = ends(topology, ask) else { return Vec::new() };
+    let ask = Ask { limit: FEW, ..*ask };
+    let query =
+        Query { topology, weights, ask: &ask, from, to, pinned: None, strict: true, beside: Some(beside) };
+    judge(topology, weights, &ask, paths::lowest(&query).trails)
+}
+
+fn remark(overlap: &Overlap, better: &[Way]) -> String {
+    if overlap.is_empty() {
+        return String::new();
+    }
+    match better.iter().find(|way| way.overlap.rank() < overlap.rank()) {
+        Some(way) => format!("the backup shares {overlap} with the path; {}", way.broken()),
+        None => format!("the backup shares {overlap} with the path: the topology has no other"),
+    }
+}
+
+fn why_none(ways: &[Way]) -> String {
+    match ways.iter().min_by_key(|way| way.broken.len()) {
+        Some(nearest) => format!("no second path keeps the bounds: {}", nearest.broken()),
+        None => "the topology has no second path".into(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Remembers what the probes of a link's two ends saw lately. Samples are never durable.
+use proto_model::topology::Measured;
+use proto_model::{Latency, Loss, NodeName, Timestamp};
+use std::time::Duration;
+
+/// A measurement that is older says nothing of the present; hosts measure every few seconds.
+pub const FRESH: Duration = Duration::from_secs(30);
+/// Weight of a new measurement in the moving average (EWMA), in per cent: a value three windows old has
+/// a third of its weight left.
+const WEIGHT: u64 = 30;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Configured,
+    Measured,
+    /// Neither.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<T> {
+    pub value: T,
+    pub source: Source,
+}
+
+/// The last measurement of each end, in the order of the link's ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Samples([Option<Sample>; 2]);
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Timestamp,
+    last: Measured,
+    /// Smoothed; none: no probe was ever answered.
+    rtt: Option<Latency>,
+    /// Smoothed, of the worse direction.
+    loss: Loss,
+}
+
+impl Samples {
+    pub(super) fn take(&mut self, end: usize, measured: Measured, now: Timestamp) {
+        let Some(slot) = self.0.get_mut(end).filter(|_| measured.probes > 0) else { return };
+        let old = slot.filter(|sample| now.since(sample.at) <= FRESH);
+        let worse = measured.loss_forward.max(measured.loss_backward);
+        let mean = Some(measured.rtt_mean).filter(|mean| *mean != Latency::ZERO);
+        let known = old.and_then(|sample| sample.rtt);
+        let rtt = match (known, mean) {
+            (Some(old), Some(new)) => Some(Latency::from_nanos(smooth(old.nanos(), new.nanos()))),
+            // An old value of a link that used to answer says at least that.
+            (None, None) => slot.and_then(|sample| sample.rtt),
+            (old, new) => new.or(old),
+        };
+        let loss = old.map_or(worse, |sample| {
+            Loss::from_ppm(smooth(u64::from(sample.loss.ppm()), u64::from(worse.ppm())) as u32)
+        });
+        *slot = Some(Sample { at: now, last: measured, rtt, loss });
+    }
+
+    fn of(&self, now: Timestamp) -> impl Iterator<Item = &Sample> {
+        self.0.iter().flatten().filter(move |sample| now.since(sample.at) <= FRESH)
+    }
+
+    /// The lesser of both ends: what one of them has beyond that is its own.
+    pub(super) fn rtt(&self, now: Timestamp) -> Known<Option<Latency>> {
+        match self.of(now).filter_map(|sample| sample.rtt).min() {
+            Some(rtt) => Known { value: Some(rtt), source: Source::Measured },
+            None => Known { value: None, source: Source::Unknown },
+        }
+    }
+
+    pub(super) fn loss(&self, now: Timestamp) -> Known<Loss> {
+        match self.of(now).map(|sample| sample.loss).min() {
+            Some(loss) => Known { value: loss, source: Source::Measured },
+            None => Known { value: Loss::NONE, source: Source::Unknown },
+        }
+    }
+
+    /// Every end that measured lately got nothing back, and one of them used to.
+    pub(super) fn is_silent(&self, now: Timestamp) -> bool {
+        self.of(now).any(|sample| sample.rtt.is_some()) && self.of(now).all(Sample::is_silent)
+    }
+
+    pub(super) fn fresh(&self, ends: (&NodeName, &NodeName), now: Timestamp) -> Vec<(NodeName, Measured)> {
+        let ends = [ends.0, ends.1].into_iter().zip(self.0);
+        let lately = |sample: &Sample| now.since(sample.at) <= FRESH;
+        ends.filter_map(|(end, sample)| Some((end.clone(), sample.filter(lately)?.last))).collect()
+    }
+}
+
+impl Sample {
+    fn is_silent(&self) -> bool {
+        self.last.rtt_mean == Latency::ZERO
+    }
+}
+
+fn smooth(old: u64, new: u64) -> u64 {
+    (u128::from(old) * u128::from(100 - WEIGHT) / 100 + u128::from(new) * u128::from(WEIGHT) / 100) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp(0).plus(Duration::from_secs(second))
+    }
+
+    fn answered(millis: u64, loss: u32) -> Measured {
+        let rtt = Latency::from_millis(millis);
+        let loss = Loss::from_ppm(loss);
+        Measured {
+            probes: 50,
+            rtt_min: rtt,
+            rtt_mean: rtt,
+            rtt_max: rtt,
+            loss_backward: loss,
+            ..Measured::default()
+        }
+    }
+
+    fn nothing() -> Measured {
+        Measured { probes: 50, loss_forward: Loss::ALL, loss_backward: Loss::ALL, ..Measured::default() }
+    }
+
+    #[test]
+    fn the_lesser_of_both_ends_counts_smoothed() {
+        let mut samples = Samples::default();
+        samples.take(0, answered(10, 0), at(0));
+        samples.take(1, answered(30, 100), at(0));
+        assert_eq!(samples.rtt(at(1)).value, Some(Latency::from_millis(10)));
+        samples.take(0, answered(20, 0), at(1));
+        assert_eq!(samples.rtt(at(1)).value, Some(Latency::from_millis(13)));
+        assert_eq!(samples.loss(at(1)).value, Loss::NONE);
+    }
+
+    #[test]
+    fn an_old_measurement_is_none() {
+        let mut samples = Samples::default();
+        samples.take(0, answered(10, 0), at(0));
+        assert_eq!(samples.rtt(at(30)).source, Source::Measured);
+        assert_eq!(samples.rtt(at(31)), Known { value: None, source: Source::Unknown });
+        samples.take(0, answered(50, 0), at(60));
+        assert_eq!(samples.rtt(at(60)).value, Some(Latency::from_millis(50)));
+    }
+
+    #[test]
+    fn only_a_link_that_used_to_answer_is_silent() {
+        let mut samples = Samples::default();
+        samples.take(0, nothing(), at(0));
+        assert!(!samples.is_silent(at(0)), "a firewall may have kept the probes from the first");
+        samples.take(0, answered(10, 0), at(1));
+        samples.take(0, nothing(), at(2));
+        assert!(samples.is_silent(at(2)));
+        samples.take(1, answered(10, 0), at(2));
+        assert!(!samples.is_silent(at(2)), "the other end hears it");
+    }
+
+    #[test]
+    fn a_window_without_probes_says_nothing() {
+        let mut samples = Samples::default();
+        samples.take(0, Measured::default(), at(0));
+        assert_eq!(samples.loss(at(0)).source, Source::Unknown);
+    }
+}
