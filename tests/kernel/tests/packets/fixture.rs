@@ -1,8 +1,10 @@
 //! A host with circuits, as the agent would have written it into the maps.
-use anyhow::Result;
+use anyhow::{Context, Result};
+use aya::maps::RingBuf;
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::maps::Settings;
+use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
 use ebpf_abi::{Address, Direction, Reason, mapped};
@@ -10,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use tests_kernel::bench::bpf::Ran;
 use tests_kernel::bench::dataplane::Dataplane;
+use zerocopy::FromBytes;
 
 pub(crate) const ENI: &str = "eni_ingress";
 pub(crate) const UNDERLAY: &str = "underlay_ingress";
@@ -193,6 +196,29 @@ impl Host {
         self.put("RULESETS", &circuit, &set)
     }
 
+    /// Says by which way the circuits of a group are sent.
+    pub(crate) fn turn(&self, group: u32, way: u32) -> Result<()> {
+        self.put("GROUPS", &group, &way)
+    }
+
+    /// A neighbour that may ask under this session.
+    pub(crate) fn peer(&self, remote: IpAddr, session: u16) -> Result<()> {
+        let peer = Peer { second: 0, spent: 0, answered: 0, reserved: [0; 4] };
+        self.put("PEERS", &peer_key(remote, session), &peer)
+    }
+
+    /// The answers told since the last time.
+    pub(crate) fn replies(&mut self) -> Result<Vec<Reply>> {
+        let map = self.dataplane.object_mut().map_mut("PROBES").context("no map PROBES")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut replies = Vec::new();
+        while let Some(record) = ring.next() {
+            let reply = Reply::read_from_bytes(&record).map_err(|_| anyhow::anyhow!("{record:02x?}"))?;
+            replies.push(reply);
+        }
+        Ok(replies)
+    }
+
     pub(crate) fn dropped(&self, reason: Reason) -> Result<Dropped> {
         let each: Vec<Dropped> = self.per_cpu("REASONS", reason as u32)?;
         Ok(Dropped {
@@ -269,6 +295,10 @@ impl Host {
         assert_eq!((ran.verdict, ran.frame.as_slice()), (pass, frame), "{program}: {:?}", self.reasons());
         assert_eq!(self.all_drops().unwrap(), before);
     }
+}
+
+pub(crate) fn peer_key(remote: IpAddr, session: u16) -> PeerKey {
+    PeerKey { remote: address(remote), session: session.into() }
 }
 
 /// A row that matches everything; tests narrow it.

@@ -140,3 +140,24 @@ pub(crate) fn tunnelled(from: IpAddr, to: IpAddr, label: u32, inner: &[u8]) -> V
     payload.extend(ip_frame(inner));
     ip_frame(&ip(from, to, 17, &udp_with(50_000, 4789, &payload)))
 }
+
+/// Sum over UDP and its pseudo header; 0xffff when the checksum in it is right.
+pub(crate) fn udp_sum(v6: bool, frame: &[u8]) -> u16 {
+    let (addresses, udp) = if v6 { (&frame[22..54], &frame[54..]) } else { (&frame[26..34], &frame[34..]) };
+    let mut all = addresses.to_vec();
+    all.extend([0, 17]);
+    all.extend(u16::try_from(udp.len()).unwrap().to_be_bytes());
+    all.extend(udp);
+    sum(&all)
+}
+
+/// Writes the right UDP checksum into a frame without IP options.
+pub(crate) fn put_udp_checksum(v6: bool, frame: &mut [u8]) {
+    let at = if v6 { 60 } else { 40 };
+    frame[at..at + 2].fill(0);
+    let checksum = match !udp_sum(v6, frame) {
+        0 => 0xffff,
+        other => other,
+    };
+    frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+}

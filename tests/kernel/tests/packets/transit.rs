@@ -266,22 +266,12 @@ fn udp_checksum_of_a_foreign_sender_stays_right() {
         if frame.len() % 2 == 1 {
             frame.push(0);
         }
-        let checksum = udp_sum(v6, &frame);
+        let checksum = frame::udp_sum(v6, &frame);
         let at = vxlan(v6) - 2;
         frame[at..at + 2].copy_from_slice(&(!checksum).to_be_bytes());
-        assert_eq!(udp_sum(v6, &frame), 0xffff);
+        assert_eq!(frame::udp_sum(v6, &frame), 0xffff);
         host.leaves_alone(XDP, &frame);
         let out = host.sends(UNDERLAY, &frame).frame;
-        assert_eq!(udp_sum(v6, &out), 0xffff, "IPv6 {v6}");
+        assert_eq!(frame::udp_sum(v6, &out), 0xffff, "IPv6 {v6}");
     }
-}
-
-/// Sum over UDP and its pseudo header; 0xffff when the checksum in it is right.
-fn udp_sum(v6: bool, frame: &[u8]) -> u16 {
-    let (addresses, udp) = if v6 { (&frame[22..54], &frame[54..]) } else { (&frame[26..34], &frame[34..]) };
-    let mut all = addresses.to_vec();
-    all.extend([0, 17]);
-    all.extend(u16::try_from(udp.len()).unwrap().to_be_bytes());
-    all.extend(udp);
-    frame::sum(&all)
 }
