@@ -149,7 +149,7 @@ impl Circuit {
             path: route.map(|route| route.path.clone()),
             backup: route.and_then(|route| route.second()).map(|lane| lane.path.clone()),
             on_backup: self.protection.on_backup.keys().copied().collect(),
-            protection: route.map(|route| self.protection.text(&route.protection)).unwrap_or_default(),
+            protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,

@@ -1,6 +1,6 @@
 //! What is going on around a circuit's second way. Not durable: agents say it again after a restart.
 use crate::circuit::Waiting;
-use crate::record::Lane;
+use crate::record::{Lane, Placed};
 use proto_model::desired::{ObjectKey, Side};
 use proto_model::{NodeName, Timestamp};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Protection {
     }
 
     /// One sentence for each end on the backup, then what is to be said of the backup itself.
-    pub fn text(&self, remark: &str) -> String {
+    pub fn text(&self, route: &Placed) -> String {
         let ends = self.on_backup.iter().map(|(side, turned)| {
             let end = match side {
                 Side::Source => "the source",
@@ -48,7 +48,9 @@ impl Protection {
         let troubles = self.trouble.iter().take(1).map(|((node, key), why)| {
             format!("the backup is not ready: {node} cannot build the {key}: {why}")
         });
-        let remark = Some(remark).filter(|remark| !remark.is_empty()).map(str::to_owned);
-        ends.chain(troubles).chain(remark).collect::<Vec<_>>().join("; ")
+        let waits = route.backup.as_ref().filter(|backup| !backup.ready).and(self.waiting.keys().next());
+        let waits = waits.map(|node| format!("the backup is not ready: {node} has not reported"));
+        let remark = Some(route.protection.clone()).filter(|remark| !remark.is_empty());
+        ends.chain(troubles).chain(waits).chain(remark).collect::<Vec<_>>().join("; ")
     }
 }

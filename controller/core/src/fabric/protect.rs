@@ -413,18 +413,21 @@ impl Fabric {
         }
     }
 
-    fn try_to_protect(&mut self, id: CircuitId, now: Timestamp) {
+    /// A circuit without a disjoint backup, or with one that is broken, gets a better one if there is one.
+    pub(super) fn try_to_protect(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
         let Some(route) = circuit.phase.route().cloned() else { return };
         let spec = circuit.spec.clone();
-        if self.is_broken(&route.path) {
+        if self.is_broken(&route.path) || self.check_ends(&spec).is_err() {
             return;
         }
         let Some(backup) = &route.backup else {
             let second = self.seek(&spec, &BTreeSet::new(), &route.path);
             return self.protect(id, second, now);
         };
-        if route.protection.is_empty() || !circuit.protection.on_backup.is_empty() {
+        let in_use = !circuit.protection.on_backup.is_empty();
+        let broken = self.is_broken(&backup.lane.path);
+        if !broken && (route.protection.is_empty() || in_use) {
             return;
         }
         // Its own reservation is not in its way.
@@ -432,10 +435,27 @@ impl Fabric {
         self.topology.release_backup(path, &backup.lane.path, bandwidth);
         let second = self.seek(&spec, &BTreeSet::new(), path);
         self.topology.reserve_backup(path, &backup.lane.path, bandwidth);
-        if second.as_ref().is_ok_and(|second| second.remark.is_empty()) {
-            self.drop_backup(id, "", now);
-            self.protect(id, second, now);
+        match second {
+            Ok(same) if same.candidate.path == backup.lane.path => self.remark(id, same.remark),
+            Ok(better) if broken || better.remark.is_empty() => {
+                self.drop_backup(id, "", now);
+                self.protect(id, Ok(better), now);
+            }
+            // Who is out of contact may forward; the agents see for themselves.
+            Err(why) if broken => {
+                self.remark(id, format!("a host of the backup is lost, and there is no other: {why}"));
+            }
+            Ok(_) | Err(_) => {}
         }
+    }
+
+    fn remark(&mut self, id: CircuitId, text: String) {
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let Some(route) = circuit.phase.route_mut().filter(|route| route.protection != text) else { return };
+        route.protection = text;
+        self.step.persist(id);
+        self.step.announce_circuit(id);
+        self.note_lacking(id);
     }
 
     /// Keeps the list of those that are looked at when something got better.

@@ -64,7 +64,7 @@ impl Fabric {
             if due {
                 self.place_anew(id, &BTreeSet::new(), now);
             } else if backup {
-                self.lose_backup(id, "a host of the backup is lost; another one is sought", now);
+                self.try_to_protect(id, now);
             }
         }
         if !self.work.is_empty() {

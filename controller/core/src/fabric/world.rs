@@ -64,6 +64,11 @@ pub(super) fn request(source: &str, destination: &str) -> CircuitRequest {
 }
 
 impl Agent {
+    /// Has nothing of any circuit.
+    pub(super) fn is_bare(&self) -> bool {
+        self.objects.keys().all(|key| matches!(key, ObjectKey::Peer(_)))
+    }
+
     fn is_heard(&self) -> bool {
         self.session.is_some() && !self.mute
     }

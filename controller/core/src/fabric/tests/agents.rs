@@ -1,5 +1,5 @@
 //! Agents that fail, vanish, come back and talk out of turn.
-use crate::fabric::world::{World, link, name, request};
+use crate::fabric::world::{Agent, World, link, name, request};
 use crate::io::{Input, Session};
 use crate::record::RecordKey;
 use proto_model::access::Fingerprint;
@@ -85,7 +85,7 @@ fn an_end_that_stays_broken_suspends_the_circuit_and_it_is_tried_again() {
         matches!(&circuit.state, CircuitState::Suspended { why } if why.contains("EPERM")),
         "{circuit:?}"
     );
-    assert!(world.agents.values().all(|agent| agent.objects.is_empty()));
+    assert!(world.agents.values().all(Agent::is_bare));
     world.agents.get_mut(&name("b")).expect("agent").refuses.clear();
     world.pass(Duration::from_secs(31));
     assert_eq!(world.state(id), "active");
@@ -185,7 +185,7 @@ fn a_lost_transit_host_is_left_alone_for_the_grace_period_and_then_gone_around()
     assert_eq!((world.state(id), path(&mut world, id).as_str()), ("active", "a → t2 → b"));
     world.check();
     world.connect("t1");
-    assert!(world.agents[&name("t1")].objects.is_empty());
+    assert!(world.agents[&name("t1")].is_bare());
     world.check();
 }
 
@@ -226,7 +226,7 @@ fn an_active_circuit_whose_end_is_lost_says_so_then_lets_go_and_comes_back_with_
     let shown = world.view(id).expect("there").circuit;
     assert_eq!((shown.state.name(), reserved(&mut world)), ("suspended", Bandwidth::default()));
     assert!(shown.detail.contains("b"), "{}", shown.detail);
-    assert!(world.agents[&name("a")].objects.is_empty());
+    assert!(world.agents[&name("a")].is_bare());
     world.pass(Duration::from_secs(61));
     assert_eq!(world.fabric.nodes[&name("t1")].labels.given(), 0, "others can have them");
     world.check();

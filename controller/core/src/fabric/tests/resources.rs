@@ -1,5 +1,5 @@
 //! Resources: registration, leases, status, discovery.
-use crate::fabric::world::{World, name, request};
+use crate::fabric::world::{Agent, World, name, request};
 use proto_model::intent::{Bounds, Intent};
 use proto_model::plan::Discovery;
 use proto_model::request::{Event, Request, Response};
@@ -115,7 +115,7 @@ fn a_resource_that_goes_down_suspends_its_circuits_and_brings_them_back() {
     let id = world.create(wanted).expect("feasible").circuit.id;
     world.ask(Request::UpdateResourceStatus { id: name("db"), status: Status::Down }).expect("known");
     assert_eq!(world.state(id), "suspended");
-    assert!(world.agents.values().all(|agent| agent.objects.is_empty()));
+    assert!(world.agents.values().all(Agent::is_bare));
     world.check();
     world.ask(Request::UpdateResourceStatus { id: name("db"), status: Status::Up }).expect("known");
     world.pass(Duration::from_millis(1));
@@ -163,7 +163,7 @@ fn a_resource_with_circuits_is_only_removed_by_force_and_takes_them_along() {
     world.ask(remove(true)).expect("forced");
     assert_eq!(world.state(id), "gone");
     assert!(world.events.contains(&Event::ResourceGone(name("db"))));
-    assert!(world.agents.values().all(|agent| agent.objects.is_empty()));
+    assert!(world.agents.values().all(Agent::is_bare));
     world.check();
 }
 

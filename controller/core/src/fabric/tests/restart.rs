@@ -1,5 +1,5 @@
 //! A controller that starts anew from what it wrote.
-use crate::fabric::world::{World, name, request};
+use crate::fabric::world::{Agent, World, name, request};
 use crate::fabric::{Fabric, RestoreError, Settings};
 use crate::record::{Life, Record, RecordKey};
 use proto_model::circuit::CircuitState;
@@ -89,7 +89,7 @@ fn a_circuit_that_was_being_closed_is_gone_after_a_restart() {
     world.restart();
     assert_eq!(world.state(id), "gone");
     assert!(!world.store.contains_key(&RecordKey::Circuit(id)));
-    assert!(world.agents.values().all(|agent| agent.objects.is_empty()));
+    assert!(world.agents.values().all(Agent::is_bare));
     assert_eq!(world.fabric.nodes[&name("t1")].labels.given(), 2, "not free until the host has reported");
     for agent in world.agents.values_mut() {
         agent.mute = false;

@@ -121,8 +121,7 @@ proptest! {
             world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(id) }).expect("there");
         }
         for (node, agent) in &world.agents {
-            let left = agent.objects.keys().filter(|key| !matches!(key, ObjectKey::Peer(_)));
-            prop_assert_eq!(left.count(), 0, "{} keeps {:?}", node, agent.objects);
+            prop_assert!(agent.is_bare(), "{} keeps {:?}", node, agent.objects);
             prop_assert_eq!(world.fabric.nodes[node].labels.given(), 0);
         }
         prop_assert!(world.fabric.circuits.is_empty());
