@@ -371,7 +371,7 @@ async fn a_watch_prints_switches_as_they_come() {
         lines,
         [
             "circuit c42 web-db is active  a → m → z",
-            "circuit c42 web-db: destination sends by the backup now  a → n → z  lost 12 of 60 probes, 1 % is allowed",
+            "circuit c42 web-db sends: source by the path, destination by the backup  a → n → z  lost 12 of 60 probes, 1 % is allowed",
         ]
     );
     let json = text(&foreweave(&config, &["watch", "--json"]).await.stdout);

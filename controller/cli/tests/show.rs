@@ -300,7 +300,8 @@ fn a_circuit_on_its_backup_says_which_end_and_why() {
     let before = circuit(1, CircuitState::Active);
     let mut view = before.clone();
     view.circuit.on_backup = vec![Side::Source];
-    view.circuit.protection = "source: 5 probes in a row were lost on the path".into();
+    view.circuit.protection = "the source sends by the backup since 1970-01-12 13:46:00 UTC: 5 probes in a row have no answer, the first was \
+         sent 72.1 ms ago; the backup answers".into();
     let ends = show::circuit::Ends::default();
     insta::assert_snapshot!("circuit_on_backup", bare(&show::circuit::one(&view, ends, NOW)));
     let listed = bare(&show::circuit::list(std::slice::from_ref(&view)));
@@ -309,16 +310,22 @@ fn a_circuit_on_its_backup_says_which_end_and_why() {
 }
 
 #[test]
-fn watchers_are_told_each_end_that_turns_and_nothing_twice() {
+fn watchers_are_told_which_ends_turned_and_nothing_twice() {
     let first = circuit(1, CircuitState::Active);
     let mut second = first.clone();
     second.circuit.on_backup = vec![Side::Source, Side::Destination];
-    second.circuit.protection = "5 probes in a row were lost on the path".into();
+    second.circuit.protection =
+        "the source sends by the backup since then: 5 probes; the destination too".into();
     let mut third = second.clone();
     third.circuit.on_backup = vec![Side::Destination];
     third.circuit.protection = String::new();
     third.circuit.rules_version = 8;
-    let told = [(&first, &second), (&second, &third), (&third, &third)]
+    let mut promoted = third.clone();
+    promoted.circuit.path = third.circuit.backup.clone();
+    promoted.circuit.backup = None;
+    promoted.circuit.on_backup = Vec::new();
+    promoted.circuit.protection = "the backup has become the path; another one is sought".into();
+    let told = [(&first, &second), (&second, &third), (&third, &third), (&third, &promoted)]
         .map(|(before, view)| show::circuit::changes(&before.circuit, view));
     insta::assert_snapshot!("circuit_changes", told.join("\n---\n"));
 }

@@ -50,19 +50,12 @@ fn protected(circuit: &Circuit) -> (&'static str, Tone) {
     }
 }
 
-fn end(side: Side) -> &'static str {
-    match side {
-        Side::Source => "source",
-        Side::Destination => "destination",
-    }
-}
-
-/// `path (both ends)`, `source: backup, destination: path`: each end decides for what it sends.
+/// `both ends by the path`, `source by the backup, destination by the path`: each end decides for what it sends.
 fn sending(circuit: &Circuit) -> String {
     let way = |side| if circuit.on_backup.contains(&side) { "backup" } else { "path" };
     match (way(Side::Source), way(Side::Destination)) {
-        (source, destination) if source == destination => format!("{source} (both ends)"),
-        (source, destination) => format!("source: {source}, destination: {destination}"),
+        (source, destination) if source == destination => format!("both ends by the {source}"),
+        (source, destination) => format!("source by the {source}, destination by the {destination}"),
     }
 }
 
@@ -110,7 +103,7 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         ("destination", end(&spec.destination, ends.destination)),
         ("path", or_dash(circuit.path.as_ref())),
         ("backup", or_dash(circuit.backup.as_ref())),
-        ("sends by", or_dash(circuit.path.as_ref().map(|_| sending(circuit)))),
+        ("sends", or_dash(circuit.path.as_ref().map(|_| sending(circuit)))),
         ("protection", or_dash(Some(&circuit.protection).filter(|text| !text.is_empty()))),
         ("MTU", circuit.mtu.map_or_else(|| "–".into(), |mtu| format!("{mtu} bytes"))),
         ("asked for", bounds(&spec.bounds)),
@@ -156,52 +149,44 @@ pub fn line(view: &CircuitView) -> String {
     let circuit = &view.circuit;
     let path = or_dash(circuit.path.as_ref());
     let text = format!("circuit {} {} is {}  {path}", circuit.id, circuit.spec.name, circuit.state.name());
-    let backup = circuit.backup.as_ref().filter(|_| !circuit.on_backup.is_empty());
-    let on_backup = backup.map(|backup| format!("{} by the backup  {backup}", ends_on_backup(circuit)));
-    let why = on_backup.is_some().then(|| circuit.protection.clone());
-    let parts = [Some(text), on_backup, why, Some(detail(circuit))];
-    let said = parts.into_iter().flatten().filter(|part| !part.is_empty());
-    said.collect::<Vec<_>>().join("  ")
+    joined([text, second_way(circuit), detail(circuit)])
 }
 
-fn ends_on_backup(circuit: &Circuit) -> &'static str {
-    match circuit.on_backup.as_slice() {
-        [only] => end(*only),
-        [] | [..] => "both ends",
+/// Empty when it is there and not in use.
+fn second_way(circuit: &Circuit) -> String {
+    let why = circuit.protection.clone();
+    match &circuit.backup {
+        Some(backup) if !circuit.on_backup.is_empty() => {
+            joined([format!("sends: {}", sending(circuit)), backup.to_string(), why])
+        }
+        None if circuit.path.as_ref().is_some_and(|path| path.hops() > 0) && !why.is_empty() => {
+            format!("no backup: {why}")
+        }
+        Some(_) | None => String::new(),
     }
 }
 
-/// Lines for watchers who saw the circuit before: each end that turned since, with the reason; and the circuit itself,
-/// unless that is all that changed.
+fn joined<const N: usize>(parts: [String; N]) -> String {
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
+}
+
+/// Lines for watchers who saw the circuit before: that its ends turned, with the reason; and the circuit itself, unless
+/// that is all that changed.
 pub fn changes(before: &Circuit, view: &CircuitView) -> String {
     let circuit = &view.circuit;
-    let turned = |side: &Side| before.on_backup.contains(side) != circuit.on_backup.contains(side);
-    let mut lines: Vec<String> = [Side::Source, Side::Destination]
-        .into_iter()
-        .filter(turned)
-        .filter_map(|side| turn(circuit, side))
-        .collect();
-    let same = Circuit {
-        on_backup: circuit.on_backup.clone(),
-        protection: circuit.protection.clone(),
-        ..before.clone()
-    };
-    if lines.is_empty() || same != *circuit {
-        lines.push(line(view));
-    }
-    lines.join("\n")
+    let turned = before.on_backup != circuit.on_backup && before.path == circuit.path;
+    let Circuit { on_backup, protection, .. } = circuit.clone();
+    let only_turned = turned && Circuit { on_backup, protection, ..before.clone() } == *circuit;
+    let turn = turned.then(|| turn(circuit));
+    let line = (!only_turned).then(|| line(view));
+    turn.into_iter().chain(line).collect::<Vec<_>>().join("\n")
 }
 
-/// None: there is no way left that it could send by.
-fn turn(circuit: &Circuit, side: Side) -> Option<String> {
-    let (word, way) = if circuit.on_backup.contains(&side) {
-        ("backup", circuit.backup.as_ref())
-    } else {
-        ("path", circuit.path.as_ref())
-    };
-    let what = format!("circuit {} {}: {} sends by the {word} now", circuit.id, circuit.spec.name, end(side));
-    let why = if circuit.protection.is_empty() { String::new() } else { format!("  {}", circuit.protection) };
-    way.map(|way| format!("{what}  {way}{why}"))
+/// `circuit c1 web-db sends: source by the backup, destination by the path  a → y → b  why`.
+fn turn(circuit: &Circuit) -> String {
+    let way = if circuit.on_backup.is_empty() { &circuit.path } else { &circuit.backup };
+    let text = format!("circuit {} {} sends: {}", circuit.id, circuit.spec.name, sending(circuit));
+    joined([text, or_dash(way.as_ref()), circuit.protection.clone()])
 }
 
 /// What to do next with a circuit that was just made.
