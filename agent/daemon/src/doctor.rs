@@ -1,6 +1,9 @@
 //! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
 use crate::kernel::{Attach, ports};
+use crate::probes::priority;
+use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
@@ -54,6 +57,7 @@ fn lacks(what: &str, verdict: Verdict, says: String, remedy: &str) -> Finding {
 /// Looks at everything.
 pub fn examine(pins: &Path, port: u16) -> Vec<Finding> {
     let mut findings: Vec<Finding> = NEEDED.iter().map(capability).collect();
+    findings.push(scheduling());
     findings.push(kernel());
     findings.push(bpffs(pins));
     findings.push(btf());
@@ -91,13 +95,34 @@ fn capability((capability, without, why, then): &(Capability, Verdict, &str, &st
         return good(&name, format!("present ({why})"));
     }
     let says = format!("not present; it {why}: {then}");
-    let remedy = "run as root, or give it with AmbientCapabilities= in the unit file, or with \
-                  setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin,cap_sys_ptrace=ep on the binary";
-    lacks(&name, *without, says, remedy)
+    lacks(&name, *without, says, PRIVILEGE)
+}
+
+const PRIVILEGE: &str = "run as root, or give it with AmbientCapabilities= in the unit file, or with \
+                  setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin,cap_sys_ptrace,cap_sys_nice=ep on the binary";
+
+/// A resource limit (`LimitRTPRIO=`) does as well as the capability.
+fn scheduling() -> Finding {
+    let what = Capability::CAP_SYS_NICE.to_string();
+    let why = "runs the thread that leaves dead paths before others";
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_NICE).unwrap_or(false) {
+        return good(&what, format!("present ({why})"));
+    }
+    let limit = getrlimit(Resource::RLIMIT_RTPRIO).map_or(0, |(soft, _)| soft);
+    if limit >= priority::REAL_TIME.into() {
+        return good(&what, format!("not present, but real-time priority {limit} is allowed ({why})"));
+    }
+    let says = format!("not present; it {why}: a saturated host leaves them later");
+    lacks(&what, Verdict::Limited, says, PRIVILEGE)
 }
 
 fn kernel() -> Finding {
     let release = release();
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 1, 0)) {
+        let says =
+            format!("{release} has no bpf_ktime_get_tai_ns (6.1 and later do): the data plane does not load");
+        return lacks("kernel", Verdict::Missing, says, "upgrade the kernel to 6.6 or later");
+    }
     match Attach::of_this_kernel() {
         Attach::Tcx => good("kernel", format!("{release}, has tcx")),
         Attach::Clsact => lacks(

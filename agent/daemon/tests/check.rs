@@ -79,3 +79,13 @@ fn without_sys_admin_the_agent_works_for_the_host_itself() {
     assert_eq!(finding.verdict, Verdict::Limited);
     assert!(finding.says.contains("Host"), "{finding}");
 }
+
+#[test]
+fn without_sys_nice_the_agent_works_and_says_what_is_slower() {
+    let findings = without(Capability::CAP_SYS_NICE);
+    let finding = findings.iter().find(|f| f.what == "CAP_SYS_NICE").expect("examined");
+    let (limit, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_RTPRIO).expect("a limit");
+    let expected = if limit >= 10 { Verdict::Good } else { Verdict::Limited };
+    assert_eq!(finding.verdict, expected, "{finding}");
+}

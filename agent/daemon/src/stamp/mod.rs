@@ -56,8 +56,10 @@ impl Reflector {
     /// When the key cannot be read or is none, or the port is somebody else's.
     pub fn open(config: &Stamp) -> Result<Self> {
         let key = config.key_file.as_deref().map(read_key).transpose()?;
-        let socket = listen(config.port)
-            .with_context(|| format!("cannot answer STAMP on UDP port {} ([stamp] port)", config.port))?;
+        let socket = listen(config.port).with_context(|| {
+            let port = config.port;
+            format!("cannot answer STAMP on UDP port {port} ([stamp] port; below 1024 it needs CAP_NET_BIND_SERVICE)")
+        })?;
         info!(address = %socket.local_addr()?, authenticated = key.is_some(), "answers STAMP");
         let socket = UdpSocket::from_std(socket)?;
         let (quota, numbers) = (Quota::new(Instant::now()), Numbers::default());
