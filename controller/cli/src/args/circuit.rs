@@ -54,7 +54,7 @@ pub struct Wish {
     /// From 0 (least) to 255
     #[arg(long, default_value_t = 0, help_heading = "What the path must keep")]
     pub priority: u8,
-    /// The hosts to cross, from SRC's to DST's, instead of leaving the choice to the controller
+    /// The hosts to cross, from SRC's to DST's, instead of leaving the choice to the controller; there is no backup then
     #[arg(long, value_name = "NODE,NODE,…", value_delimiter = ',', help_heading = "What the path must keep")]
     pub path: Vec<NodeName>,
     #[command(flatten)]
