@@ -3,42 +3,24 @@
 //! One protector per host, fed on a thread of its own: what the engine orders, the answers to probes, carriers that
 //! come and go, and time. It wishes for probes to be sent and groups to be turned. It is as pure as the rest of the core,
 //! but not part of [`crate::node::Node`]: a host that is being told ten thousand circuits must still leave a dead path.
+mod cusum;
+mod flight;
+mod group;
+mod judge;
+pub mod limits;
+mod link;
+mod protector;
+mod session;
+mod timers;
+
+pub use protector::Protector;
+
 use proto_model::desired::Peer;
 use proto_model::report::Way;
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{Latency, Loss, PathId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::net::IpAddr;
-
-/// All that the protector of one host knows. Feed it with [`Protector::handle`], then take wishes until there is none;
-/// call again with [`Event::Tick`] when [`Protector::next_deadline`] has come. Before each tick, the answers that wait
-/// are to be handed over: what was answered before the protector could look is not lost.
-#[derive(Debug, Default)]
-pub struct Protector {
-    wishes: VecDeque<Wish>,
-}
-
-impl Protector {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes note of what happened at `now`, a clock that never goes back.
-    pub fn handle(&mut self, event: Event, now: Timestamp) {
-        let _ = (event, now);
-    }
-
-    /// The next wish; none: nothing more until something happens.
-    pub fn poll_wish(&mut self) -> Option<Wish> {
-        self.wishes.pop_front()
-    }
-
-    /// When an [`Event::Tick`] is needed at the latest.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
-    }
-}
 
 /// What the engine wants of the protector. Orders may be repeated; the last one for a key counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

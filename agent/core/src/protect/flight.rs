@@ -1,0 +1,230 @@
+//! Probes under way, and what became of them, in the order in which they were sent.
+use super::limits::TIMEOUT_MOST;
+use proto_model::Timestamp;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Of one path or link.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    next: u32,
+    waiting: VecDeque<Waiting>,
+    /// Sequence number less the reflector's own, of the last answer: grows with each probe that did not reach it.
+    deficit: Option<u32>,
+    /// Lost since the last answer; on which way, the next answer will tell.
+    gap: u32,
+    /// Taken for lost; may still come.
+    gone: VecDeque<u32>,
+}
+
+/// Late answers are recognised for so many lost probes.
+const GONE: usize = 128;
+
+#[derive(Debug)]
+struct Waiting {
+    sequence: u32,
+    sent: Timestamp,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Answered { reflected: u32 },
+    NotSent,
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    InTime,
+    /// Its probe had been taken for lost; and if `counted`, it has been told already that it was lost on its way there.
+    Late {
+        counted: bool,
+    },
+    /// A duplicate, or to no probe of this one's.
+    Strange,
+}
+
+/// What became of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Lost {
+        sent: Timestamp,
+    },
+    /// And of the lost ones before it, so many were lost on the way there and on the way back.
+    Answered {
+        forward: u32,
+        backward: u32,
+    },
+}
+
+impl Flight {
+    /// The number of the probe that is sent now.
+    pub(super) fn send(&mut self, now: Timestamp) -> u32 {
+        let sequence = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.waiting.push_back(Waiting { sequence, sent: now, fate: Fate::Open });
+        sequence
+    }
+
+    pub(super) fn not_sent(&mut self, sequence: u32) {
+        if let Some(waiting) = self.find(sequence).filter(|waiting| waiting.fate == Fate::Open) {
+            waiting.fate = Fate::NotSent;
+        }
+    }
+
+    pub(super) fn answered(&mut self, sequence: u32, reflected: u32) -> Noted {
+        if let Some(waiting) = self.find(sequence) {
+            if waiting.fate != Fate::Open {
+                return Noted::Strange;
+            }
+            waiting.fate = Fate::Answered { reflected };
+            return Noted::InTime;
+        }
+        let Some(at) = self.gone.iter().position(|gone| *gone == sequence) else { return Noted::Strange };
+        self.gone.remove(at);
+        let counted = self.gap == 0;
+        self.gap = self.gap.saturating_sub(1);
+        Noted::Late { counted }
+    }
+
+    /// The next probe whose fate is known. Its answer was in time, or none came within `timeout` from when it was sent
+    /// or, if that is later, from `resumed`. Before a look at the answers that wait, `judge` is false: nothing is lost.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        resumed: Timestamp,
+        timeout: Duration,
+        judge: bool,
+    ) -> Option<Settled> {
+        let first = self.waiting.front()?;
+        let settled = match first.fate {
+            Fate::Answered { reflected } => self.attribute(first.sequence, reflected),
+            Fate::Open if !judge || first.sent.max(resumed).plus(timeout) > now => return None,
+            Fate::Open | Fate::NotSent => {
+                let (sequence, sent) = (first.sequence, first.sent);
+                self.gap += 1;
+                self.gone.push_back(sequence);
+                if self.gone.len() > GONE {
+                    self.gone.pop_front();
+                }
+                Settled::Lost { sent }
+            }
+        };
+        self.waiting.pop_front();
+        Some(settled)
+    }
+
+    /// When the next one would be lost.
+    pub(super) fn due(&self, resumed: Timestamp, timeout: Duration) -> Option<Timestamp> {
+        let first = self.waiting.front()?;
+        match first.fate {
+            Fate::Open => Some(first.sent.max(resumed).plus(timeout)),
+            Fate::Answered { .. } | Fate::NotSent => Some(first.sent),
+        }
+    }
+
+    /// What was lost is not asked about any more. How much that was.
+    pub(super) fn drop_gap(&mut self) -> u32 {
+        self.deficit = None;
+        std::mem::take(&mut self.gap)
+    }
+
+    /// Other labels from now on: answers to what is under way will not be understood, and the reflector counts anew.
+    pub(super) fn begin_anew(&mut self) {
+        self.waiting.clear();
+        self.gone.clear();
+        self.drop_gap();
+    }
+
+    fn find(&mut self, sequence: u32) -> Option<&mut Waiting> {
+        let first = self.waiting.front()?.sequence;
+        self.waiting.get_mut(usize::try_from(sequence.wrapping_sub(first)).ok()?)
+    }
+
+    /// A reflector that does not count, or began anew, tells nothing: then all were lost on the way there.
+    fn attribute(&mut self, sequence: u32, reflected: u32) -> Settled {
+        let deficit = sequence.wrapping_sub(reflected);
+        let gap = std::mem::take(&mut self.gap);
+        let grown = self.deficit.replace(deficit).map_or(gap, |before| deficit.wrapping_sub(before));
+        let shrunk = grown > u32::MAX / 2;
+        let forward = if shrunk { 0 } else { grown.min(gap) };
+        Settled::Answered { forward, backward: gap - forward }
+    }
+}
+
+/// Twice the smoothed round-trip time and some room, within limits; the most before the first answer.
+pub(super) fn timeout(smoothed: Option<u64>) -> Duration {
+    use super::limits::{TIMEOUT_LEAST, TIMEOUT_ROOM};
+    let Some(smoothed) = smoothed else { return TIMEOUT_MOST };
+    let doubled = Duration::from_nanos(smoothed.saturating_mul(2)).saturating_add(TIMEOUT_ROOM);
+    doubled.clamp(TIMEOUT_LEAST, TIMEOUT_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp(1_000_000_000);
+    const LONG: Duration = Duration::from_millis(30);
+
+    fn all(flight: &mut Flight, now: Timestamp) -> Vec<Settled> {
+        std::iter::from_fn(|| flight.settle(now, START, LONG, true)).collect()
+    }
+
+    #[test]
+    fn losses_of_the_two_directions_are_told_apart() {
+        let mut flight = Flight::default();
+        assert_eq!((0..6).map(|_| flight.send(START)).last(), Some(5));
+        // 1 did not arrive, 3's answer did not.
+        for (sequence, reflected) in [(0, 0), (2, 1), (4, 3), (5, 4)] {
+            assert_eq!(flight.answered(sequence, reflected), Noted::InTime);
+        }
+        let none = Settled::Answered { forward: 0, backward: 0 };
+        let lost = Settled::Lost { sent: START };
+        let settled = all(&mut flight, START.plus(LONG));
+        let forward = Settled::Answered { forward: 1, backward: 0 };
+        let backward = Settled::Answered { forward: 0, backward: 1 };
+        assert_eq!(settled, [none, lost, forward, lost, backward, none]);
+    }
+
+    #[test]
+    fn what_is_overtaken_is_not_lost() {
+        let mut flight = Flight::default();
+        assert_eq!((0..3).map(|_| flight.send(START)).last(), Some(2));
+        flight.answered(0, 0);
+        flight.answered(2, 1);
+        assert_eq!(all(&mut flight, START).len(), 1);
+        flight.answered(1, 2);
+        assert_eq!(all(&mut flight, START), [Settled::Answered { forward: 0, backward: 0 }; 2]);
+    }
+
+    #[test]
+    fn nothing_is_lost_before_a_timeout_after_a_stall() {
+        let mut flight = Flight::default();
+        flight.send(START);
+        let resumed = START.plus(Duration::from_millis(500));
+        assert_eq!(flight.settle(resumed, resumed, LONG, true), None);
+        assert_eq!(flight.due(resumed, LONG), Some(resumed.plus(LONG)));
+        assert_eq!(flight.answered(0, 0), Noted::InTime);
+    }
+
+    #[test]
+    fn a_late_answer_is_recognised_once() {
+        let mut flight = Flight::default();
+        flight.send(START);
+        assert_eq!(all(&mut flight, START.plus(LONG)), [Settled::Lost { sent: START }]);
+        assert_eq!(flight.answered(0, 0), Noted::Late { counted: false });
+        assert_eq!(flight.answered(0, 0), Noted::Strange);
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let mut flight = Flight { next: u32::MAX, ..Flight::default() };
+        let (a, b) = (flight.send(START), flight.send(START));
+        assert_eq!((a, b), (u32::MAX, 0));
+        assert_eq!((flight.answered(b, 8), flight.answered(a, 7)), (Noted::InTime, Noted::InTime));
+        assert_eq!(all(&mut flight, START).len(), 2);
+    }
+}

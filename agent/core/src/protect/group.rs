@@ -1,0 +1,109 @@
+//! When a group turns: at once from a dead path, seldom from a bad one, and back after a time of calm.
+use super::Guard;
+use super::judge::{fault, of_death, of_fault, of_other, of_return, of_silence, pays};
+use super::limits::{HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
+use super::session::{Health, Path};
+use proto_model::Timestamp;
+use proto_model::report::Way;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) guard: Guard,
+    /// None: the kernel is being asked.
+    pub(super) way: Option<Way>,
+    /// Since when the primary is good while the backup is used.
+    good_since: Option<Timestamp>,
+    hold: Duration,
+    returned: Option<Timestamp>,
+    /// The last move for the sake of quality.
+    moved: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Look again then, or when something changes.
+    Stay(Option<Timestamp>),
+    Turn {
+        to: Way,
+        why: String,
+    },
+}
+
+/// What a move is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Life,
+    Quality,
+}
+
+impl Group {
+    pub(super) fn new(guard: Guard, way: Option<Way>) -> Self {
+        Self { guard, way, good_since: None, hold: HOLD, returned: None, moved: None }
+    }
+
+    pub(super) fn decide(&mut self, primary: &Path, backup: &Path, now: Timestamp) -> Decision {
+        let Some(way) = self.way else { return Decision::Stay(None) };
+        let (here, there, other) = match way {
+            Way::Primary => (primary, backup, Way::Backup),
+            Way::Backup => (backup, primary, Way::Primary),
+        };
+        let good = primary.health() == Health::Alive && fault(primary, &self.guard).is_none();
+        self.good_since = (way == Way::Backup && good).then(|| self.good_since.unwrap_or(now));
+        match (here.health(), there.health()) {
+            (Health::Dead(_), Health::Dead(_)) => Decision::Stay(None),
+            (Health::Dead(death), health @ (Health::Alive | Health::Unknown { .. })) => {
+                let why = format!("{}; {}", of_death(death), of_other(health, other));
+                self.turn(other, For::Life, why, now)
+            }
+            (Health::Unknown { since: Some(since) }, Health::Alive) => {
+                let left = since.plus(PATIENCE);
+                match left <= now {
+                    true => self.turn(other, For::Life, of_silence(now.since(since), other), now),
+                    false => Decision::Stay(Some(left)),
+                }
+            }
+            (Health::Unknown { .. }, _) | (Health::Alive, Health::Dead(_) | Health::Unknown { .. }) => {
+                Decision::Stay(None)
+            }
+            (Health::Alive, Health::Alive) => self.compare(here, there, other, now),
+        }
+    }
+
+    /// Both live.
+    fn compare(&mut self, here: &Path, there: &Path, other: Way, now: Timestamp) -> Decision {
+        let rested = self.moved.map_or(now, |moved| moved.plus(QUALITY_EVERY));
+        if let Some(bad) = fault(here, &self.guard) {
+            if fault(there, &self.guard).is_some() || !pays(bad, here, there) {
+                return Decision::Stay(Some(now.plus(LOOK_AGAIN)));
+            }
+            if rested > now {
+                return Decision::Stay(Some(rested));
+            }
+            let why = of_fault(bad, here, there, other, &self.guard);
+            return self.turn(other, For::Quality, why, now);
+        }
+        let Some(since) = self.good_since else { return Decision::Stay(None) };
+        let calm = since.plus(self.hold).max(rested);
+        match calm <= now {
+            true => self.turn(Way::Primary, For::Quality, of_return(there, now.since(since)), now),
+            false => Decision::Stay(Some(calm)),
+        }
+    }
+
+    fn turn(&mut self, to: Way, what_for: For, why: String, now: Timestamp) -> Decision {
+        self.way = Some(to);
+        self.good_since = None;
+        match to {
+            Way::Backup => {
+                let relapse = self.returned.is_some_and(|returned| now.since(returned) < RELAPSE);
+                self.hold = if relapse { self.hold.saturating_mul(2).min(HOLD_MOST) } else { HOLD };
+            }
+            Way::Primary => self.returned = Some(now),
+        }
+        if what_for == For::Quality {
+            self.moved = Some(now);
+        }
+        Decision::Turn { to, why }
+    }
+}

@@ -1,0 +1,306 @@
+//! One path and what its probes show: alive or dead, how much is lost, how long the way there and back takes.
+use super::cusum::{Cusum, borne};
+use super::flight::{Flight, Noted, Settled, timeout};
+use super::limits::{ALIVE_AFTER, DEAD_AFTER, RECENT, SLOWER, USUAL_KEPT, USUAL_SECONDS};
+use super::{Answer, Guard, Session};
+use proto_model::{Latency, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A path that groups use, and is probed while there is someone to probe it as.
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    pub(super) session: Option<Session>,
+    flight: Flight,
+    health: Health,
+    lost_in_row: u32,
+    first_lost: Timestamp,
+    answered_in_row: u32,
+    smoothed: Option<u64>,
+    recent: VecDeque<u64>,
+    usual: Usual,
+    /// Fates of the last probes, the newest in the lowest bit; 1: lost on the way there.
+    fates: u128,
+    known: u32,
+    /// What groups allow, with how many of them do: loss in millionths, round-trip time in nanoseconds.
+    losses: BTreeMap<u32, (u32, Cusum)>,
+    times: BTreeMap<u64, u32>,
+    pub(super) groups: BTreeSet<u32>,
+    /// The largest allowed time that is broken.
+    broken: Option<u64>,
+    slow: bool,
+    /// Grows whenever a judgement about it changes.
+    pub(super) version: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Not answered yet; since when that is asked. None: nobody asks.
+    Unknown {
+        since: Option<Timestamp>,
+    },
+    Alive,
+    Dead(Death),
+}
+
+/// Why a path is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    Silent { probes: u32, time: Duration },
+    NoCarrier(IpAddr),
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::Unknown { since: None }
+    }
+}
+
+/// Least round-trip times, by second.
+#[derive(Debug, Default)]
+struct Usual {
+    seconds: VecDeque<(u64, u64)>,
+    slow_since: Option<Timestamp>,
+}
+
+impl Path {
+    pub(super) fn is_idle(&self) -> bool {
+        self.session.is_none() && self.groups.is_empty()
+    }
+
+    /// Probes go out as this circuit from now on. What is known of the path stands, but that it answers has to be seen
+    /// anew: the former answers were another circuit's.
+    pub(super) fn measure(&mut self, session: Session, now: Timestamp) {
+        if self.session.replace(session) == Some(session) {
+            return;
+        }
+        self.flight.begin_anew();
+        self.lost_in_row = 0;
+        self.answered_in_row = 0;
+        match self.health {
+            Health::Unknown { .. } | Health::Alive | Health::Dead(Death::NoCarrier(_)) => {
+                self.turn_to(Health::Unknown { since: Some(now) });
+            }
+            Health::Dead(Death::Silent { .. }) => {}
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        let kept = (std::mem::take(&mut self.losses), std::mem::take(&mut self.times));
+        let (groups, version) = (std::mem::take(&mut self.groups), self.version + 1);
+        let anew = |(allowed, (users, _))| (allowed, (users, Cusum::new(allowed)));
+        let losses = kept.0.into_iter().map(anew).collect();
+        *self = Self { losses, times: kept.1, groups, version, ..Self::default() };
+    }
+
+    pub(super) fn watch(&mut self, number: u32, guard: &Guard) {
+        self.groups.insert(number);
+        let allowed = borne(guard.max_loss);
+        self.losses.entry(allowed).or_insert_with(|| (0, Cusum::new(allowed))).0 += 1;
+        if let Some(most) = guard.max_rtt {
+            *self.times.entry(most.nanos()).or_default() += 1;
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, number: u32, guard: &Guard) {
+        self.groups.remove(&number);
+        let allowed = borne(guard.max_loss);
+        if let Some((users, _)) = self.losses.get_mut(&allowed) {
+            *users -= 1;
+            if *users == 0 {
+                self.losses.remove(&allowed);
+            }
+        }
+        if let Some(users) = guard.max_rtt.and_then(|most| self.times.get_mut(&most.nanos())) {
+            *users -= 1;
+            self.times.retain(|_, users| *users > 0);
+        }
+    }
+
+    pub(super) fn carrier(&mut self, local: IpAddr, up: bool) {
+        match (up, self.health) {
+            (false, _) => self.turn_to(Health::Dead(Death::NoCarrier(local))),
+            // Not more is known than that probes can go out again.
+            (true, Health::Dead(Death::NoCarrier(_))) => {
+                self.answered_in_row = 0;
+                self.turn_to(Health::Dead(Death::Silent { probes: 0, time: Duration::ZERO }));
+            }
+            (true, Health::Unknown { .. } | Health::Alive | Health::Dead(_)) => {}
+        }
+    }
+
+    /// The number of the probe that is sent now.
+    pub(super) fn send(&mut self, now: Timestamp) -> u32 {
+        self.flight.send(now)
+    }
+
+    pub(super) fn not_sent(&mut self, sequence: u32) {
+        self.flight.not_sent(sequence);
+    }
+
+    pub(super) fn answered(&mut self, answer: &Answer, now: Timestamp, resumed: Timestamp) {
+        let noted = self.flight.answered(answer.sequence, answer.reflected);
+        match noted {
+            Noted::Strange => return,
+            Noted::InTime => {}
+            Noted::Late { counted } => {
+                self.lost_in_row = 0;
+                if counted && self.losses.values_mut().any(|(_, cusum)| cusum.forgive()) {
+                    self.version += 1;
+                }
+            }
+        }
+        self.time(round_trip(answer), now);
+        self.settle(now, resumed, false);
+    }
+
+    /// Takes note of every probe whose fate is known by now; lost is only what is judged after a look at the answers.
+    pub(super) fn settle(&mut self, now: Timestamp, resumed: Timestamp, judge: bool) {
+        while let Some(settled) = self.flight.settle(now, resumed, timeout(self.smoothed), judge) {
+            match settled {
+                Settled::Lost { sent } => self.lost(sent, now),
+                Settled::Answered { forward, backward } => self.came_back(forward, backward),
+            }
+        }
+    }
+
+    /// When a probe would be lost next.
+    pub(super) fn due(&self, resumed: Timestamp) -> Option<Timestamp> {
+        self.flight.due(resumed, timeout(self.smoothed))
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    pub(super) fn is_lossy(&self, guard: &Guard) -> bool {
+        self.losses.get(&borne(guard.max_loss)).is_some_and(|(_, cusum)| cusum.is_lossy())
+    }
+
+    /// What is broken by the round-trip time: the promised or the usual one.
+    pub(super) fn slow(&self, guard: &Guard) -> Option<Latency> {
+        match guard.max_rtt {
+            Some(most) => (self.is_seen() && self.least()? > most.nanos()).then_some(most),
+            None => self.slow.then(|| self.usual.least()).flatten().map(Latency::from_nanos),
+        }
+    }
+
+    /// Least of the last answers.
+    pub(super) fn round_trip(&self) -> Option<Latency> {
+        self.least().map(Latency::from_nanos)
+    }
+
+    /// Lost on the way there, of how many, at most 100.
+    pub(super) fn fates(&self) -> (u32, u32) {
+        let mask = (1u128 << 100) - 1;
+        ((self.fates & mask).count_ones(), self.known)
+    }
+
+    fn is_seen(&self) -> bool {
+        self.recent.len() >= RECENT
+    }
+
+    fn least(&self) -> Option<u64> {
+        self.recent.iter().min().copied()
+    }
+
+    fn turn_to(&mut self, health: Health) {
+        self.version += u64::from(self.health != health);
+        self.health = health;
+    }
+
+    fn lost(&mut self, sent: Timestamp, now: Timestamp) {
+        self.answered_in_row = 0;
+        if self.lost_in_row == 0 {
+            self.first_lost = sent;
+        }
+        self.lost_in_row = self.lost_in_row.saturating_add(1);
+        match self.health {
+            Health::Alive if self.lost_in_row >= DEAD_AFTER => {
+                let time = now.since(self.first_lost);
+                self.turn_to(Health::Dead(Death::Silent { probes: self.lost_in_row, time }));
+                self.flight.drop_gap();
+            }
+            Health::Alive => {}
+            Health::Unknown { .. } | Health::Dead(_) => {
+                self.flight.drop_gap();
+            }
+        }
+    }
+
+    fn came_back(&mut self, forward: u32, backward: u32) {
+        self.lost_in_row = 0;
+        self.answered_in_row = self.answered_in_row.saturating_add(1);
+        match self.health {
+            Health::Unknown { .. } => self.turn_to(Health::Alive),
+            Health::Dead(Death::Silent { .. }) if self.answered_in_row >= ALIVE_AFTER => {
+                self.turn_to(Health::Alive);
+            }
+            Health::Alive | Health::Dead(_) => {}
+        }
+        for (_, cusum) in self.losses.values_mut() {
+            self.version += u64::from(cusum.note(forward, backward + 1));
+        }
+        let lost = (1u128.checked_shl(forward).unwrap_or(0)).wrapping_sub(1);
+        self.fates = self.fates.checked_shl(forward).unwrap_or(0) | lost;
+        self.fates = self.fates.checked_shl(backward + 1).unwrap_or(0);
+        self.known = self.known.saturating_add(forward).saturating_add(backward + 1).min(100);
+    }
+
+    fn time(&mut self, nanos: u64, now: Timestamp) {
+        self.smoothed = Some(self.smoothed.map_or(nanos, |before| before - before / 8 + nanos / 8));
+        self.recent.push_back(nanos);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        if !self.is_seen() {
+            return;
+        }
+        let least = self.least().unwrap_or(nanos);
+        let slow = self.usual.judge(least, nanos, now);
+        let broken = self.times.range(..least).next_back().map(|(most, _)| *most);
+        self.version += u64::from((slow, broken) != (self.slow, self.broken));
+        (self.slow, self.broken) = (slow, broken);
+    }
+}
+
+impl Usual {
+    fn least(&self) -> Option<u64> {
+        self.seconds.iter().map(|(_, least)| *least).min()
+    }
+
+    /// Whether `least` of the last answers is unusual. What is unusual does not become usual by going on, for a while.
+    fn judge(&mut self, least: u64, newest: u64, now: Timestamp) -> bool {
+        let usual = self.least();
+        let slow = usual.is_some_and(|usual| least > usual.saturating_add(slower(usual)));
+        let since = *self.slow_since.get_or_insert(now);
+        if !slow {
+            self.slow_since = None;
+        } else if now.since(since) < USUAL_KEPT {
+            return true;
+        } else {
+            *self = Self::default();
+        }
+        let second = now.0 / 1_000_000_000;
+        match self.seconds.back_mut() {
+            Some((of, least)) if *of == second => *least = newest.min(*least),
+            Some(_) | None => self.seconds.push_back((second, newest)),
+        }
+        while self.seconds.front().is_some_and(|(of, _)| of + USUAL_SECONDS < second) {
+            self.seconds.pop_front();
+        }
+        false
+    }
+}
+
+/// How much more than usual is slow.
+pub(super) fn slower(usual: u64) -> u64 {
+    usual.max(u64::try_from(SLOWER.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Without the reflector's own time.
+pub(super) fn round_trip(answer: &Answer) -> u64 {
+    let there = answer.arrived.saturating_sub(answer.sent);
+    there.saturating_sub(answer.answered.saturating_sub(answer.received))
+}

@@ -1,0 +1,5 @@
+//! When a group leaves its way and when it must not, over many seeds of virtual time.
+mod death;
+mod quality;
+mod scale;
+mod world;

@@ -1,0 +1,137 @@
+//! Lossy and slow paths: left soon when the other one is better, and seldom.
+use crate::world::*;
+use agent_core::protect::{Began, Guard, Order};
+use proto_model::report::Way;
+use proto_model::{Latency, Loss};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const ONSET: Duration = Duration::from_secs(5);
+
+fn from_onset(before: Behaviour, after: Behaviour) -> impl Fn(Duration) -> Behaviour {
+    move |at| if at < ONSET { before } else { after }
+}
+
+/// When the first move came after the onset, sorted over seeds.
+fn times(what: &str, seeds: u64, after: Behaviour) -> Vec<Duration> {
+    let good = Behaviour::millis(3);
+    let mut times: Vec<Duration> = (0..seeds)
+        .map(|seed| {
+            let mut world = World::new(seed, from_onset(good, after), |_| Behaviour::millis(5));
+            world.run(10 * SECOND);
+            let moves = &world.moves;
+            assert!(moves.len() == 1 && moves[0].to == Way::Backup, "seed {seed}: {moves:?}");
+            moves[0].at - ONSET
+        })
+        .collect();
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    println!("{what}: p50 {:?}, p99 {:?}, most {:?}", at(50), at(99), at(100));
+    times
+}
+
+#[test]
+fn twenty_percent_loss_is_left_within_two_seconds_and_mostly_in_0_6() {
+    let times = times("20 % loss", 1_000, Behaviour::millis(3).lossy(200_000));
+    assert!(times[500] <= Duration::from_millis(600) && times[999] <= 2 * SECOND, "{:?}", times[500]);
+}
+
+#[test]
+fn a_step_of_50_ms_is_left_within_half_a_second() {
+    let times = times("50 ms step", 200, Behaviour::millis(28));
+    assert!(times[199] <= SECOND / 2, "{:?}", times[199]);
+}
+
+#[test]
+fn the_reasons_name_numbers() {
+    let mut world =
+        World::new(3, from_onset(Behaviour::millis(3), Behaviour::millis(3).lossy(300_000)), |_| {
+            Behaviour::millis(5)
+        });
+    world.run(10 * SECOND);
+    let why = &world.moves[0].why;
+    assert!(
+        why.contains("of the last 100 probes lost, at most 1% is allowed; the backup lost none"),
+        "{why}"
+    );
+    let mut world =
+        World::new(3, from_onset(Behaviour::millis(3), Behaviour::millis(28)), |_| Behaviour::millis(5));
+    world.run(10 * SECOND);
+    let why = &world.moves[0].why;
+    assert!(
+        why.contains(" round trip, ") && why.contains("is usual") && why.contains("the backup takes 10."),
+        "{why}"
+    );
+}
+
+#[test]
+fn one_percent_of_loss_moves_nothing_in_an_hour() {
+    for seed in 0..2 {
+        let mut world = World::new(seed, |_| Behaviour::millis(3).lossy(10_000), |_| Behaviour::millis(5));
+        world.run(3_600 * SECOND);
+        assert!(world.moves.is_empty(), "{:?}", world.moves);
+    }
+}
+
+#[test]
+fn loss_on_the_way_back_is_the_other_ends_to_leave() {
+    let back = Behaviour { loss: (0, 200_000), ..Behaviour::millis(3) };
+    let mut world = World::new(1, move |_| back, |_| Behaviour::millis(5));
+    world.run(20 * SECOND);
+    let lossy = world.moves.iter().any(|m| m.why.contains("is allowed"));
+    assert!(!lossy, "{:?}", world.moves);
+}
+
+#[test]
+fn when_both_paths_are_bad_nothing_moves() {
+    let bad = Behaviour::millis(3).lossy(200_000);
+    let mut world =
+        World::new(1, from_onset(Behaviour::millis(3), bad), from_onset(Behaviour::millis(5), bad));
+    world.run(600 * SECOND);
+    let quality = world.moves.iter().any(|m| m.why.contains("allowed"));
+    assert!(!quality, "{:?}", world.moves);
+}
+
+#[test]
+fn two_paths_that_take_turns_in_being_bad_are_changed_once_a_minute_at_most() {
+    for (seed, bad) in [(1, Behaviour::millis(3).lossy(200_000)), (2, Behaviour::millis(40))] {
+        let one = move |at: Duration| if at.as_secs() / 5 % 2 == 0 { Behaviour::millis(3) } else { bad };
+        let other = move |at: Duration| if at.as_secs() / 5 % 2 == 1 { Behaviour::millis(3) } else { bad };
+        let mut world = World::new(seed, one, other);
+        world.run(1_800 * SECOND);
+        let moves = &world.moves;
+        println!("alternating, seed {seed}: {} moves in 30 min", moves.len());
+        let near = moves.windows(2).find(|pair| pair[1].at - pair[0].at < 60 * SECOND);
+        assert!(near.is_none() && moves.len() <= 30, "{near:?}");
+    }
+}
+
+#[test]
+fn jitter_and_reordering_move_nothing() {
+    let wild = Behaviour { jitter: Duration::from_millis(25), ..Behaviour::millis(3) };
+    let mut world = World::new(1, move |_| wild, |_| Behaviour::millis(5));
+    world.run(1_200 * SECOND);
+    assert!(world.moves.is_empty(), "{:?}", world.moves);
+}
+
+#[test]
+fn bounds_of_a_circuit_are_held_if_the_other_path_holds_them() {
+    let most = |rtt: u64| Guard { max_rtt: Some(Latency::from_millis(rtt)), ..guard() };
+    for (bound, backup, moves) in [(20, 5, 1), (20, 15, 0), (100, 5, 0)] {
+        let mut world = World::empty(1);
+        world.path(PRIMARY, from_onset(Behaviour::millis(3), Behaviour::millis(14)));
+        world.path(BACKUP, move |_| Behaviour::millis(backup));
+        world.order(Order::Guard { group: 1, guard: most(bound), began: Began::Now });
+        world.run(20 * SECOND);
+        assert_eq!(world.moves.len(), moves, "{bound} ms, backup {backup} ms: {:?}", world.moves);
+    }
+    for (ppm, moves) in [(1_000, 1), (50_000, 0)] {
+        let mut world = World::empty(1);
+        world.path(PRIMARY, from_onset(Behaviour::millis(3), Behaviour::millis(3).lossy(30_000)));
+        world.path(BACKUP, |_| Behaviour::millis(5));
+        let guard = Guard { max_loss: Some(Loss::from_ppm(ppm)), ..guard() };
+        world.order(Order::Guard { group: 1, guard, began: Began::Now });
+        world.run(30 * SECOND);
+        assert_eq!(world.moves.len(), moves, "{ppm} ppm: {:?}", world.moves);
+    }
+}
