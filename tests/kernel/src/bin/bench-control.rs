@@ -1,13 +1,13 @@
 //! Measures control: from the call to the first delivered packet, circuits per second, memory of the agent.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use futures::StreamExt;
 use indicatif::ProgressBar;
 use proto_wire::v1;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tests_kernel::lab::{Lab, Options, api, file, namespace};
+use tests_kernel::many::{self, AT_ONCE, PATIENCE};
 use tests_kernel::measure::{Row, Spread, percentile, print};
 use tests_kernel::pretend;
 
@@ -46,10 +46,7 @@ name = "db"
 node = "b"
 "#;
 
-/// Requests under way at the same time.
-const AT_ONCE: usize = 64;
 const PORT: u16 = 9000;
-const PATIENCE: u64 = 20_000_000_000;
 
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
@@ -224,59 +221,10 @@ async fn connected(client: &mut api::Client, hosts: u32) -> Result<()> {
     bail!("the agents did not connect within 10 s")
 }
 
-/// Registers as many resources on `a` and `b` as the circuits need, and creates one circuit per pair.
+/// Registers what the circuits need, and creates them.
 async fn create_all(client: &mut api::Client, circuits: usize) -> Result<(Duration, Duration)> {
-    let side = (circuits as f64).sqrt().ceil() as usize;
-    for (kind, node) in [("web", "a"), ("db", "b")] {
-        for index in 0..side {
-            client.register_resource(on_host(&format!("{kind}-{index}"), node)).await?;
-        }
-    }
-    let bar = ProgressBar::new(circuits as u64);
-    let pairs = (0..circuits).map(|index| (format!("web-{}", index / side), format!("db-{}", index % side)));
-    let begun = Instant::now();
-    let connection = client.clone();
-    let mut creating = futures::stream::iter(pairs.map(|(web, db)| {
-        let mut client = connection.clone();
-        async move {
-            let circuit = Some(spec(&web, &db));
-            client
-                .create_circuit(v1::CreateCircuitRequest { circuit, idempotency_key: String::new(), wait: 0 })
-                .await
-        }
-    }))
-    .buffer_unordered(AT_ONCE);
-    while let Some(created) = creating.next().await {
-        created.context("create")?;
-        bar.inc(1);
-    }
-    let accepted = begun.elapsed();
-    bar.finish_and_clear();
-    loop {
-        let status = client.get_status(v1::Empty {}).await?.into_inner();
-        if status.circuits_active as usize >= circuits {
-            return Ok((accepted, begun.elapsed()));
-        }
-        if begun.elapsed() > Duration::from_secs(300) {
-            bail!("{} of {circuits} circuits are active after 300 s", status.circuits_active);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-fn on_host(id: &str, node: &str) -> v1::RegisterResourceRequest {
-    let metadata = v1::ResourceMetadata {
-        form: v1::resource_metadata::Form::Host.into(),
-        node: node.into(),
-        attachment: Some(v1::Attachment { r#where: Some(v1::attachment::Where::Host(true)) }),
-        ..v1::ResourceMetadata::default()
-    };
-    v1::RegisterResourceRequest {
-        resource_id: id.into(),
-        metadata: Some(metadata),
-        intents: Vec::new(),
-        lease: None,
-    }
+    many::register(client, circuits).await?;
+    many::create(client, circuits, &spec("", "")).await
 }
 
 // ---- memory

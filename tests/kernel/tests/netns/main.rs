@@ -4,5 +4,6 @@ mod circuits;
 mod crashes;
 mod labs;
 mod leftovers;
+mod protection;
 mod support;
 mod underlay;

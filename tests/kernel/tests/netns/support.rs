@@ -201,14 +201,19 @@ pub(crate) fn allow_tcp(port: u16) -> v1::Rule {
 }
 
 /// Asks until it is so; fails when it is not so in time.
-pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn eventually(what: &str, so: impl FnMut() -> Result<bool>) -> Result<()> {
+    within(PATIENCE, what, so)
+}
+
+/// As [`eventually`], for what takes longer by design.
+pub(crate) fn within(patience: Duration, what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     loop {
         let last = so();
         if matches!(last, Ok(true)) {
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience {
             return last.and_then(|_| bail!("it never came about: {what}")).context(what.to_owned());
         }
         std::thread::sleep(Duration::from_millis(50));
