@@ -195,6 +195,8 @@ fn stored() -> Vec<u8> {
                 forward: label(131_073),
                 reverse: label(131_074),
                 local: None,
+                backup: None,
+                protection: "the topology has no second path".into(),
             },
             opened: true,
         },
