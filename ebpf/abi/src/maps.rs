@@ -42,7 +42,7 @@ pub const EVENTS: u32 = 1 << 20;
 pub const GROUPS: u32 = 16_384;
 /// Links of a host that are measured.
 pub const PEERS: u32 = 4_096;
-/// Bytes of the ring buffer of probes' answers: 4,096 of them.
+/// Bytes of the ring buffer of probes' answers: 7,281 of them.
 pub const PROBES: u32 = 1 << 19;
 /// Underlay addresses of a host.
 pub const LOCALS: u32 = 256;

@@ -50,7 +50,7 @@ pub struct Answer {
     pub sender_timestamp: Stamp,
     pub sender_error_estimate: [u8; 2],
     pub must_be_zero: [u8; 2],
-    /// TTL or hop limit that the request came with.
+    /// TTL or hop limit that the request came with; of a path probe, that of the outer header.
     pub sender_ttl: u8,
     pub must_be_zero2: [u8; 3],
 }

@@ -133,3 +133,71 @@ pub fn turn6(head: &mut Link6) {
     head.ip.hop_limit = TTL;
     (head.ip.source, head.ip.destination) = (head.ip.destination, head.ip.source);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebpf_abi::probe::Stamp;
+    use zerocopy::FromZeros;
+
+    fn inside() -> Inside {
+        let mut inside = Inside::new_zeroed();
+        inside.ethernet.ethertype = ETHERTYPE_IPV4.to_be_bytes();
+        inside.ip = Ipv4 {
+            version_ihl: 0x45,
+            total_length: [0, 20 + 8 + 44],
+            protocol: PROTOCOL_UDP,
+            source: SENDER,
+            destination: REFLECTOR,
+            ..inside.ip
+        };
+        inside.udp.source = [0x9c, 0x40];
+        inside.udp.destination = PORT.to_be_bytes();
+        inside.udp.length = [0, 8 + 44];
+        inside
+    }
+
+    #[test]
+    fn turned_request_is_an_answer_and_the_other_way_round() {
+        let request = inside();
+        assert_eq!(request.role(72), Some(Role::Request));
+        assert_eq!(request.turned().role(72), Some(Role::Answer));
+        assert_eq!(request.turned().turned(), request);
+        assert_eq!(request.role(71), None, "the frame is too short");
+    }
+
+    #[test]
+    fn changed_sum_equals_the_computed_one() {
+        let sum = |bytes: &[u8]| {
+            fold(bytes.chunks(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum())
+        };
+        for round in 0..=255u8 {
+            let request = Request {
+                sequence: [round, 1, 2, 255 - round],
+                timestamp: Stamp { seconds: [round; 4], nanos: [0, 7, round, 9] },
+                error_estimate: [0x80, round],
+                session: [round, round],
+                must_be_zero: [round.wrapping_mul(7); 28],
+            };
+            let answer = answer(&request, u32::from(round) << 20, 1 << 60, (1 << 60) + 999, round);
+            // Both are right for a sum of zero; the rest has one form only.
+            let changed = fold(u64::from(sum(request.as_bytes())) + u64::from(difference(&request, &answer)));
+            assert_eq!(changed % 0xffff, sum(answer.as_bytes()) % 0xffff, "round {round}");
+        }
+    }
+
+    #[test]
+    fn time_beyond_32_bits_of_seconds_begins_anew() {
+        let nanos = ((1u64 << 32) + 5) * 1_000_000_000 + 6;
+        assert_eq!(Stamp::of(nanos).nanos(), 5_000_000_006);
+        assert_eq!(Stamp::of(4_000_000_000_999_999_999).nanos(), 4_000_000_000_999_999_999);
+    }
+
+    #[test]
+    fn authenticated_mode_is_known_by_length_and_zeros() {
+        let plain = Request { timestamp: Stamp::of(1), ..Request::new_zeroed() };
+        let zeros = Request { sequence: [9; 4], ..Request::new_zeroed() };
+        assert!(is_authenticated(&zeros, AUTHENTICATED) && is_authenticated(&zeros, AUTHENTICATED + 12));
+        assert!(!is_authenticated(&zeros, AUTHENTICATED - 1) && !is_authenticated(&plain, AUTHENTICATED));
+    }
+}

@@ -1,6 +1,7 @@
 //! A host with circuits, as the agent would have written it into the maps.
 use anyhow::{Context, Result};
 use aya::maps::RingBuf;
+use aya::programs::{SchedClassifier, TcAttachType};
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::maps::Settings;
@@ -205,6 +206,14 @@ impl Host {
     pub(crate) fn peer(&self, remote: IpAddr, session: u16) -> Result<()> {
         let peer = Peer { second: 0, spent: 0, answered: 0, reserved: [0; 4] };
         self.put("PEERS", &peer_key(remote, session), &peer)
+    }
+
+    /// Puts a tcx program on an interface of this thread's namespace, until the host goes.
+    pub(crate) fn attach(&mut self, program: &str, interface: &str) -> Result<()> {
+        let program = self.dataplane.object_mut().program_mut(program).context("no such program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.attach(interface, TcAttachType::Ingress)?;
+        Ok(())
     }
 
     /// The answers told since the last time.

@@ -14,3 +14,4 @@ mod rounds;
 mod stamp;
 mod states;
 mod transit;
+mod wire;
