@@ -154,12 +154,12 @@ impl Flight {
     }
 }
 
-/// Twice the smoothed round-trip time and some room, within limits; the most before the first answer.
-pub(super) fn timeout(smoothed: Option<u64>) -> Duration {
+/// `level`: the longest round-trip time that the path lately had for a while. The most before the first answer.
+pub(super) fn timeout(smoothed: Option<u64>, level: u64) -> Duration {
     use super::limits::{TIMEOUT_LEAST, TIMEOUT_ROOM};
     let Some(smoothed) = smoothed else { return TIMEOUT_MOST };
-    let doubled = Duration::from_nanos(smoothed.saturating_mul(2)).saturating_add(TIMEOUT_ROOM);
-    doubled.clamp(TIMEOUT_LEAST, TIMEOUT_MOST)
+    let expected = smoothed.saturating_mul(2).max(level.saturating_add(level / 4));
+    Duration::from_nanos(expected).saturating_add(TIMEOUT_ROOM).clamp(TIMEOUT_LEAST, TIMEOUT_MOST)
 }
 
 #[cfg(test)]

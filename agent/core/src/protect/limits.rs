@@ -14,14 +14,20 @@ pub const LINKS_AT_FULL_RATE: u64 = 100;
 pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the engine is told what links are like.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);
-/// A path probe is lost after twice the smoothed round-trip time and [`TIMEOUT_ROOM`], but not before …
+/// A path probe is lost after twice the smoothed round-trip time and [`TIMEOUT_ROOM`], or after five quarters of what
+/// the path has taken for a while within the last minute if that is more: a path that becomes slow from time to time is
+/// not taken for dead each time. But not before …
 pub const TIMEOUT_LEAST: Duration = Duration::from_millis(30);
 pub const TIMEOUT_ROOM: Duration = Duration::from_millis(10);
 /// … and at the latest after so long; this also bounds how many probes are under way: 100 for each path.
 pub const TIMEOUT_MOST: Duration = Duration::from_secs(1);
-/// So many probes lost in a row: dead. On a path with 10 % loss that still happens once in 10^5 probes by chance, but
-/// such a path is to be left anyway; with 1 % it happens once in 10^10.
+/// So many probes lost in a row: dead. On a path that loses 1 % that happens by chance once in 10^10 probes …
 pub const DEAD_AFTER: u32 = 5;
+/// … and on one that loses more, so many that it happens once in 10^8; a path that is known to lose half of all is
+/// lossy and not dead, unless it is silent for this many.
+pub const DEAD_AFTER_MOST: u32 = 25;
+/// Weight of one probe in the loss that a path is known to have, beside that of its last 100: some 10 s at full rate.
+pub const KNOWN_WEIGHT: f64 = 1.0 / 1024.0;
 /// So many answered in a row: alive again.
 pub const ALIVE_AFTER: u32 = 3;
 /// A path that never answered is left after so long, if the other one answers.

@@ -85,7 +85,7 @@ impl Link {
     pub(super) fn settle(&mut self, now: Timestamp, resumed: Timestamp) {
         while let Some(settled) = self.flight.settle(now, resumed, LINK_TIMEOUT, true) {
             match settled {
-                Settled::Lost { .. } if !self.answers && now.since(self.began) < REPORT_EVERY => {
+                Settled::Lost { sent } if !self.answers && sent.since(self.began) < REPORT_EVERY => {
                     self.flight.drop_gap();
                 }
                 Settled::Lost { .. } => {}
@@ -128,4 +128,84 @@ fn differs(one: (u64, u64), other: (u64, u64)) -> u64 {
 fn share(part: u32, whole: u32) -> Loss {
     let ppm = (u64::from(part) * 1_000_000).checked_div(u64::from(whole)).unwrap_or(0);
     Loss::from_ppm(u32::try_from(ppm).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::Key;
+    use std::time::Duration;
+
+    const START: Timestamp = Timestamp(1_000_000_000);
+    const MILLI: u64 = 1_000_000;
+
+    fn link() -> Link {
+        let name = |text: &str| text.parse().expect("a name");
+        let link = proto_model::topology::LinkId::new(
+            "a".parse().expect("a name"),
+            "b".parse().expect("a name"),
+            name("n"),
+        );
+        let ip = std::net::IpAddr::from([192, 0, 2, 1]);
+        let peer = Peer { link: link.expect("two ends"), local: ip, remote: ip, session: 1 };
+        Link::new(peer, START)
+    }
+
+    /// 5 ms there and 7 ms back, 1 ms more on the way there for every other probe; 2 ms at the reflector, whose clock
+    /// is an hour ahead.
+    fn answer(sequence: u32, reflected: u32, sent: Timestamp) -> Answer {
+        let received = sent.0 + 3_600_000 * MILLI + 5 * MILLI + u64::from(sequence % 2) * MILLI;
+        let answered = received + 2 * MILLI;
+        let arrived = answered - 3_600_000 * MILLI + 7 * MILLI;
+        let of = Key::Link(std::net::IpAddr::from([192, 0, 2, 1]), 1);
+        Answer { of, sequence, reflected, sent: sent.0, received, answered, arrived }
+    }
+
+    /// Probes every 100 ms, of which the reflector sees those that `arrives` says, and answers that `returns` says.
+    fn measured(
+        count: u32,
+        arrives: impl Fn(u32) -> bool,
+        returns: impl Fn(u32) -> bool,
+    ) -> Option<Measured> {
+        let mut link = link();
+        let (mut now, mut reflected) = (START, 0);
+        for n in 0..count {
+            let sequence = link.send(now);
+            if arrives(n) {
+                if returns(n) {
+                    link.answered(&answer(sequence, reflected, now));
+                }
+                reflected += 1;
+            }
+            now = now.plus(Duration::from_millis(100));
+            link.settle(now, START);
+        }
+        link.settle(now.plus(LINK_TIMEOUT), START);
+        link.report()
+    }
+
+    #[test]
+    fn times_are_without_the_reflectors_own_and_without_its_clock() {
+        let seen = measured(20, |_| true, |_| true).expect("answers");
+        let millis = Latency::from_millis;
+        assert_eq!((seen.probes, seen.rtt_min, seen.rtt_max), (20, millis(12), millis(13)));
+        assert_eq!(seen.rtt_mean, Latency::from_micros(12_500));
+        assert_eq!((seen.variation_forward, seen.variation_backward), (millis(1), Latency::ZERO));
+        assert_eq!((seen.loss_forward, seen.loss_backward), (Loss::NONE, Loss::NONE));
+    }
+
+    #[test]
+    fn losses_are_told_by_direction() {
+        let seen = measured(101, |n| n % 10 != 5, |n| n % 10 != 7).expect("answers");
+        assert_eq!(seen.probes, 101);
+        assert_eq!(seen.loss_forward, Loss::from_ppm(10_000_000 / 101));
+        assert_eq!(seen.loss_backward, Loss::from_ppm(10_000_000 / 91));
+    }
+
+    #[test]
+    fn a_neighbour_that_never_answers_is_reported_after_its_time_to_start() {
+        assert_eq!(measured(10, |_| false, |_| false), None);
+        let seen = measured(60, |_| false, |_| false).expect("fates are known");
+        assert_eq!((seen.loss_forward, seen.rtt_max), (Loss::ALL, Latency::ZERO));
+    }
 }

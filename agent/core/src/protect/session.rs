@@ -1,7 +1,10 @@
 //! One path and what its probes show: alive or dead, how much is lost, how long the way there and back takes.
 use super::cusum::{Cusum, borne};
 use super::flight::{Flight, Noted, Settled, timeout};
-use super::limits::{ALIVE_AFTER, DEAD_AFTER, RECENT, SLOWER, USUAL_KEPT, USUAL_SECONDS};
+use super::limits::{
+    ALIVE_AFTER, DEAD_AFTER, DEAD_AFTER_MOST, EVIDENCE, KNOWN_WEIGHT, RECENT, SLOWER, USUAL_KEPT,
+    USUAL_SECONDS,
+};
 use super::{Answer, Guard, Session};
 use proto_model::{Latency, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// A path that groups use, and is probed while there is someone to probe it as.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Path {
     pub(super) session: Option<Session>,
     flight: Flight,
@@ -18,11 +21,15 @@ pub(super) struct Path {
     first_lost: Timestamp,
     answered_in_row: u32,
     smoothed: Option<u64>,
+    timeout: Duration,
     recent: VecDeque<u64>,
     usual: Usual,
     /// Fates of the last probes, the newest in the lowest bit; 1: lost on the way there.
     fates: u128,
     known: u32,
+    /// The same for both ways together, and the share that was lost for longer.
+    returns: u128,
+    known_loss: f64,
     /// What groups allow, with how many of them do: loss in millionths, round-trip time in nanoseconds.
     losses: BTreeMap<u32, (u32, Cusum)>,
     times: BTreeMap<u64, u32>,
@@ -51,17 +58,46 @@ pub(super) enum Death {
     NoCarrier(IpAddr),
 }
 
+impl Default for Path {
+    fn default() -> Self {
+        Self {
+            session: None,
+            flight: Flight::default(),
+            health: Health::default(),
+            lost_in_row: 0,
+            first_lost: Timestamp(0),
+            answered_in_row: 0,
+            smoothed: None,
+            timeout: timeout(None, 0),
+            recent: VecDeque::new(),
+            usual: Usual::default(),
+            fates: 0,
+            known: 0,
+            returns: 0,
+            known_loss: 0.0,
+            losses: BTreeMap::new(),
+            times: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            broken: None,
+            slow: false,
+            version: 0,
+        }
+    }
+}
+
 impl Default for Health {
     fn default() -> Self {
         Self::Unknown { since: None }
     }
 }
 
-/// Least round-trip times, by second.
+/// The least round-trip time of the last minute, as long as the path is not slow.
 #[derive(Debug, Default)]
 struct Usual {
     seconds: VecDeque<(u64, u64)>,
     slow_since: Option<Timestamp>,
+    /// The largest of what the last answers took at least, slow or not.
+    levels: VecDeque<(u64, u64)>,
 }
 
 impl Path {
@@ -157,7 +193,7 @@ impl Path {
 
     /// Takes note of every probe whose fate is known by now; lost is only what is judged after a look at the answers.
     pub(super) fn settle(&mut self, now: Timestamp, resumed: Timestamp, judge: bool) {
-        while let Some(settled) = self.flight.settle(now, resumed, timeout(self.smoothed), judge) {
+        while let Some(settled) = self.flight.settle(now, resumed, self.timeout, judge) {
             match settled {
                 Settled::Lost { sent } => self.lost(sent, now),
                 Settled::Answered { forward, backward } => self.came_back(forward, backward),
@@ -167,7 +203,7 @@ impl Path {
 
     /// When a probe would be lost next.
     pub(super) fn due(&self, resumed: Timestamp) -> Option<Timestamp> {
-        self.flight.due(resumed, timeout(self.smoothed))
+        self.flight.due(resumed, self.timeout)
     }
 
     pub(super) fn health(&self) -> Health {
@@ -193,8 +229,7 @@ impl Path {
 
     /// Lost on the way there, of how many, at most 100.
     pub(super) fn fates(&self) -> (u32, u32) {
-        let mask = (1u128 << 100) - 1;
-        ((self.fates & mask).count_ones(), self.known)
+        ((self.fates & LAST_100).count_ones(), self.known)
     }
 
     fn is_seen(&self) -> bool {
@@ -217,7 +252,7 @@ impl Path {
         }
         self.lost_in_row = self.lost_in_row.saturating_add(1);
         match self.health {
-            Health::Alive if self.lost_in_row >= DEAD_AFTER => {
+            Health::Alive if self.lost_in_row >= self.dead_after() => {
                 let time = now.since(self.first_lost);
                 self.turn_to(Health::Dead(Death::Silent { probes: self.lost_in_row, time }));
                 self.flight.drop_gap();
@@ -227,6 +262,14 @@ impl Path {
                 self.flight.drop_gap();
             }
         }
+    }
+
+    /// So many losses in a row are no chance on a path that is known to lose what this one does.
+    fn dead_after(&self) -> u32 {
+        let lost = f64::from((self.returns & LAST_100).count_ones()) / f64::from(self.known.max(1));
+        let share = lost.max(self.known_loss).clamp(0.000_001, 0.99);
+        let rare = (-EVIDENCE / share.ln()).ceil().min(f64::from(DEAD_AFTER_MOST));
+        (DEAD_AFTER..DEAD_AFTER_MOST).find(|n| f64::from(*n) >= rare).unwrap_or(DEAD_AFTER_MOST)
     }
 
     fn came_back(&mut self, forward: u32, backward: u32) {
@@ -242,10 +285,14 @@ impl Path {
         for (_, cusum) in self.losses.values_mut() {
             self.version += u64::from(cusum.note(forward, backward + 1));
         }
-        let lost = (1u128.checked_shl(forward).unwrap_or(0)).wrapping_sub(1);
-        self.fates = self.fates.checked_shl(forward).unwrap_or(0) | lost;
-        self.fates = self.fates.checked_shl(backward + 1).unwrap_or(0);
-        self.known = self.known.saturating_add(forward).saturating_add(backward + 1).min(100);
+        let both = forward + backward;
+        self.fates = pushed(self.fates, forward, backward + 1);
+        self.returns = pushed(self.returns, both, 1);
+        self.known = self.known.saturating_add(both + 1).min(100);
+        for _ in 0..both.min(100) {
+            self.known_loss += (1.0 - self.known_loss) * KNOWN_WEIGHT;
+        }
+        self.known_loss -= self.known_loss * KNOWN_WEIGHT;
     }
 
     fn time(&mut self, nanos: u64, now: Timestamp) {
@@ -254,24 +301,41 @@ impl Path {
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
+        self.timeout = timeout(self.smoothed, 0);
         if !self.is_seen() {
             return;
         }
         let least = self.least().unwrap_or(nanos);
         let slow = self.usual.judge(least, nanos, now);
+        self.timeout = timeout(self.smoothed, self.usual.level());
         let broken = self.times.range(..least).next_back().map(|(most, _)| *most);
         self.version += u64::from((slow, broken) != (self.slow, self.broken));
         (self.slow, self.broken) = (slow, broken);
     }
 }
 
+const LAST_100: u128 = (1 << 100) - 1;
+
+/// So many lost ones, then so many that were not.
+fn pushed(fates: u128, lost: u32, kept: u32) -> u128 {
+    let ones = 1u128.checked_shl(lost).unwrap_or(0).wrapping_sub(1);
+    let with_lost = fates.checked_shl(lost).unwrap_or(0) | ones;
+    with_lost.checked_shl(kept).unwrap_or(0)
+}
+
 impl Usual {
+    fn level(&self) -> u64 {
+        self.levels.iter().map(|(_, level)| *level).max().unwrap_or(0)
+    }
+
     fn least(&self) -> Option<u64> {
         self.seconds.iter().map(|(_, least)| *least).min()
     }
 
     /// Whether `least` of the last answers is unusual. What is unusual does not become usual by going on, for a while.
     fn judge(&mut self, least: u64, newest: u64, now: Timestamp) -> bool {
+        let second = now.0 / 1_000_000_000;
+        by_second(&mut self.levels, second, least, u64::max);
         let usual = self.least();
         let slow = usual.is_some_and(|usual| least > usual.saturating_add(slower(usual)));
         let since = *self.slow_since.get_or_insert(now);
@@ -280,17 +344,22 @@ impl Usual {
         } else if now.since(since) < USUAL_KEPT {
             return true;
         } else {
-            *self = Self::default();
+            self.slow_since = None;
+            self.seconds.clear();
         }
-        let second = now.0 / 1_000_000_000;
-        match self.seconds.back_mut() {
-            Some((of, least)) if *of == second => *least = newest.min(*least),
-            Some(_) | None => self.seconds.push_back((second, newest)),
-        }
-        while self.seconds.front().is_some_and(|(of, _)| of + USUAL_SECONDS < second) {
-            self.seconds.pop_front();
-        }
+        by_second(&mut self.seconds, second, newest, u64::min);
         false
+    }
+}
+
+/// One value for each second of the last minute.
+fn by_second(seconds: &mut VecDeque<(u64, u64)>, second: u64, new: u64, pick: fn(u64, u64) -> u64) {
+    match seconds.back_mut() {
+        Some((of, value)) if *of == second => *value = pick(*value, new),
+        Some(_) | None => seconds.push_back((second, new)),
+    }
+    while seconds.front().is_some_and(|(of, _)| of + USUAL_SECONDS < second) {
+        seconds.pop_front();
     }
 }
 
