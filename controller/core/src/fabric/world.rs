@@ -3,12 +3,12 @@ use super::{Fabric, Settings};
 use crate::io::{Input, Output, Session, Ticket, Write};
 use crate::record::{Record, RecordKey};
 use proto_model::access::{Actor, Fingerprint, Role};
-use proto_model::circuit::{Circuit, CircuitState, Path};
+use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::{
     Change, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell,
 };
 use proto_model::intent::Bounds;
-use proto_model::report::{Failure, Hello, Report, Say, Way};
+use proto_model::report::{Failure as Failed, Hello, Report, Say, Way};
 use proto_model::request::{CircuitRef, CircuitRequest, CircuitView, Event, Request, Response};
 use proto_model::resource::{Attachment, Form, Metadata};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
@@ -303,7 +303,7 @@ impl World {
             agent.refuses.iter().filter(|key| agent.objects.contains_key(*key)).cloned().collect();
         let whole = std::mem::take(&mut agent.whole);
         let failed = failing.iter().filter(|key| whole || !agent.failing.contains(*key));
-        let failure = |key: &ObjectKey| Failure { key: key.clone(), why: "EPERM".into() };
+        let failure = |key: &ObjectKey| Failed { key: key.clone(), why: "EPERM".into() };
         let report = Report {
             generation: agent.generation,
             whole,
@@ -383,7 +383,7 @@ impl World {
                 self.follow_both(circuit.id, backup, Way::Backup);
             }
         }
-        self.check_books(&circuits);
+        self.check_books();
         for (node, agent) in &self.agents {
             if agent.is_heard() {
                 let Tell::Whole { objects, .. } = self.fabric.nodes[node].desire.whole() else {
@@ -398,42 +398,41 @@ impl World {
     }
 
     /// What is reserved is what paths need and the worst failure brings; after any failure everything fits.
-    fn check_books(&self, circuits: &[Circuit]) {
-        let placed = circuits.iter().filter_map(|circuit| Some((circuit, circuit.path.as_ref()?)));
+    pub(super) fn check_books(&self) {
+        let circuits: Vec<_> = self.fabric.circuits.iter().filter_map(Booked::of).collect();
         let mut reserved: BTreeMap<&LinkId, u64> = BTreeMap::new();
-        let mut moved: BTreeMap<(&LinkId, String), u64> = BTreeMap::new();
-        for (circuit, path) in placed.clone() {
-            let need = circuit.spec.bounds.bandwidth.bits_per_second();
-            for link in &path.links {
-                *reserved.entry(link).or_default() += need;
+        let mut moved: BTreeMap<&LinkId, BTreeMap<Failure<'_>, u64>> = BTreeMap::new();
+        for circuit in &circuits {
+            for link in &circuit.path.links {
+                *reserved.entry(link).or_default() += circuit.need;
             }
-            let Some(backup) = &circuit.backup else { continue };
-            for link in backup.links.iter().filter(|link| !path.links.contains(link)) {
-                for failure in failures(path).difference(&failures(backup)) {
-                    *moved.entry((link, failure.clone())).or_default() += need;
+            let Some(backup) = circuit.backup else { continue };
+            for link in backup.links.iter().filter(|link| !circuit.path.links.contains(link)) {
+                for failure in circuit.failures.difference(&circuit.of_backup) {
+                    *moved.entry(link).or_default().entry(*failure).or_default() += circuit.need;
                 }
             }
         }
         for view in self.fabric.topology.views() {
-            let worst = moved.iter().filter(|((link, _), _)| **link == view.id).map(|(_, sum)| *sum).max();
+            let worst = moved.get(&view.id).and_then(|sums| sums.values().max().copied());
             let sum = reserved.get(&view.id).copied().unwrap_or(0) + worst.unwrap_or(0);
             assert_eq!(view.reserved.bits_per_second(), sum, "{}", view.id);
             assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
         }
-        let everything: BTreeSet<String> = placed.clone().flat_map(|(_, path)| failures(path)).collect();
+        let everything: BTreeSet<_> = circuits.iter().flat_map(|circuit| &circuit.failures).collect();
         for failure in everything {
             let mut crossing: BTreeMap<&LinkId, u64> = BTreeMap::new();
-            for (circuit, path) in placed.clone() {
-                let stands = |path: &&Path| !failures(path).contains(&failure);
-                let way = Some(path).filter(stands).or_else(|| circuit.backup.as_ref().filter(stands));
+            for circuit in &circuits {
+                let path = (!circuit.failures.contains(failure)).then_some(circuit.path);
+                let way = path.or(circuit.backup.filter(|_| !circuit.of_backup.contains(failure)));
                 for link in way.into_iter().flat_map(|way| &way.links) {
-                    *crossing.entry(link).or_default() += circuit.spec.bounds.bandwidth.bits_per_second();
+                    *crossing.entry(link).or_default() += circuit.need;
                 }
             }
             for (link, sum) in crossing {
-                let capacity = self.fabric.topology.view(link).capacity;
+                let capacity = self.fabric.topology.link(link).and_then(|link| link.capacity());
                 let fits = capacity.is_none_or(|capacity| sum <= capacity.bits_per_second());
-                assert!(fits, "after the end of {failure}, {link} carries {sum} of {capacity:?}");
+                assert!(fits, "after the end of {failure:?}, {link} carries {sum} of {capacity:?}");
             }
         }
     }
@@ -508,10 +507,41 @@ fn ways(end: &Endpoint, way: Way) -> Option<(NextHop, Receive)> {
     }
 }
 
+/// A circuit that needs bandwidth.
+struct Booked<'a> {
+    need: u64,
+    path: &'a Path,
+    failures: BTreeSet<Failure<'a>>,
+    backup: Option<&'a Path>,
+    of_backup: BTreeSet<Failure<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure<'a> {
+    Host(&'a NodeName),
+    Link(&'a LinkId),
+}
+
+impl<'a> Booked<'a> {
+    fn of(circuit: &'a crate::circuit::Circuit) -> Option<Self> {
+        let route = circuit.phase.route()?;
+        let need = circuit.spec.bounds.bandwidth.bits_per_second();
+        let backup = route.second().map(|lane| &lane.path);
+        Some(Self {
+            need,
+            path: &route.path,
+            failures: failures(&route.path),
+            backup,
+            of_backup: backup.map(failures).unwrap_or_default(),
+        })
+        .filter(|_| need > 0)
+    }
+}
+
 /// What a path dies of: its links, and the hosts between its ends.
-fn failures(path: &Path) -> BTreeSet<String> {
-    let hosts = path.nodes[1..path.nodes.len().max(2) - 1].iter().map(ToString::to_string);
-    hosts.chain(path.links.iter().map(ToString::to_string)).collect()
+fn failures(path: &Path) -> BTreeSet<Failure<'_>> {
+    let hosts = path.nodes[1..path.nodes.len().max(2) - 1].iter().map(Failure::Host);
+    hosts.chain(path.links.iter().map(Failure::Link)).collect()
 }
 
 pub(super) fn link(one: &str, other: &str) -> LinkId {

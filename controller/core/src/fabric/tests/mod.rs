@@ -1,7 +1,9 @@
 //! What the fabric promises, each promise a test.
 mod agents;
+mod books;
 mod certificates;
 mod circuits;
+mod protection;
 mod refusals;
 mod resources;
 mod restart;
