@@ -38,8 +38,8 @@ struct Slot {
     ends: BTreeSet<End>,
     /// Flows that speak of it.
     held: u32,
-    /// Why and since when it is on its backup.
-    turned: Option<(String, Timestamp)>,
+    /// Its way, why and since when, if it was ever turned.
+    turned: Option<(Way, String, Timestamp)>,
 }
 
 impl Groups {
@@ -96,17 +96,14 @@ impl Groups {
     /// The protector turned a group.
     pub(crate) fn turned(&mut self, number: u32, to: Way, why: String, at: Timestamp) {
         let Some(slot) = self.slots.get_mut(&number) else { return };
-        slot.turned = match to {
-            Way::Primary => None,
-            Way::Backup => Some((why, at)),
-        };
+        slot.turned = Some((to, why, at));
         self.moved.extend(&slot.ends);
     }
 
     /// A new listener knows nothing: every end on its backup will be told.
     pub(crate) fn begin(&mut self) {
         self.on_backup.clear();
-        let turned = self.slots.values().filter(|slot| slot.turned.is_some());
+        let turned = self.slots.values().filter(|slot| matches!(slot.turned, Some((Way::Backup, ..))));
         self.moved = turned.flat_map(|slot| slot.ends.iter().copied()).collect();
     }
 
@@ -143,22 +140,15 @@ impl Groups {
     fn switch(&mut self, end: End, now: Timestamp) -> Option<Switch> {
         let (circuit, side) = end;
         let turned = self.group_of.get(&end).and_then(|number| self.slots.get(number)?.turned.as_ref());
-        match turned {
-            Some((why, at)) => {
-                let (why, at) = (why.clone(), *at);
-                self.on_backup.insert(end).then_some(Switch { circuit, side, to: Way::Backup, why, at })
-            }
-            None => {
-                let why = "its first way is in use".to_owned();
-                self.on_backup.remove(&end).then_some(Switch {
-                    circuit,
-                    side,
-                    to: Way::Primary,
-                    why,
-                    at: now,
-                })
-            }
-        }
+        let (to, why, at) = match turned {
+            Some((to, why, at)) => (*to, why.clone(), *at),
+            None => (Way::Primary, "it has other ways than before, and uses the first".to_owned(), now),
+        };
+        let news = match to {
+            Way::Backup => self.on_backup.insert(end),
+            Way::Primary => self.on_backup.remove(&end),
+        };
+        news.then_some(Switch { circuit, side, to, why, at })
     }
 
     fn retire(&mut self, number: u32, now: Timestamp) {

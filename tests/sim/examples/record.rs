@@ -1,11 +1,12 @@
 //! Writes the inputs of the golden scenarios anew: `cargo run -p tests-sim --example record`, then `cargo xtask bless`.
 use agent_core::io::Input as Agent;
 use agent_core::kernel_state::{Entry, EntryKey, KernelState};
+use agent_core::protect::Told;
 use controller_core::io::{Input as Controller, Session, Ticket};
 use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::desired::{Change, Gate, Object};
 use proto_model::intent::Bounds;
-use proto_model::report::{Hello, Report, Say};
+use proto_model::report::{Hello, Report, Say, Way};
 use proto_model::request::{CircuitRef, CircuitRequest, Request};
 use proto_model::resource::{Attachment, Form, Metadata};
 use proto_model::topology::Underlay;
@@ -31,6 +32,7 @@ fn main() -> std::io::Result<()> {
         ("a-restarted-agent-touches-nothing", Recording::Agent(restarted())),
         ("a-missing-namespace-is-reported-and-tried-again", Recording::Agent(missing_namespace())),
         ("a-gap-asks-for-the-whole-once", Recording::Agent(gap())),
+        ("a-turned-group-is-told-by-circuit", Recording::Agent(turned())),
         ("a-circuit-becomes-active-when-every-host-has-reported", Recording::Controller(becomes_active())),
         ("a-refused-bandwidth-comes-with-what-is-feasible", Recording::Controller(refused())),
     ] {
@@ -137,6 +139,24 @@ fn gap() -> Vec<At<Agent>> {
     inputs
 }
 
+/// Two protected circuits on the same two paths; their path dies, and later they return to it.
+fn turned() -> Vec<At<Agent>> {
+    let ends = [(1, 8), (2, 9)].map(|(circuit, far)| protected(end(circuit, 1, far, 2, Gate::Open), 3));
+    let mut objects = vec![Object::Eni(eni(1)), rules(1, 1, &[]), rules(2, 1, &[])];
+    objects.extend(ends.map(Object::Endpoint));
+    let mut inputs = begin(KernelState::new());
+    inputs.push(at(2, Agent::Told { session: 1, tell: whole(1, &objects) }));
+    inputs.extend(batches(&objects).iter().map(|keys| at(3, done(keys))));
+    let turned = |millis, to, why: &str| {
+        let moment = START.plus(Duration::from_millis(millis));
+        let told = Told::Turned { group: 1, to, why: why.to_owned(), at: moment };
+        at(millis + 1, Agent::Protector(told))
+    };
+    inputs.push(turned(100, Way::Backup, "5 probes in a row have no answer"));
+    inputs.push(turned(40_000, Way::Primary, "the primary has been good for 30 s"));
+    inputs
+}
+
 fn ask(millis: u64, ticket: u64, request: Request) -> At<Controller> {
     let actor = Actor { name: "ada".parse().expect("a name"), role: Role::Admin };
     at(millis, Controller::Ask { ticket: Ticket(ticket), actor, request })
@@ -231,7 +251,8 @@ fn becomes_active() -> Vec<At<Controller>> {
     let mut inputs = two_hosts();
     inputs.push(ask(10, 1, create(40)));
     inputs.push(ask(11, 2, create(40)));
-    for generation in 2..=3 {
+    // The second generation was each other's link to measure.
+    for generation in 3..=4 {
         for number in [1, 2] {
             inputs.push(reports(10 + generation * 10, number, generation, false));
         }
