@@ -116,3 +116,47 @@ pub(crate) fn stamp_answered() {
 pub(crate) fn stamp_refused(why: &'static str) {
     metrics::counter!("foreweave_stamp_refused_total", "why" => why).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::{Latency, Loss, NodeName, Timestamp};
+
+    fn rendered(work: impl FnOnce()) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, work);
+        handle.render()
+    }
+
+    #[test]
+    fn switches_are_counted_by_where_to() {
+        let turned = |to| Told::Turned { group: 1, to, why: String::new(), at: Timestamp(1) };
+        let text = rendered(|| {
+            protector(&turned(Way::Backup));
+            protector(&turned(Way::Backup));
+            protector(&turned(Way::Primary));
+            groups_on_backup(1);
+        });
+        assert!(text.contains("foreweave_protection_switches_total{to=\"backup\"} 2"), "{text}");
+        assert!(text.contains("foreweave_protection_switches_total{to=\"primary\"} 1"), "{text}");
+        assert!(text.contains("foreweave_groups_on_backup 1"), "{text}");
+    }
+
+    #[test]
+    fn links_are_told_in_seconds_and_ratios() {
+        let name = |text: &str| text.parse::<NodeName>().expect("a name");
+        let link = LinkId::new(name("a"), name("b"), "n".parse().expect("a name")).expect("two ends");
+        let seen = Measured {
+            rtt_mean: Latency::from_micros(2_500),
+            loss_backward: Loss::from_ppm(250_000),
+            ..Measured::default()
+        };
+        let text = rendered(|| protector(&Told::Measured(vec![(link.clone(), seen)])));
+        assert!(text.contains(&format!("foreweave_link_rtt_seconds{{link=\"{link}\"}} 0.0025")), "{text}");
+        let loss =
+            |direction| format!("foreweave_link_loss_ratio{{link=\"{link}\",direction=\"{direction}\"}}");
+        assert!(text.contains(&format!("{} 0\n", loss("forward"))), "{text}");
+        assert!(text.contains(&format!("{} 0.25\n", loss("backward"))), "{text}");
+    }
+}

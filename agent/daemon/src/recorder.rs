@@ -130,6 +130,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_protector_told_survives_too() {
+        use agent_core::protect::Told;
+        use proto_model::NodeName;
+        use proto_model::report::Way;
+        use proto_model::topology::{LinkId, Measured};
+        let name = |text: &str| text.parse::<NodeName>().expect("a name");
+        let link = LinkId::new(name("a"), name("b"), "n".parse().expect("a name")).expect("two ends");
+        let turned = Told::Turned { group: 3, to: Way::Backup, why: "carrier".into(), at: Timestamp(7) };
+        let measured = Told::Measured(vec![(link, Measured { probes: 20, ..Measured::default() })]);
+        for told in [turned, measured] {
+            let input = Input::Protector(told);
+            let line = Line { at: Timestamp(1), happened: input.clone().into() };
+            let text = serde_json::to_string(&line).expect("JSON");
+            let [read] = read(&text).expect("lines").try_into().expect("one line");
+            assert_eq!(Input::from(read.happened), input);
+        }
+    }
+
+    #[test]
     fn a_recording_has_an_end() {
         let file = tempfile::NamedTempFile::new().expect("file");
         let mut recorder = Recorder::bounded(file.path(), 60).expect("recorder");

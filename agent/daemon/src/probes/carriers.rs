@@ -15,6 +15,8 @@ use tracing::{debug, warn};
 
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of rtnetlink(7).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// Bytes of the receive buffer, as much of it as the host allows: thousands of the fabric's interfaces may come at once.
+const RECEIVE: libc::c_int = 4 << 20;
 /// Bytes that one datagram of notifications has at most.
 const BUFFER: usize = 32 * 1024;
 
@@ -40,6 +42,9 @@ impl Carriers {
         let mut notices = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         notices.bind(&SocketAddr::new(0, GROUPS)).context("cannot subscribe to changes of interfaces")?;
         notices.set_non_blocking(true)?;
+        if let Err(error) = notices.set_rx_buf_sz(RECEIVE) {
+            debug!(%error, "receive buffer not raised");
+        }
         let netlink = Netlink::open().context("cannot open a netlink socket")?;
         let mut carriers = Self {
             notices,
@@ -152,4 +157,53 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
             _ => None,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// Knows of nothing but what the test says.
+    fn carriers(up: &[(u32, bool)], owners: &[(&str, u32)]) -> Carriers {
+        let mut carriers = Carriers::open().expect("netlink");
+        carriers.up = up.iter().copied().collect();
+        carriers.owners = owners.iter().map(|(address, owner)| (ip(address), *owner)).collect();
+        carriers
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let mut carriers = carriers(&[(1, true), (2, false)], &[("192.0.2.1", 1), ("192.0.2.2", 2)]);
+        assert_eq!(carriers.news(), [(ip("192.0.2.1"), true), (ip("192.0.2.2"), false)]);
+        assert_eq!(carriers.news(), []);
+        carriers.up.insert(1, false);
+        assert_eq!(carriers.news(), [(ip("192.0.2.1"), false)]);
+        carriers.up.insert(1, true);
+        assert_eq!(carriers.news(), [(ip("192.0.2.1"), true)]);
+    }
+
+    #[test]
+    fn an_address_that_goes_loses_its_carrier_and_may_come_back_elsewhere() {
+        let mut carriers = carriers(&[(1, true), (2, true)], &[("2001:db8::1", 1)]);
+        assert_eq!(carriers.news(), [(ip("2001:db8::1"), true)]);
+        carriers.owners.clear();
+        assert_eq!(carriers.news(), [(ip("2001:db8::1"), false)]);
+        assert_eq!(carriers.news(), []);
+        carriers.owners.insert(ip("2001:db8::1"), 2);
+        assert_eq!(carriers.news(), [(ip("2001:db8::1"), true)]);
+        // Its interface is removed; what is told of its addresses may come later.
+        carriers.up.remove(&2);
+        assert_eq!(carriers.news(), [(ip("2001:db8::1"), false)]);
+    }
+
+    #[test]
+    fn what_is_there_is_known_from_the_start() {
+        let mut carriers = Carriers::open().expect("netlink");
+        let told: BTreeMap<IpAddr, bool> = carriers.changes().into_iter().collect();
+        assert!(told.contains_key(&ip("127.0.0.1")), "{told:?}");
+    }
 }
