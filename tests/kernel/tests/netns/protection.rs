@@ -224,10 +224,11 @@ fn deleted_protected_circuit_leaves_nothing_even_while_on_its_backup() -> Result
 
 /// Nobody is told that a packet was too big.
 fn block_icmp(fabric: &Fabric) -> Result<()> {
-    let rules = "table inet silent { chain all { type filter hook prerouting priority -300; \
+    let rules = "table inet silent { \
+                 chain incoming { type filter hook prerouting priority -300; \
                  icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; \
-                 chain own { type filter hook output priority -300; \
-                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; } }";
+                 chain outgoing { type filter hook output priority -300; \
+                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }";
     for node in HOSTS.into_iter().chain(["web", "db"]) {
         let output = fabric.lab.output(node, "nft", &[rules])?;
         if !output.status.success() {

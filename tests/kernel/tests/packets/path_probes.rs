@@ -266,6 +266,17 @@ fn marked_packet_of_another_shape_is_a_malformed_probe() {
         // Lengths that agree with each other and are too short for STAMP.
         let short = stamp::path_request(ends(v6), LABEL, &stamp::request(1, 2)[..43]);
         host.refuses(UNDERLAY, &short, CIRCUIT, Reason::MalformedProbe, 0);
+        // Bytes behind the datagram that belong to the packet.
+        let mut longer = request(v6);
+        longer.extend([0; 4]);
+        longer[ip + 3] += 4;
+        host.refuses(UNDERLAY, &longer, CIRCUIT, Reason::MalformedProbe, 0);
+        // A whole STAMP packet, and less of its extension than the headers claim.
+        let mut long = stamp::request(1, 2);
+        long.extend(EXTENSION);
+        let mut cut = stamp::path_request(ends(v6), LABEL, &long);
+        cut.truncate(cut.len() - 1);
+        host.refuses(UNDERLAY, &cut, CIRCUIT, Reason::MalformedProbe, 0);
         let mut answer = stamp::path_answer(ends(v6), LABEL, &stamp::answer(1, 2, 3));
         answer[udp..udp + 2].copy_from_slice(&863u16.to_be_bytes());
         host.refuses(UNDERLAY, &answer, CIRCUIT, Reason::MalformedProbe, 0);

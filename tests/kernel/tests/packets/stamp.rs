@@ -71,7 +71,7 @@ pub(crate) fn check(answer: &[u8], request: &[u8], number: u32, ttl: u8, during:
 fn ptp(bytes: &[u8], near: &RangeInclusive<u64>) -> u64 {
     let word = |at: usize| u64::from(u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
     assert!(word(4) < 1_000_000_000, "{} nanoseconds", word(4));
-    let era = near.start() / 1_000_000_000 >> 32;
+    let era = (near.start() / 1_000_000_000) >> 32;
     (era << 32 | word(0)) * 1_000_000_000 + word(4)
 }
 
