@@ -59,10 +59,9 @@ impl Way {
     }
 }
 
-/// What the outer headers depend on besides flow and next hop.
+/// What the outer headers depend on besides flow, label and next hop.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrap {
-    pub way: Way,
     /// Network order; see [`source_port`].
     pub source_port: [u8; 2],
     /// Network order; the fabric's port.
@@ -78,7 +77,7 @@ impl Outer4 {
     /// answers with an ICMP error instead of fragments, which the other end would refuse anyway. The UDP checksum is zero
     /// (RFC 7348), the type of service zero: the compatibility mode of RFC 6040, as nothing copies a mark back.
     #[inline(always)]
-    pub fn of(flow: &Flow, hop: &NextHop, wrap: &Wrap) -> Self {
+    pub fn of(flow: &Flow, label: u32, hop: &NextHop, wrap: &Wrap) -> Self {
         let length = wrap.length + Ethernet::LENGTH + Vxlan::LENGTH + Udp::LENGTH;
         let mut ip = Ipv4 {
             version_ihl: 0x45,
@@ -97,7 +96,7 @@ impl Outer4 {
             ethernet: link(hop, ETHERTYPE_IPV4),
             ip,
             udp: udp(wrap, length),
-            vxlan: Vxlan::of(wrap.way.label),
+            vxlan: Vxlan::of(label),
             inner: inner(flow, wrap.ethertype),
         }
     }
@@ -106,7 +105,7 @@ impl Outer4 {
 impl Outer6 {
     /// The UDP checksum is zero, which RFC 6935 allows tunnels.
     #[inline(always)]
-    pub fn of(flow: &Flow, hop: &NextHop, wrap: &Wrap) -> Self {
+    pub fn of(flow: &Flow, label: u32, hop: &NextHop, wrap: &Wrap) -> Self {
         let length = wrap.length + Ethernet::LENGTH + Vxlan::LENGTH + Udp::LENGTH;
         Self {
             ethernet: link(hop, ETHERTYPE_IPV6),
@@ -119,7 +118,7 @@ impl Outer6 {
                 destination: hop.remote,
             },
             udp: udp(wrap, length),
-            vxlan: Vxlan::of(wrap.way.label),
+            vxlan: Vxlan::of(label),
             inner: inner(flow, wrap.ethertype),
         }
     }

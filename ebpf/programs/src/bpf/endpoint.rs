@@ -108,7 +108,6 @@ pub(crate) fn ethertype(family: u8) -> u16 {
 fn tunnel(skb: &Skb, flow: &Flow, network: &Network, transport: &Transport) -> Result<i32, Reason> {
     let port = SETTINGS.get(0).ok_or(Reason::HelperFailed)?.port;
     let wrap = Wrap {
-        way: way(flow),
         source_port: tunnel::source_port(network, transport),
         port,
         ethertype: ethertype(network.family),
@@ -126,15 +125,16 @@ fn way(flow: &Flow) -> tunnel::Way {
 
 #[inline(never)]
 fn wrap_and_send(skb: &Skb, flow: &Flow, wrap: &Wrap) -> Result<i32, Reason> {
-    let hop = &next_hop(wrap.way.target)?;
+    let way = way(flow);
+    let hop = &next_hop(way.target)?;
     if tunnel::same_family(hop, 4) {
         skb.fits(hop.ifindex, OVERHEAD_IPV4 as i32)?;
         skb.grow(OVERHEAD_IPV4, 4)?;
-        skb.write(0, &Outer4::of(flow, hop, wrap))?;
+        skb.write(0, &Outer4::of(flow, way.label, hop, wrap))?;
     } else {
         skb.fits(hop.ifindex, OVERHEAD_IPV6 as i32)?;
         skb.grow(OVERHEAD_IPV6, 6)?;
-        skb.write(0, &Outer6::of(flow, hop, wrap))?;
+        skb.write(0, &Outer6::of(flow, way.label, hop, wrap))?;
     }
     leave(skb, hop)
 }
