@@ -254,6 +254,18 @@ pub fn place(attachment: &Attachment) -> String {
     }
 }
 
+/// What a backup would change on the hosts between its ends.
+pub fn backup_sentences(path: &Path) -> Vec<HostChange> {
+    let between = |around: &[NodeName]| match around {
+        [before, node, after] => Some(HostChange {
+            node: node.clone(),
+            changes: vec![format!("swap labels between {before} and {after}, for the backup {path}")],
+        }),
+        _ => None,
+    };
+    path.nodes.windows(3).filter_map(between).collect()
+}
+
 /// What would change on each host, if the circuit were built.
 pub fn sentences(
     path: &Path,

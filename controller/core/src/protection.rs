@@ -27,13 +27,16 @@ pub struct Retiring {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turned {
     pub why: String,
+    /// By its host's clock.
     pub since: Timestamp,
+    /// By the controller's.
+    pub heard: Timestamp,
 }
 
 impl Protection {
-    /// When the first of the ends turned.
-    pub fn since(&self) -> Option<Timestamp> {
-        self.on_backup.values().map(|turned| turned.since).min()
+    /// When the first of the ends that are on the backup said so.
+    pub fn heard(&self) -> Option<Timestamp> {
+        self.on_backup.values().map(|turned| turned.heard).min()
     }
 
     /// One sentence for each end on the backup, then what is to be said of the backup itself.

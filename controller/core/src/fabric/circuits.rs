@@ -125,10 +125,20 @@ impl Fabric {
         let (spec, rules) = self.checked(request).map_err(within_circuit)?;
         let weights = self.settings.weights;
         let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
-            (decision.plan(ask, &weights, ask.limit), decision.chosen().cloned())
+            let chosen = decision.chosen().cloned();
+            let second = chosen.as_ref().map(|chosen| self.second(&spec, decision, ask, &chosen.path));
+            (decision.plan(ask, &weights, ask.limit), chosen.zip(second))
         })?;
-        if let Some(chosen) = chosen {
-            plan.hosts = self.host_changes(&spec, &chosen.path, chosen.offer.mtu, rules.rules.len());
+        if let Some((chosen, second)) = chosen {
+            let backup = second.ok().map(|second| second.candidate);
+            let mtu = backup.as_ref().map_or(u16::MAX, |backup| backup.offer.mtu).min(chosen.offer.mtu);
+            plan.hosts = self.host_changes(&spec, &chosen.path, mtu, rules.rules.len());
+            for more in backup.map(|backup| compile::backup_sentences(&backup.path)).unwrap_or_default() {
+                match plan.hosts.iter_mut().find(|host| host.node == more.node) {
+                    Some(host) => host.changes.extend(more.changes),
+                    None => plan.hosts.push(more),
+                }
+            }
         }
         Ok(Response::Plan(plan))
     }

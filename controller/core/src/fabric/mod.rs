@@ -1,5 +1,6 @@
 //! Owns all state of a region; everything that happens comes in here, everything that shall happen goes out.
 mod agents;
+mod allocate;
 mod ask;
 mod circuits;
 mod nodes;
@@ -8,9 +9,13 @@ mod place;
 mod protect;
 mod resources;
 mod restore;
+mod seek;
 mod step;
+mod switches;
 mod ticks;
 
+#[cfg(test)]
+mod checks;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -26,6 +31,7 @@ use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
 use crate::registry::resources::Resources;
 use crate::topology::Topology;
+use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +54,8 @@ pub struct Fabric {
     given_up: BTreeSet<NodeName>,
     /// Circuits to place anew, those with the highest priority first.
     work: BTreeSet<(Reverse<u8>, CircuitId)>,
+    /// Circuits with bandwidth by the links that only their backup crosses, those of the least priority first.
+    backups: BTreeMap<LinkId, BTreeSet<(u8, CircuitId)>>,
     /// Circuits that lost their backup, in the order of `work`.
     seeking: BTreeSet<(Reverse<u8>, CircuitId)>,
     /// Placed circuits without a disjoint backup that may have one.

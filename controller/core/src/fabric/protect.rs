@@ -4,29 +4,16 @@ use super::place::{ends, reason};
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::Deadline;
-use crate::protection::{Retiring, Turned};
+use crate::protection::Retiring;
 use crate::record::{Backup, Lane, Placed, Record};
 use crate::route::backup::{self, Second};
 use crate::route::paths::inner;
 use proto_model::circuit::{CircuitSpec, Path};
-use proto_model::desired::{ObjectKey, Side};
-use proto_model::report::{Switch, Way};
+use proto_model::desired::ObjectKey;
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// Circuits that one step seeks a backup for.
-const SEEK_PER_STEP: usize = 32;
-/// Those without one are looked at again when something got better: so many at a time, with such a pause, so that a
-/// hundred thousand of them on a network without second ways cost a few per cent of a processor.
-const SWEEP_PER_STEP: usize = 16;
-const SWEEP_PAUSE: Duration = Duration::from_millis(200);
-/// An end that is on the backup for so long does not come back by itself: an agent's longest hold-down is 10 min.
-const PAST_HOLD_DOWN: Duration = Duration::from_secs(11 * 60);
-/// Words of an agent that are kept.
-const MAX_WHY: usize = 500;
 
 /// Whose object it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +38,7 @@ pub(super) fn concern(circuit: &Circuit, node: &NodeName, key: &ObjectKey) -> Co
 }
 
 /// Why a circuit cannot have a backup at all.
-fn unprotectable(spec: &CircuitSpec, path: &Path) -> Option<&'static str> {
+pub(super) fn unprotectable(spec: &CircuitSpec, path: &Path) -> Option<&'static str> {
     if path.hops() == 0 {
         return Some("both ends are on one host: there is nothing to protect");
     }
@@ -73,7 +60,12 @@ impl Fabric {
         }
     }
 
-    fn seek(&self, spec: &CircuitSpec, shun: &BTreeSet<NodeName>, path: &Path) -> Result<Second, String> {
+    pub(super) fn seek(
+        &self,
+        spec: &CircuitSpec,
+        shun: &BTreeSet<NodeName>,
+        path: &Path,
+    ) -> Result<Second, String> {
         if let Some(why) = unprotectable(spec, path) {
             return Err(why.into());
         }
@@ -98,7 +90,7 @@ impl Fabric {
     }
 
     /// Gives a placed circuit without a backup one, if there is one.
-    fn protect(&mut self, id: CircuitId, second: Result<Second, String>, now: Timestamp) {
+    pub(super) fn protect(&mut self, id: CircuitId, second: Result<Second, String>, now: Timestamp) {
         let Some(mut route) = self.route_of(id).filter(|route| route.backup.is_none()) else { return };
         let before = route.clone();
         self.add_backup(&mut route, second, now);
@@ -120,8 +112,8 @@ impl Fabric {
         let Some(route) = circuit.phase.route_mut() else { return };
         route.clone_from(new);
         let spec = circuit.spec.clone();
-        self.unbook(old, &spec);
-        self.book(new, &spec);
+        self.unbook(id, old, &spec);
+        self.book(id, new, &spec);
         let (before, after) = (old.hosts(), new.hosts());
         for node in before.difference(&after) {
             if let Some(at) = self.nodes.get_mut(node) {
@@ -304,20 +296,14 @@ impl Fabric {
 
     /// Of the circuits that have a backup over the link: one that does not need it now, of the least priority.
     fn least_needed(&self, link: &LinkId) -> Option<CircuitId> {
-        let circuits = &self.nodes.get(link.ends().0)?.circuits;
-        let holders = circuits.iter().filter_map(|id| self.circuits.get(*id)).filter(|circuit| {
-            let route = circuit.phase.route();
-            let only_backup = |route: &Placed| {
-                route.second().is_some_and(|lane| lane.path.links.contains(link))
-                    && !route.path.links.contains(link)
-            };
-            !circuit.spec.bounds.bandwidth.is_zero() && route.is_some_and(only_backup)
-        });
-        let needs = |circuit: &Circuit| {
-            let broken = circuit.phase.route().is_some_and(|route| self.is_broken(&route.path));
-            broken || !circuit.protection.on_backup.is_empty()
+        let needs = |id: CircuitId| {
+            self.circuits.get(id).is_some_and(|circuit| {
+                let route = circuit.phase.route();
+                !circuit.protection.on_backup.is_empty() || route.is_some_and(|r| self.is_broken(&r.path))
+            })
         };
-        holders.min_by_key(|circuit| (needs(circuit), circuit.spec.priority, circuit.id)).map(|c| c.id)
+        let holders = self.backups.get(link)?;
+        holders.iter().find(|(_, id)| !needs(*id)).or_else(|| holders.first()).map(|(_, id)| *id)
     }
 
     /// A node has reported: the backup may be ready, or the old path be left by all.
@@ -374,172 +360,5 @@ impl Fabric {
         }
         self.protect(id, second, now);
         self.tell_anew(id, now);
-    }
-
-    /// Seeks backups for a few circuits: first those that lost theirs, then, when something got better, the others.
-    pub(super) fn protect_some(&mut self, now: Timestamp) {
-        let mut left = SEEK_PER_STEP;
-        while let Some((_, id)) = if left > 0 { self.seeking.pop_first() } else { None } {
-            left -= 1;
-            self.try_to_protect(id, now);
-        }
-        if !self.seeking.is_empty() {
-            return self.deadlines.set(Deadline::Protect, now);
-        }
-        for _ in 0..SWEEP_PER_STEP.min(left) {
-            if self.sweep == 0 {
-                return;
-            }
-            self.sweep -= 1;
-            let after = (std::ops::Bound::Excluded(self.swept), std::ops::Bound::Unbounded);
-            let next = self.lacking.range(after).next().or_else(|| self.lacking.first()).copied();
-            let Some(id) = next else {
-                self.sweep = 0;
-                return;
-            };
-            self.swept = id;
-            self.try_to_protect(id, now);
-        }
-        if self.sweep > 0 {
-            self.deadlines.set(Deadline::Protect, now.plus(SWEEP_PAUSE));
-        }
-    }
-
-    /// Something got better: every circuit without a disjoint backup is looked at once more.
-    pub(super) fn sweep_lacking(&mut self, now: Timestamp) {
-        if !self.lacking.is_empty() {
-            self.sweep = self.lacking.len();
-            self.deadlines.set_if_none(Deadline::Protect, now.plus(SWEEP_PAUSE));
-        }
-    }
-
-    /// A circuit without a disjoint backup, or with one that is broken, gets a better one if there is one.
-    pub(super) fn try_to_protect(&mut self, id: CircuitId, now: Timestamp) {
-        let Some(circuit) = self.circuits.get(id) else { return };
-        let Some(route) = circuit.phase.route().cloned() else { return };
-        let spec = circuit.spec.clone();
-        if self.is_broken(&route.path) || self.check_ends(&spec).is_err() {
-            return;
-        }
-        let Some(backup) = &route.backup else {
-            let second = self.seek(&spec, &BTreeSet::new(), &route.path);
-            return self.protect(id, second, now);
-        };
-        let in_use = !circuit.protection.on_backup.is_empty();
-        let broken = self.is_broken(&backup.lane.path);
-        if !broken && (route.protection.is_empty() || in_use) {
-            return;
-        }
-        // Its own reservation is not in its way.
-        let (path, bandwidth) = (&route.path, spec.bounds.bandwidth);
-        self.topology.release_backup(path, &backup.lane.path, bandwidth);
-        let second = self.seek(&spec, &BTreeSet::new(), path);
-        self.topology.reserve_backup(path, &backup.lane.path, bandwidth);
-        match second {
-            Ok(same) if same.candidate.path == backup.lane.path => self.remark(id, same.remark),
-            Ok(better) if broken || better.remark.is_empty() => {
-                self.drop_backup(id, "", now);
-                self.protect(id, Ok(better), now);
-            }
-            // Who is out of contact may forward; the agents see for themselves.
-            Err(why) if broken => {
-                self.remark(id, format!("a host of the backup is lost, and there is no other: {why}"));
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-
-    fn remark(&mut self, id: CircuitId, text: String) {
-        let Some(circuit) = self.circuits.get_mut(id) else { return };
-        let Some(route) = circuit.phase.route_mut().filter(|route| route.protection != text) else { return };
-        route.protection = text;
-        self.step.persist(id);
-        self.step.announce_circuit(id);
-        self.note_lacking(id);
-    }
-
-    /// Keeps the list of those that are looked at when something got better.
-    pub(super) fn note_lacking(&mut self, id: CircuitId) {
-        let Some(circuit) = self.circuits.get(id) else { return };
-        let lacks = circuit.phase.route().is_some_and(|route| {
-            let second = route.backup.is_none() || !route.protection.is_empty();
-            second && unprotectable(&circuit.spec, &route.path).is_none()
-        });
-        match lacks {
-            true => self.lacking.insert(id),
-            false => self.lacking.remove(&id),
-        };
-    }
-
-    /// An agent says which way its ends send.
-    pub(super) fn switched(&mut self, name: &NodeName, switches: Vec<Switch>, now: Timestamp) {
-        for switch in switches {
-            let id = switch.circuit;
-            let Some(circuit) = self.circuits.get_mut(id) else { continue };
-            let Some(route) = circuit.phase.route() else { continue };
-            let end = match switch.side {
-                Side::Source => route.path.nodes.first(),
-                Side::Destination => route.path.nodes.last(),
-            };
-            if end != Some(name) {
-                continue;
-            }
-            let protection = &mut circuit.protection;
-            // Said of a plan that is no longer: it had not heard yet that its backup became the path.
-            let stale = protection.retiring.as_ref().is_some_and(|old| old.waiting.contains_key(name))
-                || !route.backup.as_ref().is_some_and(|backup| backup.ready);
-            let changed = match switch.to {
-                Way::Backup if stale => false,
-                Way::Backup => {
-                    let why = switch.why.chars().take(MAX_WHY).collect();
-                    let turned = Turned { why, since: switch.at };
-                    protection.on_backup.insert(switch.side, turned.clone()) != Some(turned)
-                }
-                Way::Primary => protection.on_backup.remove(&switch.side).is_some(),
-            };
-            if protection.on_backup.is_empty() {
-                self.deadlines.clear(&Deadline::Repair(id));
-            } else {
-                let at = now.plus(self.settings.timing.repair);
-                self.deadlines.set_if_none(Deadline::Repair(id), at);
-            }
-            if changed {
-                self.step.announce_circuit(id);
-            }
-        }
-    }
-
-    /// A session began: its agent says again which of its ends are on the backup.
-    pub(super) fn forget_switches(&mut self, name: &NodeName) {
-        let Some(node) = self.nodes.get(name) else { return };
-        for id in &node.circuits {
-            let Some(circuit) = self.circuits.get_mut(*id) else { continue };
-            let Some(route) = circuit.phase.route() else { continue };
-            let at = [(Side::Source, route.path.nodes.first()), (Side::Destination, route.path.nodes.last())];
-            for (side, _) in at.into_iter().filter(|(_, end)| *end == Some(name)) {
-                if circuit.protection.on_backup.remove(&side).is_some() {
-                    self.step.announce_circuit(*id);
-                }
-            }
-        }
-    }
-
-    /// An end is on the backup for long: if the path is dead, the backup becomes the path.
-    pub(super) fn repair(&mut self, id: CircuitId, now: Timestamp) {
-        let Some(circuit) = self.circuits.get(id) else { return };
-        let (Some(since), Some(route)) = (circuit.protection.since(), circuit.phase.route()) else { return };
-        let dead = self.is_dead(&route.path) || now.since(since) >= PAST_HOLD_DOWN;
-        if dead && self.can_promote(id, &BTreeSet::new()) {
-            return self.promote(id, now);
-        }
-        self.deadlines.set(Deadline::Repair(id), now.plus(self.settings.timing.repair));
-    }
-
-    /// A host of it is out of contact, or a link answers no probe any longer.
-    fn is_dead(&self, path: &Path) -> bool {
-        let is_silent = |id: &LinkId| {
-            self.topology.link(id).is_none_or(|link| !link.is_usable() || link.is_silent(self.topology.now()))
-        };
-        inner(path).iter().any(|node| !self.topology.is_connected(node)) || path.links.iter().any(is_silent)
     }
 }

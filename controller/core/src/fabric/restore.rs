@@ -79,6 +79,7 @@ impl Fabric {
             deadlines: Deadlines::default(),
             given_up: BTreeSet::new(),
             work: BTreeSet::new(),
+            backups: BTreeMap::new(),
             seeking: BTreeSet::new(),
             lacking: BTreeSet::new(),
             sweep: 0,

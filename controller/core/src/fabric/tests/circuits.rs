@@ -179,7 +179,7 @@ fn a_dry_run_changes_nothing_and_says_what_would_change_on_each_host() {
         assert!((sum - candidate.cost).abs() < 1e-9, "{candidate:?}");
     }
     let hosts: Vec<_> = plan.hosts.iter().map(|host| host.node.as_str()).collect();
-    assert_eq!(hosts, ["a", "t1", "b"]);
+    assert_eq!(hosts, ["a", "t1", "b", "t2"]);
     assert!(
         plan.hosts[0].changes[0].contains("create interface fw1 in the namespace web"),
         "{:?}",

@@ -3,6 +3,7 @@ mod agents;
 mod books;
 mod certificates;
 mod circuits;
+mod links;
 mod protection;
 mod refusals;
 mod resources;

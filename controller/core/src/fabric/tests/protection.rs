@@ -1,13 +1,13 @@
 //! Second ways: chosen, built after the path, promoted when the path breaks, replaced when they break themselves.
+use super::links::{answered, measure, silence};
 use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
 use crate::record::{Life, Record, RecordKey};
 use proto_model::circuit::Circuit;
 use proto_model::desired::{Endpoint, Leg, Object, ObjectKey, Side};
-use proto_model::report::{Say, Switch, Telemetry, Way};
+use proto_model::report::{Say, Switch, Way};
 use proto_model::request::{Event, Request, Response};
-use proto_model::topology::{LinkValues, Measured};
-use proto_model::{Bandwidth, CircuitId, Kind, Latency, Loss, NodeName};
+use proto_model::{Bandwidth, CircuitId, Kind, NodeName};
 use std::time::Duration;
 
 /// The diamond with a third way over t3, longer than the others.
@@ -26,11 +26,11 @@ fn three_ways() -> World {
     world
 }
 
-fn circuit(world: &mut World, id: CircuitId) -> Circuit {
+pub(super) fn circuit(world: &mut World, id: CircuitId) -> Circuit {
     world.view(id).expect("there").circuit
 }
 
-fn paths(circuit: &Circuit) -> (String, String) {
+pub(super) fn paths(circuit: &Circuit) -> (String, String) {
     let text =
         |path: &Option<proto_model::circuit::Path>| path.as_ref().map_or(String::new(), ToString::to_string);
     (text(&circuit.path), text(&circuit.backup))
@@ -55,23 +55,6 @@ fn switch(world: &mut World, node: &str, id: CircuitId, side: Side, to: Way) {
     let why = "5 probes in a row were lost".to_owned();
     let said = Switch { circuit: id, side, to, why, at: world.now };
     world.say(node, session, Say::Switched(vec![said]));
-}
-
-/// What a host's probes saw of one of its links.
-fn measure(world: &mut World, node: &str, one: &str, other: &str, measured: Measured) {
-    let session = world.agents[&name::<NodeName>(node)].session.expect("connected");
-    let links = vec![(link(one, other), measured)];
-    world.say(node, session, Say::Telemetry(Telemetry { links, ..Telemetry::default() }));
-}
-
-fn answered(micros: u64, lost: u32) -> Measured {
-    let rtt = Latency::from_micros(micros);
-    let loss_forward = Loss::from_ppm(lost);
-    Measured { probes: 50, rtt_min: rtt, rtt_mean: rtt, rtt_max: rtt, loss_forward, ..Measured::default() }
-}
-
-fn silence() -> Measured {
-    Measured { probes: 50, loss_forward: Loss::ALL, loss_backward: Loss::ALL, ..Measured::default() }
 }
 
 #[test]
@@ -323,7 +306,6 @@ fn a_path_that_is_dead_for_a_minute_is_replaced_by_its_backup_and_a_lossy_one_is
         let shown = circuit(&mut world, id);
         let path = if dead { "a → t2 → b" } else { "a → t1 → b" };
         assert_eq!((paths(&shown).0.as_str(), shown.on_backup.is_empty()), (path, dead));
-        // A word said before the agent heard of it says nothing of the new plan.
         world.check();
     }
 }
@@ -438,111 +420,4 @@ fn what_backups_need_is_not_given_to_others() {
     assert_eq!(refused.kind, Kind::Exhausted);
     assert!(refused.to_string().contains("feasible: up to 700 Mbit/s now"), "{refused}");
     world.check();
-}
-
-#[test]
-fn a_bound_on_loss_is_kept_and_a_refusal_says_what_is_feasible() {
-    let mut world = World::diamond();
-    for (one, other, ppm) in [("t1", "b", 10_000), ("t2", "b", 1_000)] {
-        let values = LinkValues {
-            rtt: Some(Latency::from_millis(1)),
-            loss: Loss::from_ppm(ppm),
-            ..LinkValues::default()
-        };
-        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
-    }
-    let mut wanted = request("web", "db");
-    wanted.bounds.max_loss = Some(Loss::from_ppm(500));
-    let refused = world.create(wanted.clone()).expect_err("too lossy").to_string();
-    assert!(refused.contains("0.1 % loss, at most 0.05 % is asked"), "{refused}");
-    assert!(refused.contains("if a loss of 0.1 % is allowed"), "{refused}");
-    wanted.bounds.max_loss = Some(Loss::from_ppm(1_000));
-    let shown = world.create(wanted).expect("over t2").circuit;
-    assert_eq!(paths(&shown).0, "a → t2 → b");
-    assert_eq!(
-        shown.protection,
-        "no second path keeps the bounds: a → t1 → b: 1 % loss, at most 0.1 % is asked"
-    );
-}
-
-#[test]
-fn a_link_without_configured_values_has_the_measured_ones_for_a_while() {
-    let mut world = World::diamond();
-    for (one, other) in [("a", "t1"), ("t1", "b")] {
-        world.ask(Request::SetLink { link: link(one, other), values: LinkValues::default() }).expect("known");
-    }
-    let mut wanted = request("web", "db");
-    wanted.bounds.max_rtt = Some(Latency::from_millis(10));
-    world.create(wanted.clone()).expect_err("unknown, and 20 ms");
-    measure(&mut world, "a", "a", "t1", answered(3_000, 0));
-    measure(&mut world, "t1", "a", "t1", answered(2_000, 0));
-    measure(&mut world, "b", "t1", "b", answered(2_500, 100));
-    // A stranger's word on a link of others is not taken.
-    measure(&mut world, "t2", "t1", "b", answered(1, 0));
-    let Ok(Response::Plan(plan)) = world.ask(Request::PlanCircuit { circuit: wanted.clone() }) else {
-        panic!("plan")
-    };
-    let best = &plan.candidates[plan.chosen.expect("feasible")];
-    assert_eq!(best.offer.rtt, Some(Latency::from_micros(4_500)));
-    let quantity = |name: &str| {
-        let term = best.terms.iter().find(|term| term.name == name);
-        term.map(|term| term.quantity.clone()).unwrap_or_default()
-    };
-    assert_eq!(
-        (quantity("rtt").as_str(), quantity("loss").as_str()),
-        ("4.5 ms (measured)", "0.01 % (measured)")
-    );
-    let Ok(Response::Links(links)) = world.ask(Request::ListLinks) else { panic!("links") };
-    let view = links.iter().find(|view| view.id == link("a", "t1")).expect("listed");
-    assert_eq!(view.measured, [(name("a"), answered(3_000, 0)), (name("t1"), answered(2_000, 0))]);
-    world.pass(Duration::from_secs(31));
-    world.create(wanted).expect_err("that was long ago");
-    let Ok(Response::Links(links)) = world.ask(Request::ListLinks) else { panic!("links") };
-    assert!(links.iter().all(|view| view.measured.is_empty()));
-}
-
-#[test]
-fn both_ends_of_a_link_measure_it_while_it_is_there() {
-    let mut world = World::diamond();
-    let peer = |world: &World, node: &str| match world.agents[&name::<NodeName>(node)]
-        .objects
-        .get(&ObjectKey::Peer(link("a", "t1")))
-    {
-        Some(Object::Peer(peer)) => Some(peer.clone()),
-        _ => None,
-    };
-    let (a, t1) = (peer(&world, "a").expect("measured"), peer(&world, "t1").expect("measured"));
-    assert_eq!((a.local, a.remote, a.session), (t1.remote, t1.local, t1.session));
-    assert_ne!(a.session, 0);
-    let tells = world.agents[&name::<NodeName>("a")].tells;
-    world.disconnect("t1");
-    world.pass(Duration::from_secs(60));
-    world.connect("t1");
-    assert_eq!(world.agents[&name::<NodeName>("a")].tells, tells, "contact with others changes nothing");
-    let set = |world: &mut World, disabled| {
-        let values = LinkValues { disabled, ..LinkValues::default() };
-        world.ask(Request::SetLink { link: link("a", "t1"), values }).expect("known");
-    };
-    set(&mut world, true);
-    assert_eq!((peer(&world, "a"), peer(&world, "t1")), (None, None));
-    set(&mut world, false);
-    assert_eq!((peer(&world, "a"), peer(&world, "t1")), (Some(a), Some(t1)));
-    world.ask(Request::RemoveNode { node: name("t1") }).expect("no resource is there");
-    assert_eq!(peer(&world, "a"), None);
-}
-
-#[test]
-fn a_host_measures_as_many_links_as_it_may() {
-    let mut settings = Settings::default();
-    settings.limits.peers = 2;
-    let mut world = World::new(settings);
-    for other in ["x", "y", "z"] {
-        world.wire("hub", other, 1, 100);
-    }
-    for node in ["hub", "x", "y", "z"] {
-        world.enrol(node);
-        world.connect(node);
-    }
-    let peers = |node: &str| world.agents[&name::<NodeName>(node)].objects.len();
-    assert_eq!([peers("hub"), peers("x"), peers("y"), peers("z")], [2, 1, 1, 0]);
 }

@@ -1,0 +1,196 @@
+//! What must hold at any time in the world of the tests: wires and books.
+use super::world::{Agent, World};
+use proto_model::circuit::{CircuitState, Path};
+use proto_model::desired::{Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell};
+use proto_model::report::Way;
+use proto_model::topology::LinkId;
+use proto_model::{CircuitId, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl World {
+    fn endpoint(&self, node: &NodeName, id: CircuitId, side: Side) -> Option<&Endpoint> {
+        match self.agents.get(node)?.objects.get(&ObjectKey::Endpoint(id, side))? {
+            Object::Endpoint(end) => Some(end),
+            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
+        }
+    }
+
+    /// Follows the packets of every active circuit through what the agents have: they must arrive at the other end,
+    /// at every hop under a label and between addresses that it expects. Also compares the books.
+    pub(super) fn check(&mut self) {
+        let circuits: Vec<_> = self.fabric.circuits.iter().map(|circuit| circuit.view().circuit).collect();
+        for circuit in &circuits {
+            let heard = |path: &Path| {
+                path.nodes.iter().all(|node| self.agents.get(node).is_some_and(Agent::is_heard))
+            };
+            let Some(path) = circuit.path.as_ref().filter(|_| circuit.state == CircuitState::Active) else {
+                continue;
+            };
+            self.check_gates(circuit.id, &path.nodes);
+            if heard(path) {
+                self.follow_both(circuit.id, path, Way::Primary);
+            }
+            if let Some(backup) = circuit.backup.as_ref().filter(|backup| heard(path) && heard(backup)) {
+                self.follow_both(circuit.id, backup, Way::Backup);
+            }
+        }
+        self.check_books();
+        for (node, agent) in &self.agents {
+            if agent.is_heard() {
+                let Tell::Whole { objects, .. } = self.fabric.nodes[node].desire.whole() else {
+                    panic!("whole")
+                };
+                assert!(
+                    agent.objects.values().eq(objects.iter()),
+                    "{node} has something else than is desired"
+                );
+            }
+        }
+    }
+
+    /// What is reserved is what paths need and the worst failure brings; after any failure everything fits.
+    pub(super) fn check_books(&self) {
+        let circuits: Vec<_> = self.fabric.circuits.iter().filter_map(Booked::of).collect();
+        let mut reserved: BTreeMap<&LinkId, u64> = BTreeMap::new();
+        let mut moved: BTreeMap<&LinkId, BTreeMap<Failure<'_>, u64>> = BTreeMap::new();
+        for circuit in &circuits {
+            for link in &circuit.path.links {
+                *reserved.entry(link).or_default() += circuit.need;
+            }
+            let Some(backup) = circuit.backup else { continue };
+            for link in backup.links.iter().filter(|link| !circuit.path.links.contains(link)) {
+                for failure in circuit.failures.difference(&circuit.of_backup) {
+                    *moved.entry(link).or_default().entry(*failure).or_default() += circuit.need;
+                }
+            }
+        }
+        for view in self.fabric.topology.views() {
+            let worst = moved.get(&view.id).and_then(|sums| sums.values().max().copied());
+            let sum = reserved.get(&view.id).copied().unwrap_or(0) + worst.unwrap_or(0);
+            assert_eq!(view.reserved.bits_per_second(), sum, "{}", view.id);
+            assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
+        }
+        let everything: BTreeSet<_> = circuits.iter().flat_map(|circuit| &circuit.failures).collect();
+        for failure in everything {
+            let mut crossing: BTreeMap<&LinkId, u64> = BTreeMap::new();
+            for circuit in &circuits {
+                let path = (!circuit.failures.contains(failure)).then_some(circuit.path);
+                let way = path.or(circuit.backup.filter(|_| !circuit.of_backup.contains(failure)));
+                for link in way.into_iter().flat_map(|way| &way.links) {
+                    *crossing.entry(link).or_default() += circuit.need;
+                }
+            }
+            for (link, sum) in crossing {
+                let capacity = self.fabric.topology.link(link).and_then(|link| link.capacity());
+                let fits = capacity.is_none_or(|capacity| sum <= capacity.bits_per_second());
+                assert!(fits, "after the end of {failure:?}, {link} carries {sum} of {capacity:?}");
+            }
+        }
+    }
+
+    /// An end that is open stays so until it is told otherwise, heard of or not.
+    fn check_gates(&self, id: CircuitId, nodes: &[NodeName]) {
+        for (node, side) in [(&nodes[0], Side::Source), (&nodes[nodes.len() - 1], Side::Destination)] {
+            let gate = self.endpoint(node, id, side).map(|end| end.gate);
+            assert_eq!(gate, Some(Gate::Open), "{id} is active, at {node}");
+        }
+    }
+
+    fn follow_both(&self, id: CircuitId, path: &Path, way: Way) {
+        self.follow(id, &path.nodes, Side::Source, way);
+        let back: Vec<_> = path.nodes.iter().rev().cloned().collect();
+        self.follow(id, &back, Side::Destination, way);
+    }
+
+    fn follow(&self, id: CircuitId, nodes: &[NodeName], from: Side, way: Way) {
+        let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
+        let to = match from {
+            Side::Source => Side::Destination,
+            Side::Destination => Side::Source,
+        };
+        let (Some(start), Some(end)) = (self.endpoint(first, id, from), self.endpoint(last, id, to)) else {
+            panic!("an end of {id} is missing")
+        };
+        assert_eq!(start.gate, Gate::Open);
+        for (node, end) in [(first, start), (last, end)] {
+            let agent = &self.agents[node];
+            assert!(agent.objects.contains_key(&ObjectKey::Rules(id)), "{node} has no rules of {id}");
+            let eni = agent.objects.get(&ObjectKey::Eni(end.resource.clone()));
+            assert!(matches!(eni, Some(Object::Eni(_))), "{node} has no interface of {}", end.resource);
+        }
+        if let Leg::Local { resource, .. } = &start.leg {
+            return assert_eq!(*resource, end.resource);
+        }
+        let Some((mut send, _)) = ways(start, way) else {
+            // Its hosts are not ready; then no end knows of it.
+            return assert_eq!(ways(end, way), None, "{id}: one end has a backup");
+        };
+        for pair in nodes.windows(2) {
+            assert_eq!(send.node, pair[1]);
+            let receives = |label, local, from| {
+                assert_eq!((label, local, from), (send.label, send.remote, send.local), "into {}", pair[1]);
+            };
+            if pair[1] == *last {
+                let (_, receive) = ways(end, way).expect("both ends have it");
+                return receives(receive.label, receive.local, receive.from);
+            }
+            let next = self.hop(&pair[1], &send);
+            assert_eq!((next.circuit, next.from_side), (id, from));
+            receives(next.receive.label, next.receive.local, next.receive.from);
+            send = next.send.clone();
+        }
+    }
+
+    fn hop(&self, node: &NodeName, send: &NextHop) -> &Hop {
+        match self.agents[node].objects.get(&ObjectKey::Hop(send.label)) {
+            Some(Object::Hop(hop)) => hop,
+            other => panic!("{node} has {other:?} under label {}", send.label),
+        }
+    }
+}
+
+/// How an end sends and receives one way.
+fn ways(end: &Endpoint, way: Way) -> Option<(NextHop, Receive)> {
+    let Leg::Tunnel { send, receive, backup, .. } = &end.leg else { panic!("not a tunnel") };
+    match way {
+        Way::Primary => Some((send.clone(), receive[0].clone())),
+        Way::Backup => backup.as_ref().map(|backup| (backup.send.clone(), backup.receive.clone())),
+    }
+}
+
+/// A circuit that needs bandwidth.
+struct Booked<'a> {
+    need: u64,
+    path: &'a Path,
+    failures: BTreeSet<Failure<'a>>,
+    backup: Option<&'a Path>,
+    of_backup: BTreeSet<Failure<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure<'a> {
+    Host(&'a NodeName),
+    Link(&'a LinkId),
+}
+
+impl<'a> Booked<'a> {
+    fn of(circuit: &'a crate::circuit::Circuit) -> Option<Self> {
+        let route = circuit.phase.route()?;
+        let need = circuit.spec.bounds.bandwidth.bits_per_second();
+        let backup = route.second().map(|lane| &lane.path);
+        Some(Self {
+            need,
+            path: &route.path,
+            failures: failures(&route.path),
+            backup,
+            of_backup: backup.map(failures).unwrap_or_default(),
+        })
+        .filter(|_| need > 0)
+    }
+}
+
+/// What a path dies of: its links, and the hosts between its ends.
+fn failures(path: &Path) -> BTreeSet<Failure<'_>> {
+    let hosts = path.nodes[1..path.nodes.len().max(2) - 1].iter().map(Failure::Host);
+    hosts.chain(path.links.iter().map(Failure::Link)).collect()
+}
