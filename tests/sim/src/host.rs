@@ -3,7 +3,7 @@ use crate::kernel::PretendedKernel;
 use agent_core::io::{Input, Output};
 use agent_core::kernel_state::{EntryKey, HostSide, Kernel, LinkLayer, Step};
 use agent_core::node::Node;
-use agent_core::protect::Order;
+use agent_core::protect::{Order, Protector};
 use proto_model::Timestamp;
 use proto_model::desired::Tell;
 use proto_model::report::{Hello, Say};
@@ -22,6 +22,7 @@ pub struct Host {
     pub counts: u64,
     /// What the protector was told and nobody has taken yet.
     pub orders: VecDeque<Order>,
+    pub protector: Protector,
     batch: VecDeque<Step>,
     results: Vec<(EntryKey, Result<(), String>)>,
     /// Size of the largest batch.
@@ -39,6 +40,7 @@ impl Host {
             watched: BTreeSet::new(),
             counts: 0,
             orders: VecDeque::new(),
+            protector: Protector::new(),
             batch: VecDeque::new(),
             results: Vec::new(),
             largest: 0,

@@ -1,5 +1,6 @@
 //! Whole fabrics through hundreds of bad days. To repeat one: `FOREWEAVE_SIM_SEED=17 cargo nextest run -p tests-sim --test
 //! fabric`, which also prints everything that happened.
+use proto_model::report::Way;
 use std::path::Path;
 use std::time::Duration;
 use tests_sim::topology::Topology;
@@ -15,6 +16,7 @@ const CALM: Mood = Mood {
     slow_per_mille: 0,
     controller_dies_per_mille: 0,
     kernels: false,
+    probes: false,
     talkative: false,
 };
 
@@ -91,4 +93,35 @@ fn twenty_hosts_have_a_bad_day_too() {
         world.check_end();
         println!("seed {seed}: {}", world.summary());
     }
+}
+
+/// Traffic of every circuit is restored by the hosts alone, with no controller, and returns when the link does.
+#[test]
+fn a_cut_link_is_left_with_the_controller_dead() {
+    let mut cuts = 0;
+    for seed in 5_000..5_010 {
+        let mood = Mood { probes: true, requests: 30, population: 6, ..CALM };
+        let mut world = World::new(topology("diamond"), seed, mood);
+        world.run(Duration::from_secs(20));
+        let (flows, delivered) = world.delivered();
+        assert_eq!(delivered, flows, "seed {seed}, before the cut");
+        assert_eq!(world.turns(), []);
+        world.lose_controller();
+        world.cut("transit-1", "edge-b");
+        let cut = world.now();
+        // In some seeds no protected circuit crosses that link.
+        if world.delivered().1 == flows {
+            continue;
+        }
+        cuts += 1;
+        world.run(Duration::from_millis(150));
+        assert_eq!(world.delivered(), (flows, flows), "seed {seed}: {:?}", world.turns());
+        let latest = world.turns().iter().map(|(.., at)| at.since(cut)).max().unwrap_or_default();
+        assert!(latest <= Duration::from_millis(100), "seed {seed}: {latest:?}");
+        world.mend();
+        world.run(Duration::from_secs(40));
+        assert_eq!(world.delivered(), (flows, flows));
+        assert!(world.turns().iter().any(|(_, to, _)| *to == Way::Primary), "seed {seed}: none returned");
+    }
+    assert!(cuts >= 5, "{cuts} of 10 seeds had circuits over the link");
 }

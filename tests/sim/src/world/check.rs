@@ -10,11 +10,16 @@ use ebpf_abi::rules::RuleSetRef;
 use proto_model::circuit::{Circuit, CircuitState};
 use proto_model::desired::Side;
 use proto_model::intent::Bounds;
+use proto_model::report::Way;
 use proto_model::request::{CircuitView, Request, Response};
 use proto_model::resource::Status;
+use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, CircuitId, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// A packet: into which flow, by which way.
+pub(super) type Sent = (FlowKey, Flow, Way);
 
 impl World {
     /// After every event: no packet goes astray, no label delivers into another's interface, no agent sinned.
@@ -34,26 +39,36 @@ impl World {
                 }
             }
         }
-        for (node, _, flow, fate) in self.fates() {
+        for (node, (_, flow, way), fate) in self.fates() {
             if let Fate::Astray(how) = fate {
-                self.fail(&format!("a packet of c{} from {node} goes astray: {how}", flow.circuit));
+                self.fail(&format!(
+                    "a packet of c{} from {node} by its {way:?} goes astray: {how}",
+                    flow.circuit
+                ));
             }
         }
     }
 
-    /// Where packets of every flow of every host would end.
-    fn fates(&self) -> Vec<(NodeName, FlowKey, Flow, Fate)> {
+    /// Where packets of every flow of every host would end, by each of its ways: any packet may be sent by either.
+    pub(super) fn fates(&self) -> Vec<(NodeName, Sent, Fate)> {
         let kernels = self.sites.iter().map(|(node, site)| (node.clone(), site.kernel())).collect();
-        let map = Map { kernels, addresses: &self.addresses };
+        let map = Map { kernels, addresses: &self.addresses, cut: &self.cut };
         let flows = map
             .kernels
             .iter()
             .flat_map(|(node, kernel)| kernel.maps.flows.iter().map(move |(k, f)| (node, k, f)));
-        flows.map(|(node, key, flow)| (node.clone(), *key, *flow, map.send(node, key, flow))).collect()
+        let ways = |flow: &Flow| match flow.group {
+            0 => vec![Way::Primary],
+            _ => vec![Way::Primary, Way::Backup],
+        };
+        let sent = flows
+            .flat_map(|(node, key, flow)| ways(flow).into_iter().map(move |way| (node, (*key, *flow, way))));
+        sent.map(|(node, sent)| (node.clone(), sent, map.send(node, &sent.0, &sent.1, sent.2))).collect()
     }
 
     /// A gate that was just opened leads somewhere, if the controller still wants it as it was told, and no host on
-    /// the way was disturbed.
+    /// the way was disturbed. The far end may learn of the second way a moment later: nothing is sent there before it
+    /// answers, unless the first is dead.
     pub(super) fn check_step(&mut self, node: &NodeName, step: &Step) {
         let Step::Put(Entry::Flow(put)) = step else { return };
         if self.controller.is_none() {
@@ -67,11 +82,10 @@ impl World {
             return;
         }
         let remote = abi::address(put.remote);
-        let mine = |(at, key, flow, _): &&(NodeName, FlowKey, Flow, Fate)| {
-            at == node && key.remote == remote && flow.circuit == put.circuit
+        let mine = |(at, (key, flow, way), _): &&(NodeName, Sent, Fate)| {
+            at == node && key.remote == remote && flow.circuit == put.circuit && *way == Way::Primary
         };
-        let fates = self.fates();
-        match fates.iter().find(mine) {
+        match self.fates().iter().find(mine) {
             Some((.., Fate::Delivered(_))) => {}
             Some((.., fate)) => {
                 self.fail(&format!("{node} opened c{} towards a half-built path: {fate:?}", put.circuit))
@@ -227,7 +241,7 @@ impl World {
     /// Packets arrive exactly over active circuits: both ways, both families.
     fn check_packets(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
         let mut arrived: BTreeSet<(CircuitId, Side, bool)> = BTreeSet::new();
-        for (node, _, flow, fate) in self.fates() {
+        for (node, (_, flow, way), fate) in self.fates() {
             let id = CircuitId(flow.circuit);
             let Some(circuit) = circuits.get(&id).filter(|circuit| circuit.state == CircuitState::Active)
             else {
@@ -239,7 +253,9 @@ impl World {
                 false => (Side::Destination, &circuit.spec.source),
             };
             if fate != Fate::Delivered(end.to_string()) {
-                self.fail(&format!("a packet of {id} from {node} should reach {end}: {fate:?}"));
+                self.fail(&format!(
+                    "a packet of {id} from {node} by its {way:?} should reach {end}: {fate:?}"
+                ));
             }
             arrived.insert((id, side, ebpf_abi::is_mapped(&flow.remote)));
         }
@@ -268,7 +284,8 @@ impl World {
         }
     }
 
-    /// What is reserved is what active circuits need, and never more than there is.
+    /// What is reserved is what active circuits need, and what those would need that a single failure of a link
+    /// or host would move here, after the worst of these failures; and never more than there is.
     fn check_links(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
         let mut needed: BTreeMap<_, Bandwidth> = BTreeMap::new();
         for circuit in circuits.values() {
@@ -276,6 +293,10 @@ impl World {
                 let sum = needed.entry(link.clone()).or_default();
                 *sum = sum.saturating_add(circuit.spec.bounds.bandwidth);
             }
+        }
+        for (link, moved) in worst_moves(circuits) {
+            let sum = needed.entry(link).or_default();
+            *sum = sum.saturating_add(moved);
         }
         let Ok(Response::Links(links)) = self.query(Request::ListLinks) else {
             self.fail("links cannot be listed")
@@ -323,7 +344,10 @@ impl World {
         }
         self.run(Duration::from_secs(120));
         for (node, site) in &self.sites {
-            let left = site.kernel().leftovers();
+            // Hosts are still there, and links between them are still measured.
+            let of_links = |left: &String| left.starts_with("peer ");
+            let left: Vec<String> =
+                site.kernel().leftovers().into_iter().filter(|left| !of_links(left)).collect();
             if !left.is_empty() {
                 self.fail(&format!("{node} still has {left:?}"));
             }
@@ -332,4 +356,28 @@ impl World {
             self.fail("circuits are left");
         }
     }
+}
+
+/// By link: the most that the failure of one other link or one transit host would move there.
+fn worst_moves(circuits: &BTreeMap<CircuitId, Circuit>) -> BTreeMap<LinkId, Bandwidth> {
+    let mut moves: BTreeMap<(LinkId, String), Bandwidth> = BTreeMap::new();
+    for circuit in circuits.values() {
+        let (Some(primary), Some(backup)) = (&circuit.path, &circuit.backup) else { continue };
+        let links = primary.links.iter().filter(|link| !backup.links.contains(link));
+        let hosts = primary.nodes.iter().filter(|node| !backup.nodes.contains(node));
+        let failures =
+            links.map(|link| format!("link {link}")).chain(hosts.map(|node| format!("host {node}")));
+        for failed in failures {
+            for to in backup.links.iter().filter(|link| !primary.links.contains(link)) {
+                let sum = moves.entry((to.clone(), failed.clone())).or_default();
+                *sum = sum.saturating_add(circuit.spec.bounds.bandwidth);
+            }
+        }
+    }
+    let mut worst: BTreeMap<LinkId, Bandwidth> = BTreeMap::new();
+    for ((to, _), sum) in moves {
+        let most = worst.entry(to).or_default();
+        *most = sum.max(*most);
+    }
+    worst
 }

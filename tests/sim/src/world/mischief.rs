@@ -20,6 +20,8 @@ pub struct Mood {
     pub controller_dies_per_mille: u64,
     /// Whether kernels refuse steps and lose interfaces and namespaces.
     pub kernels: bool,
+    /// Whether protectors probe; without it they only lose carriers.
+    pub probes: bool,
     /// Keeps a log of everything that happens.
     pub talkative: bool,
 }
@@ -40,8 +42,9 @@ impl World {
         self.touched = true;
         let nodes: Vec<NodeName> = self.sites.keys().cloned().collect();
         let Some(node) = self.chance.pick(&nodes).cloned() else { return };
-        let kinds = if self.mood.kernels { 7 } else { 4 };
+        let kinds = if self.mood.kernels { 8 } else { 5 };
         match self.chance.below(kinds) {
+            4 => self.lose_carrier(&node),
             0 | 1 => self.hang_up(&node),
             2 => self.kill(&node),
             3 => {
@@ -49,8 +52,8 @@ impl World {
                     self.controller_dies("as its hour has come");
                 }
             }
-            4 => self.refuse(&node),
-            5 => self.take_interface(&node),
+            5 => self.refuse(&node),
+            6 => self.take_interface(&node),
             _ => self.take_namespace(&node),
         }
         if self.mood.nuisances > 0 {

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod controller;
 mod mischief;
+mod protection;
 pub mod walk;
 
 use crate::chance::Chance;
@@ -12,6 +13,7 @@ use crate::kernel::PretendedKernel;
 use crate::topology::{Family, Topology, Workload};
 use agent_core::io::Input as AgentInput;
 use agent_core::kernel_state::{HostSide, LinkLayer};
+use agent_core::protect::{Answer, Event as Happened};
 use client::Client;
 use controller_core::fabric::{Fabric, Settings};
 use controller_core::io::{Input, Session, Ticket};
@@ -19,7 +21,7 @@ use controller_core::record::{Record, RecordKey};
 use mischief::Nuisance;
 use proto_model::access::Fingerprint;
 use proto_model::desired::Tell;
-use proto_model::report::Say;
+use proto_model::report::{Say, Way};
 use proto_model::request::{Request, Response};
 use proto_model::topology::Underlay;
 use proto_model::{NodeName, Refusal, Timestamp};
@@ -56,6 +58,11 @@ pub struct World {
     touched: bool,
     /// Hosts at which something went wrong that no agent can help.
     disturbed: BTreeSet<NodeName>,
+    /// From the first of them to the second nothing passes.
+    cut: BTreeSet<(NodeName, NodeName)>,
+    turns: Vec<(NodeName, Way, Timestamp)>,
+    /// Probes that each host answered, by label.
+    reflected: BTreeMap<(NodeName, u32), u32>,
     /// What has been handled; printed with a failure.
     pub events: u64,
     pub log: Vec<String>,
@@ -98,6 +105,7 @@ enum Event {
     Ask,
     Answer { ticket: Ticket, answer: Result<Response, Refusal> },
     GiveUp(Ticket),
+    Probed { node: NodeName, answer: Answer },
 }
 
 impl Site {
@@ -146,6 +154,9 @@ impl World {
             addresses: BTreeMap::new(),
             touched: true,
             disturbed: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            turns: Vec::new(),
+            reflected: BTreeMap::new(),
             events: 0,
             log: Vec::new(),
             topology,
@@ -222,7 +233,7 @@ impl World {
         let queued = self.queue.keys().next().map(|(at, _)| *at);
         let controller = self.controller.as_ref().and_then(Fabric::next_deadline);
         let agents = self.sites.values().filter_map(|site| match &site.life {
-            Life::Alive(host) => host.node().next_deadline(),
+            Life::Alive(host) => host.node().next_deadline().into_iter().chain(self.probes_due(host)).min(),
             Life::Dead(_) | Life::Between => None,
         });
         agents.chain(queued).chain(controller).min()
@@ -243,8 +254,9 @@ impl World {
             Life::Dead(_) | Life::Between => false,
         });
         if let Some(node) = due.map(|(node, _)| node.clone()) {
-            self.agent_handles(&node, AgentInput::Tick);
+            return self.agent_handles(&node, AgentInput::Tick);
         }
+        self.probe(at);
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
@@ -283,6 +295,7 @@ impl World {
             Event::Ask => self.client_asks(),
             Event::Answer { ticket, answer } => self.client_hears(ticket, answer),
             Event::GiveUp(ticket) => self.client_gives_up(ticket),
+            Event::Probed { node, answer } => self.protect(&node, Happened::Answered(answer)),
         }
     }
 
@@ -346,6 +359,7 @@ impl World {
     fn flush(&mut self, node: &NodeName) {
         let Some(site) = self.sites.get_mut(node) else { return };
         let Life::Alive(host) = &mut site.life else { return };
+        let orders: Vec<_> = host.orders.drain(..).collect();
         let said: Vec<(u64, Say)> = host.said.drain(..).collect();
         let step = host.next_step().is_some() && !site.stepping;
         site.stepping |= step;
@@ -357,6 +371,9 @@ impl World {
                 let event = Event::ToController { node: node.clone(), connection: session, say };
                 self.send((session, true), event);
             }
+        }
+        for order in orders {
+            self.protect(node, Happened::Ordered(order));
         }
         for pair in new {
             self.soon(300, Event::Neighbour { node: node.clone(), pair });

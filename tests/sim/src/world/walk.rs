@@ -1,10 +1,12 @@
 //! A packet's way through the maps of pretended kernels, as the data plane would take it.
 use crate::kernel::PretendedKernel;
 use agent_core::abi;
+use agent_core::protect::Session;
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::label::{self, LabelEntry};
+use proto_model::report::Way;
 use proto_model::{FabricAddress, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Hops after which a packet counts as looping: the outer TTL.
@@ -26,17 +28,19 @@ pub enum Fate {
 pub struct Map<'a> {
     pub kernels: BTreeMap<NodeName, &'a PretendedKernel>,
     pub addresses: &'a BTreeMap<IpAddr, NodeName>,
+    /// Between these hosts nothing passes.
+    pub cut: &'a BTreeSet<(NodeName, NodeName)>,
 }
 
 impl Map<'_> {
-    /// The fate of a packet that a workload sends into a flow.
-    pub fn send(&self, from: &NodeName, key: &FlowKey, flow: &Flow) -> Fate {
+    /// The fate of a packet that a workload sends into a flow, by one of its ways.
+    pub fn send(&self, from: &NodeName, key: &FlowKey, flow: &Flow, way: Way) -> Fate {
         let kernel = self.kernels[from];
         if kernel.interface(key.eni).is_none() {
             return Fate::Dropped("its own interface is gone".into());
         }
         match flow.kind {
-            Flow::TUNNEL => self.tunnel(from, flow),
+            Flow::TUNNEL => self.tunnel(from, flow, way),
             _ => match kernel.interface(flow.target) {
                 Some(there) if carries(&there.eni.address, flow.remote) => {
                     Fate::Delivered(there.eni.resource.clone())
@@ -49,25 +53,17 @@ impl Map<'_> {
         }
     }
 
-    fn tunnel(&self, from: &NodeName, flow: &Flow) -> Fate {
-        let (mut at, mut slot, mut under) = (from.clone(), flow.target, flow.label);
+    fn tunnel(&self, from: &NodeName, flow: &Flow, way: Way) -> Fate {
+        let (mut slot, mut under) = match way {
+            Way::Primary => (flow.target, flow.label),
+            Way::Backup => (flow.backup_target, flow.backup_label),
+        };
+        let mut at = from.clone();
         for _ in 0..TTL {
-            let Some(hop) = self.kernels[&at].maps.next_hops.get(&slot) else {
-                return Fate::Dropped(format!("{at} has no next hop {slot}"));
+            let (next, entry) = match self.hop(&at, slot, under) {
+                Ok(arrived) => arrived,
+                Err(fate) => return fate,
             };
-            let (local, remote) = (abi::ip(&hop.local), abi::ip(&hop.remote));
-            let Some(next) = self.addresses.get(&remote) else {
-                return Fate::Astray(format!("{at} sends to {remote}, which nobody has"));
-            };
-            let kernel = self.kernels[next];
-            let Some(entry) =
-                kernel.maps.labels.get(&label::index(under)).filter(|entry| entry.label == under)
-            else {
-                return Fate::Dropped(format!("{next} does not know label {under}"));
-            };
-            if (abi::ip(&entry.from), abi::ip(&entry.to)) != (local, remote) {
-                return Fate::Dropped(format!("{next} does not take label {under} from {local} at {remote}"));
-            }
             if entry.circuit != flow.circuit {
                 return Fate::Astray(format!(
                     "a packet of c{} from {from} is taken for c{} at {next}",
@@ -78,11 +74,64 @@ impl Map<'_> {
                 return Fate::Astray(format!("a packet of c{} goes backwards at {next}", flow.circuit));
             }
             if entry.kind != LabelEntry::TRANSIT {
-                return deliver(kernel, entry, flow);
+                return deliver(self.kernels[&next], &entry, flow);
             }
-            (at, slot, under) = (next.clone(), entry.target, entry.out_label);
+            (at, slot, under) = (next, entry.target, entry.out_label);
         }
         Fate::Astray(format!("a packet of c{} loops", flow.circuit))
+    }
+
+    /// The next host, and what it does with the label.
+    fn hop(&self, at: &NodeName, slot: u32, under: u32) -> Result<(NodeName, LabelEntry), Fate> {
+        let Some(hop) = self.kernels[at].maps.next_hops.get(&slot) else {
+            return Err(Fate::Dropped(format!("{at} has no next hop {slot}")));
+        };
+        self.arrive(at, (abi::ip(&hop.local), abi::ip(&hop.remote)), under)
+    }
+
+    fn arrive(
+        &self,
+        at: &NodeName,
+        (local, remote): (IpAddr, IpAddr),
+        under: u32,
+    ) -> Result<(NodeName, LabelEntry), Fate> {
+        let Some(next) = self.addresses.get(&remote) else {
+            return Err(Fate::Astray(format!("{at} sends to {remote}, which nobody has")));
+        };
+        if self.cut.contains(&(at.clone(), next.clone())) {
+            return Err(Fate::Dropped(format!("nothing passes from {at} to {next}")));
+        }
+        let labels = &self.kernels[next].maps.labels;
+        let Some(entry) = labels.get(&label::index(under)).filter(|entry| entry.label == under) else {
+            return Err(Fate::Dropped(format!("{next} does not know label {under}")));
+        };
+        if (abi::ip(&entry.from), abi::ip(&entry.to)) != (local, remote) {
+            return Err(Fate::Dropped(format!(
+                "{next} does not take label {under} from {local} at {remote}"
+            )));
+        }
+        Ok((next.clone(), *entry))
+    }
+
+    /// The label under which the answer to a probe comes back to the host that sent it, and the hops of both ways;
+    /// none: it does not.
+    pub fn probe(&self, from: &NodeName, session: &Session) -> Option<(u32, u32)> {
+        let first = self.arrive(from, (session.local, session.remote), session.label).ok()?;
+        let (far, entry, there) = self.follow(first)?;
+        let answered = self.hop(&far, entry.back, entry.out_label).ok().filter(|_| entry.out_label != 0)?;
+        let (home, entry, back) = self.follow(answered)?;
+        (home == *from).then_some((entry.label, there + back))
+    }
+
+    /// To where it would be delivered.
+    fn follow(&self, (mut at, mut entry): (NodeName, LabelEntry)) -> Option<(NodeName, LabelEntry, u32)> {
+        for hops in 1..64 {
+            if entry.kind != LabelEntry::TRANSIT {
+                return Some((at, entry, hops));
+            }
+            (at, entry) = self.hop(&at, entry.target, entry.out_label).ok()?;
+        }
+        None
     }
 }
 
