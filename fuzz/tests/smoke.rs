@@ -120,7 +120,20 @@ fn damaged_messages_break_nothing() {
     let object = v1::Object { object: Some(v1::object::Object::Hop(hop)) };
     let whole = v1::tell::Whole { generation: 3, objects: vec![object.clone()] };
     let tell = v1::Tell { tell: Some(v1::tell::Tell::Whole(whole)) };
-    let seeds = [circuit.encode_to_vec(), object.encode_to_vec(), tell.encode_to_vec()];
+    let protected = v1::endpoint::Backup {
+        path: 7,
+        send: Some(v1::NextHop {
+            node: "c".into(),
+            local: "192.0.2.5".into(),
+            remote: "192.0.2.6".into(),
+            label: 4,
+        }),
+        receive: Some(v1::Receive { label: 8, local: "192.0.2.5".into(), from: "192.0.2.6".into() }),
+        max_rtt: Some(20_000_000),
+        max_loss: Some(1_000),
+    };
+    let seeds =
+        [circuit.encode_to_vec(), object.encode_to_vec(), tell.encode_to_vec(), protected.encode_to_vec()];
     for turn in 0..100_000 {
         let good = &seeds[turn % seeds.len()];
         let mut bytes = vec![random.below(usize::from(wire::kinds())) as u8];
@@ -129,9 +142,11 @@ fn damaged_messages_break_nothing() {
     }
 }
 
-/// A small fabric as it is stored: two hosts, a link, two resources, a circuit in force.
+/// A small fabric as it is stored: three hosts, a link, two resources, a circuit in force with a second way.
 fn stored() -> Vec<u8> {
-    use controller_core::record::{CircuitRecord, Counters, Keys, Life, NodeRecord, Placed, Record};
+    use controller_core::record::{
+        Backup, CircuitRecord, Counters, Keys, Lane, Life, NodeRecord, Placed, Record,
+    };
     use proto_model::circuit::{CircuitSpec, Path};
     use proto_model::resource::{Attachment, Form, Metadata, Resource, Status};
     use proto_model::topology::{LinkId, LinkValues, Underlay};
@@ -178,6 +193,16 @@ fn stored() -> Vec<u8> {
     let nodes: Vec<NodeName> = vec![named("a"), named("b")];
     let link = LinkId::new(nodes[0].clone(), nodes[1].clone(), named("wan")).expect("two ends");
     let label = |number| vec![Label::new(number).expect("label")];
+    let around = Path {
+        nodes: vec![named("a"), named("c"), named("b")],
+        links: ["a", "b"]
+            .map(|end| LinkId::new(named(end), named("c"), named("wan")).expect("two ends"))
+            .into(),
+    };
+    let two = |first, second| [label(first), label(second)].concat();
+    let lane =
+        Lane { path: around, mtu: 1450, forward: two(131_073, 131_075), reverse: two(131_076, 131_074) };
+    let backup = Backup { lane, ready: true };
     let circuit = CircuitRecord {
         id: CircuitId(1),
         spec: CircuitSpec {
@@ -195,8 +220,8 @@ fn stored() -> Vec<u8> {
                 forward: label(131_073),
                 reverse: label(131_074),
                 local: None,
-                backup: None,
-                protection: "the topology has no second path".into(),
+                backup: Some(backup),
+                protection: String::new(),
             },
             opened: true,
         },
@@ -210,6 +235,7 @@ fn stored() -> Vec<u8> {
         Record::Counters(Counters { next_circuit: 2 }),
         node("a", "192.0.2.1"),
         node("b", "192.0.2.2"),
+        node("c", "192.0.2.3"),
         Record::Link(link, LinkValues::default()),
         resource("web", "a", 1),
         resource("db", "b", 2),
