@@ -143,3 +143,60 @@ fn why_none(ways: &[Way]) -> String {
         None => "the topology has no second path".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::decide;
+    use crate::route::paths::tests::{links, node, topology};
+    use proptest::prelude::*;
+    use proto_model::Bandwidth;
+    use proto_model::intent::Bounds;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn the_backup_is_as_disjoint_and_then_as_cheap_as_any_path_that_fits(links in links(), mbit in 0..6u64) {
+            let topology = topology(6, &links);
+            let weights = Weights::default();
+            let bounds = Bounds { bandwidth: Bandwidth::mbit(mbit), ..Bounds::default() };
+            let (from, to, shun) = (node(0), node(5), BTreeSet::new());
+            let ask = Ask { from: &from, to: &to, bounds: &bounds, pinned: None, shun: &shun, limit: 10_000 };
+            let all = decide(&topology, &weights, &ask);
+            let Some(path) = all.chosen().map(|chosen| chosen.path.clone()) else { return Ok(()) };
+            let second = choose(&topology, &weights, &ask, &all, &path);
+            let rank = |other: &Candidate| (Overlap::new(&path, &other.path).rank(), other.cost);
+            let fit = all.judged.iter().filter(|other| {
+                // On links of the path its own reservation is good for the backup.
+                other.candidate.path != path && other.broken.iter().all(|broken| match broken {
+                    Broken::Bandwidth { link, .. } => path.links.contains(link),
+                    _ => false,
+                })
+            });
+            let best = fit.map(|other| rank(&other.candidate)).min_by(|a, b| a.partial_cmp(b).expect("numbers"));
+            match (&second, best) {
+                (Ok(second), Some(best)) => prop_assert_eq!(rank(&second.candidate), best),
+                (Ok(second), None) => prop_assert!(mbit > 0, "{:?}", second),
+                (Err(why), best) => prop_assert_eq!(best, None, "{}", why),
+            }
+        }
+
+        #[test]
+        fn a_disjoint_backup_is_found_however_short_the_list_of_candidates(links in links(), limit in 1..3usize) {
+            let topology = topology(6, &links);
+            let weights = Weights::default();
+            let bounds = Bounds::default();
+            let (from, to, shun) = (node(0), node(5), BTreeSet::new());
+            let ask = |limit| Ask { from: &from, to: &to, bounds: &bounds, pinned: None, shun: &shun, limit };
+            let all = decide(&topology, &weights, &ask(10_000));
+            let few = decide(&topology, &weights, &ask(limit));
+            let Some(path) = all.chosen().map(|chosen| chosen.path.clone()) else { return Ok(()) };
+            let disjoint = |second: &Second| second.remark.is_empty();
+            let (all, few) = (
+                choose(&topology, &weights, &ask(10_000), &all, &path),
+                choose(&topology, &weights, &ask(limit), &few, &path),
+            );
+            prop_assert_eq!(all.is_ok_and(|second| disjoint(&second)), few.is_ok_and(|second| disjoint(&second)));
+        }
+    }
+}

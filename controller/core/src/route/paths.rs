@@ -346,4 +346,4 @@ pub(super) fn least(query: &Query<'_>, goal: NodeIndex, weight: impl Fn(&Link) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

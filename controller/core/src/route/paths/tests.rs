@@ -7,12 +7,12 @@ use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{Bandwidth, NodeName};
 use std::collections::BTreeSet;
 
-fn node(number: usize) -> NodeName {
+pub(in crate::route) fn node(number: usize) -> NodeName {
     format!("n{number}").parse().expect("a name")
 }
 
 /// Hosts 0 to `count`, and links between them with round-trip time in ms and free Mbit/s.
-fn topology(count: usize, links: &[(usize, usize, u64, u64)]) -> Topology {
+pub(in crate::route) fn topology(count: usize, links: &[(usize, usize, u64, u64)]) -> Topology {
     let mut topology = Topology::new(100_000);
     let mut underlays = vec![Vec::new(); count];
     for (at, (a, b, rtt, mbit)) in links.iter().enumerate() {
@@ -66,7 +66,7 @@ fn brute(topology: &Topology, from: &NodeName, to: &NodeName, max_hops: usize) -
     found
 }
 
-fn links() -> impl Strategy<Value = Vec<(usize, usize, u64, u64)>> {
+pub(in crate::route) fn links() -> impl Strategy<Value = Vec<(usize, usize, u64, u64)>> {
     let link = (0..6usize, 0..6usize, 1..20u64, 1..10u64).prop_filter("two ends", |(a, b, _, _)| a != b);
     proptest::collection::vec(link, 1..11)
 }
