@@ -286,6 +286,10 @@ fn datagrams_of_other_shapes_are_left_to_the_kernel() {
         for length in (if v6 { 54 } else { 34 })..good.len() {
             host.leaves_alone(UNDERLAY, &good[..length]);
         }
+        // The frame ends inside the extension.
+        let mut cut = request(v6, &[&stamp::request(1, SESSION)[..], &EXTENSION].concat());
+        cut.pop();
+        host.leaves_alone(UNDERLAY, &cut);
         let (theirs, ours) = ends(v6);
         let whole = frame::udp_with(20_862, PORT, &stamp::request(1, SESSION));
         let first = frame::fragment(theirs, ours, 17, 3, 0, true, &whole);
