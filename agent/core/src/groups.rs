@@ -68,6 +68,13 @@ impl Groups {
         self.moved.insert(end);
     }
 
+    /// Until a controller tells, a group that flows of an earlier life use is guarded as far as the kernel shows its ways.
+    pub(crate) fn assume(&mut self, number: u32, guard: Guard) -> Option<Order> {
+        let slot = self.slots.get_mut(&number).filter(|slot| slot.told.is_none())?;
+        slot.told = Some(guard);
+        Some(Order::Guard { group: number, guard, began: Began::Before })
+    }
+
     /// A flow more speaks of this slot.
     pub(crate) fn hold(&mut self, number: u32) {
         if number == 0 || number >= GROUPS {

@@ -76,6 +76,7 @@ fn a_restarted_agent_keeps_the_groups_and_touches_nothing() {
     host.tell(1, whole(1, &objects(Gate::Open)), T);
     host.settle(T);
     let mut host = Host::start(host.crash(), T);
+    host.orders.clear();
     host.connect(1, T);
     host.tell(1, whole(1, &objects(Gate::Open)), T);
     assert_eq!(host.settle(T), 0);
@@ -113,4 +114,30 @@ fn the_controller_is_told_of_every_end_that_turned_and_again_in_a_new_session() 
     host.connect(3, T);
     host.tell(3, whole(1, &objects(Gate::Open)), T);
     assert_eq!(switches(&mut host), []);
+}
+
+#[test]
+fn a_restarted_agent_protects_what_the_kernel_forwards_before_a_controller_speaks() {
+    let mut host = connected();
+    host.tell(1, whole(1, &objects(Gate::Open)), T);
+    host.settle(T);
+    let sessions = |host: &mut Host| {
+        let orders: Vec<Order> = host.orders.drain(..).collect();
+        let session =
+            |order: &Order| if let Order::Measure(_, session) = order { Some(*session) } else { None };
+        (orders.iter().filter_map(session).collect::<Vec<_>>(), orders)
+    };
+    let (before, _) = sessions(&mut host);
+    let mut host = Host::start(host.crash(), T);
+    let (after, orders) = sessions(&mut host);
+    assert_eq!((after.len(), &after), (2, &before));
+    assert!(matches!(orders[2], Order::Guard { group: 1, began: Began::Before, .. }), "{orders:?}");
+    host.connect(1, T);
+    host.tell(1, whole(1, &objects(Gate::Open)), T);
+    assert_eq!(host.settle(T), 0);
+    let (told, orders) = sessions(&mut host);
+    assert_eq!(told, before);
+    assert_eq!(orders.iter().filter(|order| matches!(order, Order::Forget(_))).count(), 2, "{orders:?}");
+    let guards = orders.iter().filter(|order| matches!(order, Order::Guard { began: Began::Before, .. }));
+    assert_eq!(guards.count(), 1);
 }

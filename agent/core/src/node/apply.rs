@@ -27,6 +27,7 @@ impl Node {
         }
         self.apply(news, now);
         if first {
+            self.stop_assuming();
             self.abandon_unused(now);
         }
         self.sampler.begin(now);

@@ -4,6 +4,7 @@ mod perform;
 mod protection;
 
 use crate::diff::Work;
+use crate::groups::End;
 use crate::io::{Input, Output};
 use crate::kernel_state::{Entry, KernelState, Step};
 use crate::ledger::{Have, Ledger};
@@ -15,7 +16,7 @@ use crate::status::{Due, Status};
 use crate::uplink::{Heard, Uplink};
 use proto_model::desired::{Object, ObjectKey, Side, Tell};
 use proto_model::report::Say;
-use proto_model::{CircuitId, Generation, ResourceId, Timestamp};
+use proto_model::{CircuitId, Generation, PathId, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Node {
     status: Status,
     sampler: Sampler,
     orders: Orders,
+    /// Paths that are probed only because the kernel's flows use them.
+    assumed: Vec<(PathId, End)>,
     outputs: VecDeque<Output>,
     /// Session and generation that the round under way brings about.
     round: Option<(u64, Generation)>,
@@ -71,6 +74,7 @@ impl Node {
             status: Status::default(),
             sampler: Sampler::default(),
             orders: Orders::default(),
+            assumed: Vec::new(),
             outputs: VecDeque::new(),
             round: None,
             reached: None,
@@ -156,6 +160,7 @@ impl Node {
 
     fn observed(&mut self, state: KernelState, now: Timestamp) {
         self.phase = Phase::Seen;
+        let seen = protection::seen(&state);
         for (key, entry) in state {
             if let Entry::NextHop(hop) = &entry
                 && self.slots.adopt(hop)
@@ -164,6 +169,7 @@ impl Node {
             }
             self.ledger.set_have(&key, Have::Is(Arc::new(entry)), now);
         }
+        self.assume(seen);
     }
 
     fn told(&mut self, session: u64, tell: Tell, now: Timestamp) {

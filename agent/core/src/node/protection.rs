@@ -2,13 +2,15 @@
 use super::Node;
 use crate::groups::End;
 use crate::io::Output;
-use crate::kernel_state::{Backup, Entry, EntryKey, Flow, HostSide, Target};
+use crate::kernel_state::{Backup, Entry, EntryKey, Flow, HostSide, KernelState, Label, LabelAction, Target};
 use crate::ledger::Have;
 use crate::lower::Ways;
 use crate::protect::{Guard, Order, Session};
-use proto_model::desired::{self, Endpoint, Gate, Leg, NextHop, Object, ObjectKey, Receive};
+use ebpf_abi::Direction;
+use proto_model::desired::{self, Endpoint, Gate, Leg, NextHop, Object, ObjectKey, Receive, Side};
 use proto_model::report::Say;
-use proto_model::{FabricAddress, PathId, Timestamp};
+use proto_model::{CircuitId, FabricAddress, PathId, Timestamp};
+use std::collections::BTreeMap;
 
 impl Node {
     /// Puts a protected end into its group, and offers it as one to probe its paths as, once its gate is open.
@@ -45,6 +47,32 @@ impl Node {
         }
     }
 
+    /// Protects what the kernel forwards before any controller has spoken: a restart must not cost the second way.
+    pub(super) fn assume(&mut self, seen: Vec<Seen>) {
+        let mut guards = Vec::new();
+        for Seen { group, end, sessions } in seen {
+            let [primary, backup] = [1, 0].map(|way| PathId(u64::MAX - 2 * u64::from(group) - way));
+            let guard = Guard { primary, backup, max_rtt: None, max_loss: None };
+            let Some(order) = self.ledger.groups.assume(group, guard) else { continue };
+            for (path, session) in [primary, backup].into_iter().zip(sessions) {
+                self.orders.offer(path, end, session);
+                self.assumed.push((path, end));
+            }
+            guards.push(order);
+        }
+        let orders: Vec<Order> = self.orders.take().into_iter().chain(guards).collect();
+        if !orders.is_empty() {
+            self.outputs.push_back(Output::Protect(orders));
+        }
+    }
+
+    /// From now on the controller's words count.
+    pub(super) fn stop_assuming(&mut self) {
+        for (path, end) in std::mem::take(&mut self.assumed) {
+            self.orders.withdraw(path, end);
+        }
+    }
+
     /// Tells the protector and the controller what changed for them.
     pub(super) fn order(&mut self, now: Timestamp) {
         let mut orders: Vec<Order> = self.orders.take();
@@ -75,6 +103,46 @@ impl Node {
         let labels = (two.send.label.value(), two.backup.send.label.value());
         (there == (end.circuit.0, ways.primary, labels.0, ways.backup, labels.1)).then_some(group)
     }
+}
+
+/// A group that flows in the kernel use, and one of the ends in it.
+pub(super) struct Seen {
+    group: u32,
+    end: End,
+    /// To probe its ways as this end.
+    sessions: [Session; 2],
+}
+
+/// The kernel has no names for paths, so one end stands for each group. The label under which answers come is the one
+/// whose own answers go the same way.
+pub(super) fn seen(state: &KernelState) -> Vec<Seen> {
+    let mut receives: BTreeMap<(u64, u32, u32), u32> = BTreeMap::new();
+    for entry in state.values() {
+        if let Entry::Label(Label { label, circuit, action: LabelAction::Deliver { back, .. }, .. }) = entry {
+            receives.insert((*circuit, back.next_hop, back.label), *label);
+        }
+    }
+    let session = |circuit: u64, slot: u32, label: u32| {
+        let Entry::NextHop(hop) = state.get(&EntryKey::NextHop(slot))? else { return None };
+        let receive = *receives.get(&(circuit, slot, label))?;
+        Some(Session { local: hop.local, remote: hop.remote, label, receive })
+    };
+    let mut by_group: BTreeMap<u32, Seen> = BTreeMap::new();
+    for entry in state.values() {
+        let Entry::Flow(flow) = entry else { continue };
+        let Target::NextHop { slot, label, backup: Some(backup) } = flow.target else { continue };
+        let first = session(flow.circuit, slot, label);
+        let second = session(flow.circuit, backup.slot, backup.label);
+        if let (Some(first), Some(second)) = (first, second) {
+            let side = match flow.direction {
+                Direction::Forward => Side::Source,
+                Direction::Reverse => Side::Destination,
+            };
+            let (group, end) = (backup.group, (CircuitId(flow.circuit), side));
+            by_group.entry(group).or_insert(Seen { group, end, sessions: [first, second] });
+        }
+    }
+    by_group.into_values().collect()
 }
 
 /// The tunnels of an end that has two.

@@ -93,7 +93,8 @@ fn when_both_paths_are_bad_nothing_moves() {
 #[test]
 fn two_paths_that_take_turns_in_being_bad_are_changed_once_a_minute_at_most() {
     for (seed, bad) in [(1, Behaviour::millis(3).lossy(200_000)), (2, Behaviour::millis(40))] {
-        let one = move |at: Duration| if at.as_secs() / 5 % 2 == 0 { Behaviour::millis(3) } else { bad };
+        let one =
+            move |at: Duration| if (at.as_secs() / 5).is_multiple_of(2) { Behaviour::millis(3) } else { bad };
         let other = move |at: Duration| if at.as_secs() / 5 % 2 == 1 { Behaviour::millis(3) } else { bad };
         let mut world = World::new(seed, one, other);
         world.run(900 * SECOND);
