@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     if arguments.repeats == 0 {
         bail!("--repeats 0: at least 1 is needed");
     }
-    let mut bench = Bench { arguments, rows: Vec::new(), notes: Vec::new(), duplicates: 0, packets: 0 };
+    let mut bench = Bench::new(arguments);
     bench.deaths().context("ways that die")?;
     bench.declines().context("ways that lose or become slow")?;
     bench.good_ways().context("ways that are good")?;
@@ -80,11 +80,19 @@ struct Bench {
     arguments: Arguments,
     rows: Vec<Row>,
     notes: Vec<String>,
+    /// Ours, to compare with.
+    silent: Outages,
+    carrier: Outages,
     duplicates: u64,
     packets: u64,
 }
 
 impl Bench {
+    fn new(arguments: Arguments) -> Self {
+        let (silent, carrier) = (Outages::default(), Outages::default());
+        Self { arguments, rows: Vec::new(), notes: Vec::new(), silent, carrier, duplicates: 0, packets: 0 }
+    }
+
     fn wanted(&self, part: Part) -> bool {
         self.arguments.only.is_empty() || self.arguments.only.contains(&part)
     }
@@ -106,6 +114,7 @@ impl Bench {
             let what = "circuit, silent blackhole of its first way, controller killed: outage";
             self.rows.extend(outage::rows(what, &outages, [Some(150.0), Some(250.0)], "≤ 100"));
             self.count_packets(&outages);
+            self.silent = outages;
         }
         if self.wanted(Part::Carrier) {
             eprintln!("  carrier loss of the local link, controller killed");
@@ -121,6 +130,7 @@ impl Bench {
                 "",
             ));
             self.count_packets(&outages);
+            self.carrier = outages;
         }
         scene.lab.down()
     }
@@ -210,14 +220,36 @@ impl Bench {
             {
                 eprintln!("  {}, {what}", protocol.name());
                 let outages = routing::outages(protocol, death, repeats)?;
-                let what = format!("{}, {what}: outage", protocol.name());
-                self.rows.extend(outage::rows(&what, &outages, [None, None], ""));
-                if death == Death::Carrier {
-                    let away = format!("{what} away from that host");
-                    self.rows.push(outages.ways[0].row(&away, 99.0, None, ""));
-                }
+                self.compare(death, &format!("{what}: outage"), protocol, &outages);
             }
         }
         Ok(())
+    }
+
+    /// Ours against theirs, where ours was measured in this run.
+    fn compare(&mut self, death: Death, what: &str, protocol: Protocol, theirs: &Outages) {
+        let other = format!("{}, {} repeats", protocol.name(), theirs.both.len());
+        let ours = match death {
+            Death::Silent => &self.silent,
+            Death::Carrier => &self.carrier,
+        };
+        let mut pairs = vec![(format!("{what}, p50, ms"), 50.0, &ours.both, &theirs.both)];
+        pairs.push((format!("{what}, p99, ms"), 99.0, &ours.both, &theirs.both));
+        if death == Death::Carrier {
+            pairs.push((
+                format!("{what} away from that host, p99, ms"),
+                99.0,
+                &ours.ways[0],
+                &theirs.ways[0],
+            ));
+        }
+        for (what, percent, ours, theirs) in pairs {
+            self.rows.push(match ours.is_empty() {
+                true => Row::alone(&what, theirs.at(percent), &other),
+                false => {
+                    Row::compared(&format!("circuit, {what}"), ours.at(percent), &other, theirs.at(percent))
+                }
+            });
+        }
     }
 }

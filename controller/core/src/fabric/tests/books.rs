@@ -163,12 +163,6 @@ fn all(lives: usize) {
 }
 
 #[test]
-fn no_link_is_over_booked_by_any_single_failure_in_10_000_operations() {
-    all(5);
-}
-
-#[test]
-#[ignore = "more than a minute of processor time; cargo nextest run -p controller-core --run-ignored all"]
 fn no_link_is_over_booked_by_any_single_failure_in_100_000_operations() {
     all(50);
 }
