@@ -84,7 +84,11 @@ mod tests {
             let telling = scope.spawn(|| tell(&folder, 3, &condition()));
             let mut got = None;
             while got.is_none() {
-                heard(&listener, |condition| Ok(drop(got.replace(condition)))).expect("heard");
+                let adopt = |condition| {
+                    got = Some(condition);
+                    Ok(())
+                };
+                heard(&listener, adopt).expect("heard");
             }
             assert_eq!(got, Some(condition()));
             telling.join().expect("thread").expect("acknowledged");
