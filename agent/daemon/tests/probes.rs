@@ -120,8 +120,9 @@ fn hosts() -> [Handle; 2] {
     let there = told.recv().expect("the far namespace is there");
     let near = start(0, move || {
         for way in ways(0) {
-            let name = way.interface;
-            ip(&format!("link add {name} type veth peer name {name} netns {there}"));
+            let (name, index) = (way.interface, 40 + way.slot);
+            // Ends with different indexes: the kernel tells of a lost carrier of such at once, of others within a second.
+            ip(&format!("link add name {name} index {index} type veth peer name {name} netns {there}"));
         }
     });
     near.open();
@@ -225,12 +226,16 @@ impl Host {
         }
     }
 
-    /// The neighbour's address is asked for, as the agent does it.
+    /// The neighbour's address is asked for, as the agent does it, until the interfaces of both ends are up.
     fn link_layer(&self, way: &Way2) -> LinkLayer {
-        let _ = Command::new("ping").args(["-c1", "-W1", way.remote]).output();
-        let output = Command::new("ip").args(["neigh", "show", way.remote]).output().expect("ip runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let neighbour = text.split("lladdr ").nth(1).expect("a neighbour").split(' ').next().expect("a MAC");
+        let asked = |_| {
+            let _ = Command::new("ping").args(["-c1", "-W1", way.remote]).output();
+            let output = Command::new("ip").args(["neigh", "show", way.remote]).output().expect("ip runs");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.split("lladdr ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned))
+        };
+        let neighbour = (0..30).find_map(asked).expect("a neighbour");
+        let neighbour = neighbour.as_str();
         let show = Command::new("ip").args(["-o", "link", "show", way.interface]).output().expect("ip runs");
         let show = String::from_utf8_lossy(&show.stdout).into_owned();
         let own = show.split("link/ether ").nth(1).expect("a MAC").split(' ').next().expect("a MAC");
