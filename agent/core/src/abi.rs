@@ -123,7 +123,7 @@ pub fn flow(
         gateway: flow.gateway,
         direction: flow.direction as u8,
         kind,
-        reserved: [0; 2],
+        mtu: flow.mtu,
         group: backup.group,
         backup_target: backup.slot,
         backup_label: backup.label,
@@ -160,6 +160,7 @@ pub fn read_flow(
         gateway: value.gateway,
         slot: value.slot,
         direction: Direction::of(value.direction),
+        mtu: value.mtu,
         target,
     })
 }
@@ -184,14 +185,16 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         remote_v4: [0; 4],
         local_v4: [0; 4],
         back: 0,
-        reserved2: [0; 16],
+        mtu: 0,
+        reserved2: [0; 14],
     };
     match &label.action {
         LabelAction::Transit { next_hop, out_label } => {
             entry.target = *next_hop;
             entry.out_label = *out_label;
         }
-        LabelAction::Deliver { eni, local, remote, back } => {
+        LabelAction::Deliver { eni, local, remote, back, mtu } => {
+            entry.mtu = *mtu;
             let door = door(eni).ok_or_else(|| Unreadable::NoInterface(eni.clone()))?;
             entry.kind = kind(door.inner, LabelEntry::PEER, LabelEntry::EGRESS);
             entry.target = door.ifindex;
@@ -226,6 +229,7 @@ pub fn read_label(
             local: FabricAddress { v4: entry.local_v4.into(), v6: entry.local_v6.into() },
             remote: FabricAddress { v4: entry.remote_v4.into(), v6: entry.remote_v6.into() },
             back: Back { next_hop: entry.back, label: entry.out_label },
+            mtu: entry.mtu,
         },
         kind => return Err(Unreadable::Kind { what: "label", kind }),
     };
@@ -351,6 +355,7 @@ mod tests {
             gateway: fabric(2).gateway_mac(),
             slot: 5,
             direction: Direction::Reverse,
+            mtu: 1_350,
             target,
         }
     }
@@ -389,6 +394,7 @@ mod tests {
             local: fabric(1),
             remote: fabric(2),
             back: Back { next_hop: n, label: n + 70 },
+            mtu: 1_350,
         };
         for (action, kind) in [
             (LabelAction::Transit { next_hop: 3, out_label: 99 }, LabelEntry::TRANSIT),

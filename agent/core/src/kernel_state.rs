@@ -138,7 +138,15 @@ pub enum LabelAction {
     /// Swap and send on.
     Transit { next_hop: u32, out_label: u32 },
     /// Decapsulate into this ENI; inner addresses must be these. Probes are answered by the way `back`.
-    Deliver { eni: HostSide, local: FabricAddress, remote: FabricAddress, back: Back },
+    /// `mtu`: see [`Flow::mtu`].
+    Deliver {
+        eni: HostSide,
+        local: FabricAddress,
+        remote: FabricAddress,
+        back: Back,
+        #[serde(default)]
+        mtu: u16,
+    },
 }
 
 /// The way on which answers to probes go: of the same path as the label under which they came.
@@ -154,6 +162,9 @@ pub struct Back {
 pub struct Route {
     pub host: HostSide,
     pub to: FabricAddress,
+    /// Bytes of the longest IP packet, where the circuit carries less than the interface; 0: as the interface.
+    #[serde(default)]
+    pub mtu: u16,
 }
 
 /// `rtm_protocol` of every route that the fabric makes (see `/etc/iproute2/rt_protos`; 187 is unassigned).
@@ -175,6 +186,9 @@ pub struct Flow {
     pub slot: u32,
     #[serde(with = "direction")]
     pub direction: Direction,
+    /// Bytes of the longest IP packet that either way carries; 0: not known.
+    #[serde(default)]
+    pub mtu: u16,
     pub target: Target,
 }
 

@@ -218,7 +218,7 @@ impl Host {
             let link = Some(self.link_layer(&way));
             self.put(Entry::NextHop(NextHop { slot: way.slot, local, remote, link }));
             let back = Back { next_hop: way.slot, label: way.send };
-            let action = LabelAction::Deliver { eni: eni.clone(), local: own, remote: far, back };
+            let action = LabelAction::Deliver { eni: eni.clone(), local: own, remote: far, back, mtu: 0 };
             let direction = ebpf_abi::Direction::Forward;
             let (label, circuit) = (way.receive, 5);
             self.put(Entry::Label(Label { label, circuit, direction, from: remote, to: local, action }));

@@ -73,6 +73,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             backup: (id == 1).then(|| path(&["edge-a", "transit-2", "edge-b"])),
             on_backup: Vec::new(),
             protection: if id == 2 { "there is no second way from edge-a".into() } else { String::new() },
+            external: Vec::new(),
             mtu: (!suspended).then_some(1450),
             rules: rules(),
             rules_version: 7,

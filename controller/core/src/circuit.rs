@@ -150,6 +150,7 @@ impl Circuit {
             backup: route.and_then(|route| route.second()).map(|lane| lane.path.clone()),
             on_backup: self.protection.on_backup.keys().copied().collect(),
             protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
+            external: Vec::new(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,

@@ -190,6 +190,7 @@ fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg) -> Object {
         remote: there.address,
         leg,
         gate: circuit.gate,
+        mtu: circuit.route.mtu_of_both(),
     })
 }
 
@@ -251,6 +252,7 @@ pub fn place(attachment: &Attachment) -> String {
         Attachment::Named(name) => format!("the namespace {name}"),
         Attachment::Process(pid) => format!("the namespace of process {pid}"),
         Attachment::Host => "the host's own namespace".into(),
+        Attachment::External(ip) => format!("the plain VXLAN device at {ip}"),
     }
 }
 

@@ -37,7 +37,8 @@ pub struct Flow {
     /// Direction of packets that this workload sends, as [`crate::Direction`].
     pub direction: u8,
     pub kind: u8,
-    pub reserved: [u8; 2],
+    /// Bytes of the longest IP packet that either way carries; 0: not known, nothing is held to it.
+    pub mtu: u16,
     /// Slot in `GROUPS` that says by which way it is sent; 0: it has no backup.
     pub group: u32,
     /// [`Flow::TUNNEL`] with a group: index into `NEXT_HOPS` of the backup …

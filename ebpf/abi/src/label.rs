@@ -47,8 +47,10 @@ pub struct LabelEntry {
     pub local_v4: [u8; 4],
     /// Delivery: index into `NEXT_HOPS` of the way back.
     pub back: u32,
+    /// Delivery: as `Flow::mtu`, for what the far end announces.
+    pub mtu: u16,
     /// Fills the second of two cache lines, so that no entry shares one with its neighbour.
-    pub reserved2: [u8; 16],
+    pub reserved2: [u8; 14],
 }
 
 impl LabelEntry {

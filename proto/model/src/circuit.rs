@@ -103,6 +103,10 @@ pub struct Circuit {
     pub created: Timestamp,
     /// When `state` was entered.
     pub since: Timestamp,
+    /// One end is a plain VXLAN device without an agent: the commands that set it up there. Empty: both have agents, or
+    /// nothing is placed.
+    #[serde(default)]
+    pub external: Vec<String>,
     /// Why it is in that state or what troubles it, for people: an object that a host cannot build. Empty: nothing.
     #[serde(default)]
     pub detail: String,

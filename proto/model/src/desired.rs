@@ -61,6 +61,9 @@ pub struct Endpoint {
     pub leg: Leg,
     /// Whether the workload's packets may enter.
     pub gate: Gate,
+    /// Bytes of the longest IP packet that the circuit carries, by whichever way. 0: a controller that does not say.
+    #[serde(default)]
+    pub mtu: u16,
 }
 
 /// How an endpoint reaches the other end.

@@ -19,6 +19,9 @@ pub mod rule;
 pub mod topology;
 pub mod units;
 
+/// What IPv6 wants of every link, in bytes (RFC 8200 §5).
+pub const LEAST_IPV6_MTU: u16 = 1280;
+
 pub use address::{FabricAddress, FabricPrefix, Label};
 pub use name::{CircuitId, CircuitName, Name, NodeName, PathId, ResourceId, ServiceName};
 pub use refusal::{Kind, Refusal};

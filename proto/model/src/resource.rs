@@ -27,6 +27,8 @@ pub enum Attachment {
     Process(u32),
     /// The host's own network namespace.
     Host,
+    /// Not on the host but next to it: a plain kernel VXLAN device with this underlay address, and no agent.
+    External(IpAddr),
 }
 
 /// What a resource offers.

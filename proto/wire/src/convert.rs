@@ -47,6 +47,8 @@ pub mod limits {
     pub const LINKS: usize = 4096;
     pub const UNDERLAY_MTU: u16 = 576;
     pub const ENI_MTU: u16 = 1280;
+    /// Commands that set up a plain VXLAN device.
+    pub const COMMANDS: usize = 32;
     pub const LEASE_LEAST: Duration = Duration::from_secs(1);
     pub const LEASE_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
     pub const WAIT_MOST: Duration = Duration::from_secs(600);

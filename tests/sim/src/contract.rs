@@ -87,17 +87,20 @@ fn replaced_in_place(bench: &mut dyn Bench) {
             }
             Entry::Label(label) => {
                 label.label += 1 << ebpf_abi::label::INDEX_BITS;
-                if let LabelAction::Deliver { back, .. } = &mut label.action {
+                if let LabelAction::Deliver { back, mtu, .. } = &mut label.action {
                     *back = Back { next_hop: 3, label: 45 };
+                    *mtu -= 20;
                 }
             }
             Entry::Flow(flow) => {
                 flow.slot += 1;
+                flow.mtu -= 20;
                 if let Target::NextHop { backup: Some(backup), .. } = &mut flow.target {
                     *backup = Backup { slot: 3, label: 44, group: 6 };
                 }
             }
-            Entry::Route(_) | Entry::Peer(_) => {}
+            Entry::Route(route) => route.mtu = if route.mtu == 0 { 1_210 } else { 0 },
+            Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
         put(bench, entry);
@@ -241,7 +244,8 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
     };
     let deliver = |index, own, far| {
         let back = Back { next_hop: own, label: 40 + own };
-        let action = LabelAction::Deliver { eni: host(own), local: address(own), remote: address(far), back };
+        let (eni, local, remote) = (host(own), address(own), address(far));
+        let action = LabelAction::Deliver { eni, local, remote, back, mtu: 1_400 };
         Entry::Label(Label {
             label: (1u32 << ebpf_abi::label::INDEX_BITS) | index,
             circuit: 7,
@@ -275,9 +279,9 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
         peer("192.0.2.2", 1),
         peer("192.0.2.2", 2),
         peer("2001:db8::2", u16::MAX),
-        Entry::Route(Route { host: host(1), to: address(9) }),
-        Entry::Route(Route { host: host(1), to: address(2) }),
-        Entry::Route(Route { host: host(2), to: address(1) }),
+        Entry::Route(Route { host: host(1), to: address(9), mtu: 0 }),
+        Entry::Route(Route { host: host(1), to: address(2), mtu: 1_230 }),
+        Entry::Route(Route { host: host(2), to: address(1), mtu: 0 }),
         flow(1, 9, false, Target::NextHop { slot: 1, label: 42, backup: None }),
         flow(1, 9, true, Target::NextHop { slot: 1, label: 42, backup: Some(second) }),
         flow(1, 2, false, Target::Eni(host(2))),
@@ -319,6 +323,7 @@ fn flow(own: u32, far: u32, v6: bool, target: Target) -> Entry {
         gateway: address(far).gateway_mac(),
         slot: own,
         direction: Direction::Forward,
+        mtu: 1_400,
         target,
     })
 }

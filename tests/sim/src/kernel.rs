@@ -51,7 +51,8 @@ pub struct Maps {
 #[derive(Clone, Debug)]
 pub struct Interface {
     pub eni: Eni,
-    pub routes: BTreeSet<FabricAddress>,
+    /// With the MTU of each; 0: the interface's.
+    pub routes: BTreeMap<FabricAddress, u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,7 +134,9 @@ impl PretendedKernel {
         let ifindex = self.index(host)?;
         let inner = match self.interfaces.get(&ifindex)?.eni.attachment {
             Attachment::Host => Inner::OnHost,
-            Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) => Inner::Elsewhere,
+            Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) | Attachment::External(_) => {
+                Inner::Elsewhere
+            }
         };
         Some(Door { ifindex, inner })
     }
@@ -213,7 +216,7 @@ impl PretendedKernel {
             self.clear_references(former);
             self.made_anew.push(eni.host.clone());
         }
-        self.interfaces.insert(self.last_index, Interface { eni: eni.clone(), routes: BTreeSet::new() });
+        self.interfaces.insert(self.last_index, Interface { eni: eni.clone(), routes: BTreeMap::new() });
         Ok(())
     }
 
@@ -228,7 +231,7 @@ impl PretendedKernel {
     fn put_route(&mut self, route: &Route) -> Result<(), String> {
         let missing = || format!("interface {} is not there", route.host.0);
         let index = self.index(&route.host).ok_or_else(missing)?;
-        self.interfaces.get_mut(&index).ok_or_else(missing)?.routes.insert(route.to);
+        self.interfaces.get_mut(&index).ok_or_else(missing)?.routes.insert(route.to, route.mtu);
         Ok(())
     }
 
@@ -378,7 +381,10 @@ impl Kernel for PretendedKernel {
             let mtu = if self.damaged.contains(host) { 0 } else { interface.eni.mtu };
             entries.push(Entry::Eni(Eni { mtu, ..interface.eni.clone() }));
             entries.extend(
-                interface.routes.iter().map(|to| Entry::Route(Route { host: host.clone(), to: *to })),
+                interface
+                    .routes
+                    .iter()
+                    .map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to: *to, mtu: *mtu })),
             );
         }
         for set in self.maps.rulesets.values() {
@@ -418,6 +424,7 @@ pub fn place(attachment: &Attachment) -> String {
         Attachment::Named(name) => format!("/run/netns/{name}"),
         Attachment::Process(pid) => format!("/proc/{pid}/ns/net"),
         Attachment::Host => "the host".into(),
+        Attachment::External(ip) => format!("external {ip}"),
     }
 }
 

@@ -67,6 +67,7 @@ pub fn end(circuit: u64, own: u32, far: u32, neighbour: u8, gate: Gate) -> Endpo
         remote: address(far),
         leg: tunnel(send(neighbour, 1_000 + number), vec![receive(neighbour, number)]),
         gate,
+        mtu: 1_450,
     }
 }
 
@@ -107,6 +108,7 @@ pub fn local(circuit: u64, source: u32, destination: u32, gate: Gate) -> [Object
             remote: address(far),
             leg,
             gate,
+            mtu: 1_500,
         })
     })
 }

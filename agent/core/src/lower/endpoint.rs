@@ -4,13 +4,14 @@ use super::direction;
 use crate::kernel_state::{Back, Backup, Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Target};
 use ebpf_abi::label::index;
 use proto_model::FabricAddress;
+use proto_model::LEAST_IPV6_MTU as LEAST_MTU;
 use proto_model::desired::{self, Endpoint, Gate, Leg, Receive, Side};
 use std::net::IpAddr;
 
 /// `own`: address of the resource here. `ways`: slots of the next hops; unused when the other end is on this host.
 pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, ways: Ways) -> Vec<Entry> {
     let mut entries = deliveries(end, own, ways);
-    entries.push(Entry::Route(Route { host: HostSide::of(own), to: end.remote }));
+    entries.push(Entry::Route(route(end, own)));
     match end.gate {
         Gate::Closed => {}
         Gate::Open => {
@@ -19,6 +20,13 @@ pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, ways: Ways) -> Vec<En
         }
     }
     entries
+}
+
+/// Where the circuit carries less than an interface with IPv6 may have (RFC 8200 §5), the workload's own kernel is told by
+/// the route: it cuts datagrams and sizes segments as their source.
+fn route(end: &Endpoint, own: &FabricAddress) -> Route {
+    let mtu = if end.mtu < LEAST_MTU { end.mtu } else { 0 };
+    Route { host: HostSide::of(own), to: end.remote, mtu }
 }
 
 /// Keys of [`entries`].
@@ -66,7 +74,13 @@ fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive, back: Back) 
         direction: direction(from),
         from: receive.from,
         to: receive.local,
-        action: LabelAction::Deliver { eni: HostSide::of(own), local: *own, remote: end.remote, back },
+        action: LabelAction::Deliver {
+            eni: HostSide::of(own),
+            local: *own,
+            remote: end.remote,
+            back,
+            mtu: end.mtu,
+        },
     })
 }
 
@@ -95,6 +109,7 @@ fn flow(end: &Endpoint, own: &FabricAddress, ways: Ways, local: IpAddr, remote: 
         gateway: end.remote.gateway_mac(),
         slot: counters,
         direction: direction(end.side),
+        mtu: end.mtu,
         target,
     })
 }
@@ -136,6 +151,7 @@ mod tests {
                 backup: None,
             },
             gate,
+            mtu: 1_450,
         }
     }
 

@@ -311,7 +311,7 @@ impl Linux {
         let (inner, from) = (eni.inner, eni.entry.address);
         let ipv6 = links::has_ipv6(u32::from(eni.entry.mtu));
         let mut there = self.inside(&route.host)?;
-        routes::put(&mut there, inner, ipv6, &from, &route.to)
+        routes::put(&mut there, inner, ipv6, &from, &route.to, route.mtu)
     }
 
     fn remove_route(&mut self, host: &HostSide, to: &proto_model::FabricAddress) -> Result<()> {

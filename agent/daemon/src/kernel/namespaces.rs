@@ -105,6 +105,9 @@ fn path(attachment: &Attachment) -> Result<Option<PathBuf>> {
         Attachment::Path(path) => bail!("the namespace path \"{path}\" does not start with /"),
         Attachment::Named(name) if is_plain(name) => Some(Path::new("/run/netns").join(name)),
         Attachment::Named(name) => bail!("\"{name}\" is not the name of a file under /run/netns"),
+        Attachment::External(ip) => {
+            bail!("the device at {ip} is on another host and needs no interface here")
+        }
     })
 }
 
@@ -153,6 +156,7 @@ pub(crate) fn words(attachment: &Attachment) -> String {
         Attachment::Process(pid) => format!("the network namespace of process {pid}"),
         Attachment::Path(path) => format!("the network namespace at {path}"),
         Attachment::Named(name) => format!("the network namespace named {name}"),
+        Attachment::External(ip) => format!("the plain VXLAN device at {ip}"),
     }
 }
 
@@ -163,6 +167,7 @@ pub(crate) fn text(attachment: &Attachment) -> String {
         Attachment::Process(pid) => format!("pid:{pid}"),
         Attachment::Path(path) => format!("path:{path}"),
         Attachment::Named(name) => format!("named:{name}"),
+        Attachment::External(ip) => format!("external:{ip}"),
     }
 }
 
@@ -173,6 +178,7 @@ pub(crate) fn parse(text: &str) -> Option<Attachment> {
         Some(("pid", pid)) => pid.parse().ok().map(Attachment::Process),
         Some(("path", path)) => Some(Attachment::Path(path.to_owned())),
         Some(("named", name)) => Some(Attachment::Named(name.to_owned())),
+        Some(("external", ip)) => ip.parse().ok().map(Attachment::External),
         Some(_) => None,
     }
 }

@@ -44,9 +44,9 @@ impl Linux {
         match self.read_whole(link) {
             Ok((known, routes)) => {
                 found.entries.push(Entry::Eni(known.entry.clone()));
-                found
-                    .entries
-                    .extend(routes.into_iter().map(|to| Entry::Route(Route { host: host.clone(), to })));
+                found.entries.extend(
+                    routes.into_iter().map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to, mtu })),
+                );
                 found.known.insert(host, known);
             }
             Err(error) => {
@@ -56,7 +56,9 @@ impl Linux {
                 if let Ok((inner, routes, both_here)) = self.read_inner(link, &entry.attachment)
                     && alias.is_some()
                 {
-                    let routes = routes.into_iter().map(|to| Entry::Route(Route { host: host.clone(), to }));
+                    let routes = routes
+                        .into_iter()
+                        .map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to, mtu }));
                     found.entries.extend(routes);
                     let known = Known { entry: entry.clone(), index: link.index, inner, both_here };
                     found.known.insert(host, known);
@@ -67,7 +69,7 @@ impl Linux {
     }
 
     /// Of an interface that is not whole: index and routes of its inner side, and whether that is on the host.
-    fn read_inner(&self, link: &Link, attachment: &Attachment) -> Result<(u32, Vec<FabricAddress>, bool)> {
+    fn read_inner(&self, link: &Link, attachment: &Attachment) -> Result<(u32, Vec<Led>, bool)> {
         let (place, _) = self.place(&HostSide(link.name.clone()), attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
         let inner = links::find_index(&mut there, link.peer)?
@@ -79,7 +81,7 @@ impl Linux {
         Ok((inner.index, routes, place.is_home()))
     }
 
-    fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<FabricAddress>)> {
+    fn read_whole(&mut self, link: &Link) -> Result<(Known, Vec<Led>)> {
         let Alias { resource, attachment, v6, .. } =
             Alias::parse(&link.alias).ok_or_else(|| anyhow::anyhow!("its alias is \"{}\"", link.alias))?;
         if !filters::is_there(&mut self.netlink, link.index)? {
@@ -240,15 +242,23 @@ fn beside(own: Ipv6Addr, v4: Ipv4Addr) -> Ipv6Addr {
     octets.into()
 }
 
+/// A destination, and the MTU of the way there as in [`Route`].
+type Led = (FabricAddress, u16);
+
 /// Destinations that have both their routes; a lone one is put again, or goes with its interface. Where there is no
-/// IPv6, lone ones are whole: their IPv6 addresses have the prefix of `lone`, the interface's own.
-fn complete(routes: &[(u32, IpAddr)], index: u32, lone: Option<Ipv6Addr>) -> Vec<FabricAddress> {
-    let here = || routes.iter().filter(|(output, _)| *output == index).map(|(_, to)| *to);
+/// IPv6, lone ones are whole: their IPv6 addresses have the prefix of `lone`, the interface's own. Two routes of different
+/// MTU have one that nothing wanted has, so that they are put again.
+fn complete(routes: &[routes::Found], index: u32, lone: Option<Ipv6Addr>) -> Vec<Led> {
+    let here = || routes.iter().filter(|route| route.index == index);
+    let mtu = |v6: Ipv6Addr| here().find(|route| route.to == v6).map(|route| route.mtu);
     here()
-        .filter_map(|to| match to {
+        .filter_map(|route| match route.to {
             IpAddr::V4(v4) => {
-                let v6 = ending_in(v4, here()).or_else(|| Some(beside(lone?, v4)))?;
-                Some(FabricAddress { v4, v6 })
+                let to = here().map(|route| route.to);
+                let v6 = ending_in(v4, to).or_else(|| Some(beside(lone?, v4)))?;
+                let same = mtu(v6).is_none_or(|other| other == route.mtu);
+                let mtu = u16::try_from(route.mtu).ok().filter(|_| same).unwrap_or(u16::MAX);
+                Some((FabricAddress { v4, v6 }, mtu))
             }
             IpAddr::V6(_) => None,
         })
@@ -262,16 +272,20 @@ mod tests {
     #[test]
     fn only_whole_pairs_of_routes_count() {
         let address = |host| proto_model::FabricPrefix::default().address(host).expect("host");
-        let routes: Vec<(u32, IpAddr)> = vec![
-            (3, address(1).v4.into()),
-            (3, address(1).v6.into()),
-            (3, address(2).v4.into()),
-            (4, address(3).v4.into()),
-            (4, address(3).v6.into()),
+        let route = |index, to: IpAddr, mtu| routes::Found { index, to, mtu };
+        let routes = [
+            route(3, address(1).v4.into(), 0),
+            route(3, address(1).v6.into(), 0),
+            route(3, address(2).v4.into(), 1_230),
+            route(4, address(3).v4.into(), 1_230),
+            route(4, address(3).v6.into(), 1_230),
+            route(5, address(3).v4.into(), 1_230),
+            route(5, address(3).v6.into(), 0),
         ];
-        assert_eq!(complete(&routes, 3, None), vec![address(1)]);
-        assert_eq!(complete(&routes, 4, None), vec![address(3)]);
+        assert_eq!(complete(&routes, 3, None), vec![(address(1), 0)]);
+        assert_eq!(complete(&routes, 4, None), vec![(address(3), 1_230)]);
+        assert_eq!(complete(&routes, 5, None), vec![(address(3), u16::MAX)], "put again");
         let without_ipv6 = complete(&routes, 3, Some(address(7).v6));
-        assert_eq!(without_ipv6, vec![address(1), address(2)]);
+        assert_eq!(without_ipv6, vec![(address(1), 0), (address(2), 1_230)]);
     }
 }

@@ -2,15 +2,17 @@
 use super::netlink::{Netlink, Refused, Request};
 use agent_core::kernel_state::ROUTE_PROTOCOL;
 use anyhow::{Context, Result, anyhow};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use proto_model::FabricAddress;
 use std::net::IpAddr;
 
-/// Both routes to `to`, out of `index`, with `from` as the source address.
+/// Both routes to `to`, out of `index`, with `from` as the source address. `mtu`: what the way carries; 0: as the
+/// interface. Routes that are there become like this.
 ///
 /// # Errors
 /// What the kernel refused; then neither remains.
@@ -20,17 +22,17 @@ pub(crate) fn put(
     ipv6: bool,
     from: &FabricAddress,
     to: &FabricAddress,
+    mtu: u16,
 ) -> Result<()> {
     let requests = pairs(from, to)
         .map(|(source, target)| Request {
-            message: RouteNetlinkMessage::NewRoute(route(index, target, Some(source))),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
+            message: RouteNetlinkMessage::NewRoute(limited(route(index, target, Some(source)), mtu)),
+            flags: NLM_F_CREATE | NLM_F_REPLACE,
         })
         .to_vec();
     let answers = netlink.transact(requests)?;
     let failure = answers.into_iter().zip(pairs(from, to)).find_map(|(answer, (_, target))| match answer {
         Ok(_) => None,
-        Err(refused) if refused.errno == libc::EEXIST => None,
         Err(refused) if !ipv6 && without_ipv6(&refused, target) => None,
         Err(refused) => Some(anyhow!("route to {target}: {refused}")),
     });
@@ -97,11 +99,30 @@ fn route(index: u32, to: IpAddr, source: Option<IpAddr>) -> RouteMessage {
     message
 }
 
-/// Destinations of the fabric's routes in the namespace of `netlink`, with the interface that each leaves by.
+/// With the MTU of what lies behind it, from which the kernel sizes segments and datagrams like from an interface's. It
+/// may be less than an interface with IPv6 can have.
+fn limited(mut route: RouteMessage, mtu: u16) -> RouteMessage {
+    if mtu != 0 {
+        route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu.into())]));
+    }
+    route
+}
+
+/// A route of the fabric as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The interface that it leaves by.
+    pub(crate) index: u32,
+    pub(crate) to: IpAddr,
+    /// 0: as the interface.
+    pub(crate) mtu: u32,
+}
+
+/// The fabric's routes in the namespace of `netlink`.
 ///
 /// # Errors
 /// When the kernel could not be asked.
-pub(crate) fn ours(netlink: &mut Netlink) -> Result<Vec<(u32, IpAddr)>> {
+pub(crate) fn ours(netlink: &mut Netlink) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
@@ -113,19 +134,29 @@ pub(crate) fn ours(netlink: &mut Netlink) -> Result<Vec<(u32, IpAddr)>> {
     Ok(found)
 }
 
-fn as_route(message: &RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
+fn as_route(message: &RouteNetlinkMessage) -> Option<Found> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     // Kernels without strict checks do not filter.
     if u8::from(message.header.protocol) != ROUTE_PROTOCOL {
         return None;
     }
-    Some((
-        output(message)?,
-        message.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Destination(to) => address(to),
-            _ => None,
-        })?,
-    ))
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => address(to),
+        _ => None,
+    })?;
+    Some(Found { index: output(message)?, to, mtu: mtu(message) })
+}
+
+fn mtu(message: &RouteMessage) -> u32 {
+    let metrics = message.attributes.iter().filter_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    let of = |metric: &RouteMetric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    };
+    metrics.flatten().find_map(of).unwrap_or(0)
 }
 
 fn output(message: &RouteMessage) -> Option<u32> {

@@ -152,7 +152,7 @@ impl Register {
 
 fn usual_form(attachment: &Attachment) -> Form {
     match attachment {
-        Attachment::Host => Form::Host,
+        Attachment::Host | Attachment::External(_) => Form::Host,
         Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) => Form::Container,
     }
 }

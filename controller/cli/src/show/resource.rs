@@ -48,6 +48,7 @@ pub fn attachment(attachment: &Attachment) -> String {
         Attachment::Named(name) => format!("namespace {name}"),
         Attachment::Process(pid) => format!("namespace of process {pid}"),
         Attachment::Host => "the host itself".into(),
+        Attachment::External(ip) => format!("plain VXLAN device at {ip}"),
     }
 }
 

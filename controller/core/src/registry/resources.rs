@@ -6,7 +6,8 @@ use proto_model::intent::Intent;
 use proto_model::resource::{Attachment, Metadata, Resource, Status};
 use proto_model::rule::Protocol;
 use proto_model::{
-    CircuitId, FabricAddress, FabricPrefix, NodeName, Refusal, ResourceId, ServiceName, Timestamp,
+    CircuitId, FabricAddress, FabricPrefix, LEAST_IPV6_MTU, NodeName, Refusal, ResourceId, ServiceName,
+    Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -54,7 +55,7 @@ impl Member {
             attachment: self.resource.metadata.attachment.clone(),
             interface,
             address: self.resource.address,
-            mtu: *mtu,
+            mtu: (*mtu).max(LEAST_IPV6_MTU),
         })
     }
 
@@ -231,6 +232,7 @@ fn where_it_is(attachment: &Attachment) -> String {
         Attachment::Path(path) => path.replacen("/var/run/", "/run/", 1),
         Attachment::Process(pid) => format!("/proc/{pid}/ns/net"),
         Attachment::Host => "host".into(),
+        Attachment::External(ip) => format!("external {ip}"),
     }
 }
 
@@ -283,6 +285,7 @@ fn check_attachment(attachment: &Attachment) -> Result<(), Refusal> {
         }
         Attachment::Process(0) => refuse("there is no process 0".into()),
         Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) | Attachment::Host => Ok(()),
+        Attachment::External(ip) => refuse(format!("{ip}: external endpoints are not supported yet")),
     }
 }
 

@@ -171,6 +171,7 @@ impl TryFrom<v1::Circuit> for CircuitView {
                 backup: optional("backup", view.backup)?,
                 on_backup: sides(&view.on_backup)?,
                 protection: sentence("protection", view.protection)?,
+                external: commands(view.external)?,
                 mtu: if view.mtu == 0 { None } else { Some(mtu("mtu", view.mtu, 1)?) },
                 rules: rules::in_force(view.rules)?,
                 rules_version: view.rules_version,
@@ -182,6 +183,11 @@ impl TryFrom<v1::Circuit> for CircuitView {
             at_destination: view.at_destination.unwrap_or_default().into(),
         })
     }
+}
+
+fn commands(lines: Vec<String>) -> Result<Vec<String>> {
+    super::fields::count("external", limits::COMMANDS, lines.len())?;
+    lines.into_iter().map(|line| sentence("external", line)).collect()
 }
 
 fn sides(values: &[i32]) -> Result<Vec<Side>> {
@@ -222,6 +228,7 @@ impl From<CircuitView> for v1::Circuit {
             backup: circuit.backup.map(v1::Path::from),
             on_backup: circuit.on_backup.into_iter().map(super::desired::side_value).collect(),
             protection: clipped(circuit.protection),
+            external: circuit.external.into_iter().map(clipped).collect(),
             mtu: circuit.mtu.unwrap_or(0).into(),
             rules: each(circuit.rules),
             rules_version: circuit.rules_version,

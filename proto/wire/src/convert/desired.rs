@@ -179,6 +179,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
                 },
             },
             gate: if endpoint.gate_open { Gate::Open } else { Gate::Closed },
+            mtu: ranged("mtu", endpoint.mtu.into(), 0, u16::MAX.into(), " bytes")?,
         })
     }
 }
@@ -261,6 +262,7 @@ impl From<Endpoint> for v1::Endpoint {
             remote: Some(endpoint.remote.into()),
             leg: Some(leg),
             gate_open: matches!(endpoint.gate, Gate::Open),
+            mtu: endpoint.mtu.into(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Resources, their attachments and services, and the intents that they register.
 use super::fields::{
-    addresses, bounded, byte, count, disjoint, each, interface, list, name, name_set, needed, optional, port,
-    ranged, shown, steers, strings, unknown,
+    address, addresses, bounded, byte, count, disjoint, each, interface, list, name, name_set, needed,
+    optional, port, ranged, shown, steers, strings, unknown,
 };
 use super::units::{bandwidth, fabric_address, latency, loss, nanos_of, price, span};
 use super::{Malformed, Result, limits};
@@ -87,7 +87,7 @@ impl TryFrom<v1::Attachment> for Attachment {
     type Error = Malformed;
     fn try_from(attachment: v1::Attachment) -> Result<Self> {
         use v1::attachment::Where;
-        let missing = || Malformed::new("", "is empty; allowed are path, named, process and host");
+        let missing = || Malformed::new("", "is empty; allowed are path, named, process, host and external");
         match attachment.r#where.ok_or_else(missing)? {
             Where::Path(path) => namespace_path(path).map(Self::Path),
             Where::Named(name) => namespace_name(name).map(Self::Named),
@@ -95,6 +95,7 @@ impl TryFrom<v1::Attachment> for Attachment {
                 ranged("process", id.into(), 1, limits::PROCESS.into(), "").map(Self::Process)
             }
             Where::Host(true) => Ok(Self::Host),
+            Where::External(text) => address("external", &text).map(Self::External),
             Where::Host(false) => {
                 Err(Malformed::new("host", "is false; it must be true, or another kind be chosen"))
             }
@@ -134,6 +135,7 @@ impl From<Attachment> for v1::Attachment {
                 Attachment::Named(name) => Where::Named(name),
                 Attachment::Process(id) => Where::Process(id),
                 Attachment::Host => Where::Host(true),
+                Attachment::External(ip) => Where::External(ip.to_string()),
             }),
         }
     }

@@ -327,6 +327,7 @@ fn faults_of_a_second_way_are_located() {
             remote: Some(v1::FabricAddress { v4: "100.64.0.1".into(), v6: "fd00::6440:1".into() }),
             leg: Some(v1::endpoint::Leg::Tunnel(tunnel)),
             gate_open: true,
+            mtu: 1450,
         }))
     };
     assert!(Tell::try_from(endpoint(backup())).is_ok());

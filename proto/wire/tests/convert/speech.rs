@@ -102,14 +102,16 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         ),
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];
-    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, any::<bool>()).prop_map(
-        |(circuit, side, resource, remote, leg, open)| Endpoint {
+    let gate = (any::<bool>(), any::<u16>());
+    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, gate).prop_map(
+        |(circuit, side, resource, remote, leg, (open, mtu))| Endpoint {
             circuit,
             side,
             resource,
             remote,
             leg,
             gate: if open { Gate::Open } else { Gate::Closed },
+            mtu,
         },
     );
     let hop = (circuit_id(), side(), receive(), next_hop())

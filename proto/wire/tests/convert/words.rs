@@ -187,6 +187,7 @@ pub(crate) fn attachment() -> impl Strategy<Value = Attachment> {
         "[a-z0-9_-]{1,20}".prop_map(Attachment::Named),
         (1..=4_194_304_u32).prop_map(Attachment::Process),
         Just(Attachment::Host),
+        any::<IpAddr>().prop_map(Attachment::External),
     ]
 }
 
@@ -311,7 +312,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         pinned_path: request.pinned_path,
     });
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
-    let protection = (of(path()), vec(side, 0..=2), sentence());
+    let protection = (of(path()), vec(side, 0..=2), sentence(), vec(sentence(), 0..3));
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
     (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported)
@@ -320,7 +321,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                 id,
                 spec,
                 state,
-                (path, mtu, rules, rules_version, detail, (backup, on_backup, protection)),
+                (path, mtu, rules, rules_version, detail, (backup, on_backup, protection, external)),
                 (created, since),
                 (rules_pending, at_source, at_destination),
             )| {
@@ -335,6 +336,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     backup,
                     on_backup,
                     protection,
+                    external,
                     mtu,
                     rules,
                     rules_version,

@@ -145,7 +145,7 @@ fn flow() -> Flow {
         gateway: [8; 6],
         direction: Direction::Forward as u8,
         kind: Flow::TUNNEL,
-        reserved: [0; 2],
+        mtu: 1_450,
         group: 0,
         backup_target: 0,
         backup_label: 0,
@@ -170,7 +170,8 @@ fn label() -> LabelEntry {
         remote_v4: FAR,
         local_v4: NEAR,
         back: 0,
-        reserved2: [0; 16],
+        mtu: 0,
+        reserved2: [0; 14],
     }
 }
 

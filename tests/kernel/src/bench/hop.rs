@@ -122,7 +122,8 @@ fn entry(label: u32) -> LabelEntry {
         remote_v4: [0; 4],
         local_v4: [0; 4],
         back: 0,
-        reserved2: [0; 16],
+        mtu: 0,
+        reserved2: [0; 14],
     }
 }
 

@@ -124,7 +124,7 @@ impl Host {
             gateway: GATEWAY_MAC,
             direction: if from_here { Direction::Forward } else { Direction::Reverse } as u8,
             kind: Flow::TUNNEL,
-            reserved: [0; 2],
+            mtu: 0,
             group: 0,
             backup_target: 0,
             backup_label: 0,
@@ -163,7 +163,8 @@ impl Host {
             remote_v4: octets(far),
             local_v4: octets(near),
             back: 0,
-            reserved2: [0; 16],
+            mtu: 0,
+            reserved2: [0; 14],
         }
     }
 
