@@ -212,6 +212,7 @@ fn stored() -> Vec<u8> {
             bounds: Default::default(),
             priority: 0,
             pinned_path: None,
+            expires: None,
         },
         life: Life::Placed {
             route: Placed {
@@ -228,6 +229,7 @@ fn stored() -> Vec<u8> {
         rules: Vec::new(),
         rules_version: 1,
         next_rule: 1,
+        revert: None,
         created: Timestamp(1),
         since: Timestamp(1),
     };

@@ -163,6 +163,7 @@ pub fn service(service: &Service) -> String {
         ports: Ports { from: service.port, to: service.port },
         source: None,
         destination: None,
+        until: None,
     };
     format!("{} {}", service.name, spec.to_string().trim_start_matches("allow "))
 }

@@ -67,6 +67,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
                 bounds: if id == 1 { bounds() } else { Bounds::default() },
                 priority: 3,
                 pinned_path: None,
+                expires: None,
             },
             state,
             path: (!suspended).then(|| path(&["edge-a", "transit-1", "edge-b"])),

@@ -6,7 +6,7 @@ use proto_model::desired::ObjectKey;
 use proto_model::plan::Plan;
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitView};
-use proto_model::rule::Rule;
+use proto_model::rule::{Revert, Rule};
 use proto_model::{CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,6 +97,8 @@ pub struct Circuit {
     pub rules: Vec<Rule>,
     pub rules_version: u32,
     pub next_rule: u32,
+    /// The rules wait for a confirmation; what is in force otherwise, and from when on.
+    pub revert: Option<Revert>,
     pub created: Timestamp,
     pub since: Timestamp,
     pub decision: Option<Box<Plan>>,
@@ -127,6 +129,7 @@ impl Circuit {
             rules: self.rules.clone(),
             rules_version: self.rules_version,
             next_rule: self.next_rule,
+            revert: self.revert.clone(),
             created: self.created,
             since: self.since,
         }

@@ -7,9 +7,9 @@ use proto_model::desired::{Backup, Endpoint, Gate, Hop, Leg, NextHop, Object, Ob
 use proto_model::intent::Bounds;
 use proto_model::plan::HostChange;
 use proto_model::resource::{Attachment, Resource};
-use proto_model::rule::{Rule, RuleSet};
+use proto_model::rule::{Revert, Rule, RuleSet};
 use proto_model::topology::LinkId;
-use proto_model::{CircuitId, FabricAddress, NodeName, PathId, ResourceId};
+use proto_model::{CircuitId, FabricAddress, NodeName, PathId, ResourceId, Timestamp};
 
 /// One end of a circuit.
 #[derive(Clone, Debug)]
@@ -29,8 +29,10 @@ pub struct Circuit<'a> {
     pub retiring: Option<&'a Lane>,
     pub bounds: &'a Bounds,
     pub gate: Gate,
+    pub expires: Option<Timestamp>,
     pub rules_version: u32,
     pub rules: &'a [Rule],
+    pub revert: Option<&'a Revert>,
 }
 
 /// The topology no longer has what the path needs.
@@ -191,6 +193,7 @@ fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg) -> Object {
         leg,
         gate: circuit.gate,
         mtu: circuit.route.mtu_of_both(),
+        expires: circuit.expires,
     })
 }
 
@@ -199,6 +202,7 @@ fn rules(circuit: &Circuit<'_>) -> Object {
         circuit: circuit.id,
         version: circuit.rules_version,
         rules: circuit.rules.to_vec(),
+        revert: circuit.revert.cloned(),
     })
 }
 

@@ -16,6 +16,8 @@ pub enum Deadline {
     Backup(CircuitId),
     /// An end of the circuit has been on its backup for long.
     Repair(CircuitId),
+    /// The circuit, one of its rules or a change that nobody confirmed ends.
+    Ends(CircuitId),
     /// The suspended circuit is tried again.
     Retry(CircuitId),
     /// All suspended circuits are tried again: something got better.

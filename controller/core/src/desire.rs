@@ -75,7 +75,7 @@ mod tests {
     use proto_model::rule::RuleSet;
 
     fn rules(circuit: u64, version: u32) -> Object {
-        Object::Rules(RuleSet { circuit: CircuitId(circuit), version, rules: Vec::new() })
+        Object::Rules(RuleSet { circuit: CircuitId(circuit), version, rules: Vec::new(), revert: None })
     }
 
     #[test]

@@ -3,7 +3,7 @@ use proto_model::access::Fingerprint;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::Plan;
 use proto_model::resource::Resource;
-use proto_model::rule::Rule;
+use proto_model::rule::{Revert, Rule};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,9 @@ pub struct CircuitRecord {
     pub rules_version: u32,
     /// The next rule id to give.
     pub next_rule: u32,
+    /// The rules wait for a confirmation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
     pub created: Timestamp,
     pub since: Timestamp,
 }

@@ -1,7 +1,7 @@
 //! Changes the rules of a circuit: a whole new list or a refusal that names the rules that clash.
-use proto_model::Refusal;
 use proto_model::request::RuleEdit;
 use proto_model::rule::{MAX_RULES, Opener, Ports, Prefix, Protocol, Rule, RuleSpec};
+use proto_model::{Refusal, Timestamp, Until};
 
 /// A circuit's rules and the next number to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,16 +11,16 @@ pub struct Edited {
 }
 
 /// The rules of a new circuit.
-pub fn first(specs: &[RuleSpec]) -> Result<Edited, Refusal> {
-    edit(&[], 1, &RuleEdit::Replace { rules: specs.to_vec() })
+pub fn first(specs: &[RuleSpec], now: Timestamp) -> Result<Edited, Refusal> {
+    edit(&[], 1, &RuleEdit::Replace { rules: specs.to_vec() }, now)
 }
 
-/// The list after the edit; checked as a whole.
-pub fn edit(rules: &[Rule], next: u32, edit: &RuleEdit) -> Result<Edited, Refusal> {
+/// The list after the edit; checked as a whole. Spans become times.
+pub fn edit(rules: &[Rule], next: u32, edit: &RuleEdit, now: Timestamp) -> Result<Edited, Refusal> {
     let edited = match edit {
-        RuleEdit::Add { rules: specs, before } => add(rules, next, specs, *before)?,
+        RuleEdit::Add { rules: specs, before } => add(rules, next, &timed(specs, now)?, *before)?,
         RuleEdit::Remove { ids } => Edited { rules: remove(rules, ids)?, next },
-        RuleEdit::Replace { rules: specs } => replace(rules, next, specs)?,
+        RuleEdit::Replace { rules: specs } => replace(rules, next, &timed(specs, now)?)?,
     };
     if edited.rules.len() > MAX_RULES {
         let what = format!("the circuit would have {} rules, {MAX_RULES} are allowed", edited.rules.len());
@@ -28,6 +28,15 @@ pub fn edit(rules: &[Rule], next: u32, edit: &RuleEdit) -> Result<Edited, Refusa
     }
     check(&edited.rules)?;
     Ok(edited)
+}
+
+fn timed(specs: &[RuleSpec], now: Timestamp) -> Result<Vec<RuleSpec>, Refusal> {
+    let resolve = |spec: &RuleSpec| {
+        let until = spec.until.map(|until| until.resolve(now).map(Until::At)).transpose();
+        let until = until.map_err(|why| Refusal::invalid("rules", format!("rule \"{spec}\": {why}")));
+        Ok(RuleSpec { until: until?, ..spec.clone() })
+    };
+    specs.iter().map(resolve).collect()
 }
 
 fn add(rules: &[Rule], mut next: u32, specs: &[RuleSpec], before: Option<u32>) -> Result<Edited, Refusal> {
@@ -113,11 +122,17 @@ fn covers(wide: &RuleSpec, narrow: &RuleSpec) -> bool {
     covers_opener(wide.opener, narrow.opener)
         && (wide.protocol == Protocol::Any || wide.protocol == narrow.protocol)
         && covers_ports(wide.ports, narrow.ports)
+        && covers_time(wide.until, narrow.until)
         && covers_prefix(wide, narrow)
 }
 
 fn covers_opener(wide: Opener, narrow: Opener) -> bool {
     wide == Opener::Both || wide == narrow
+}
+
+/// One that ends earlier leaves the rest of the time to the other.
+fn covers_time(wide: Option<Until>, narrow: Option<Until>) -> bool {
+    wide.is_none_or(|wide| narrow.is_some_and(|narrow| wide >= narrow))
 }
 
 fn covers_ports(wide: Ports, narrow: Ports) -> bool {
@@ -145,24 +160,26 @@ mod tests {
     use proto_model::rule::Action;
     use std::collections::BTreeSet;
 
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
     fn specs(texts: &[&str]) -> Vec<RuleSpec> {
         texts.iter().map(|text| text.parse().expect("a rule")).collect()
     }
 
     #[test]
     fn replacing_keeps_the_numbers_of_equal_rules() {
-        let before = first(&specs(&["allow tcp/80", "allow tcp/443"])).expect("fine");
+        let before = first(&specs(&["allow tcp/80", "allow tcp/443"]), NOW).expect("fine");
         let change = RuleEdit::Replace { rules: specs(&["allow tcp/443", "allow udp/53"]) };
-        let after = edit(&before.rules, before.next, &change).expect("fine");
+        let after = edit(&before.rules, before.next, &change, NOW).expect("fine");
         assert_eq!(after.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(after.next, 4);
     }
 
     #[test]
     fn a_rule_is_inserted_before_the_named_one() {
-        let before = first(&specs(&["allow tcp/80", "allow udp/53"])).expect("fine");
+        let before = first(&specs(&["allow tcp/80", "allow udp/53"]), NOW).expect("fine");
         let change = RuleEdit::Add { rules: specs(&["deny tcp/80 from 100.64.0.7"]), before: Some(1) };
-        let after = edit(&before.rules, before.next, &change).expect("fine");
+        let after = edit(&before.rules, before.next, &change, NOW).expect("fine");
         assert_eq!(after.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [3, 1, 2]);
     }
 
@@ -176,7 +193,7 @@ mod tests {
             (["allow tcp from 10.0.0.0/8", "allow tcp/5 from 10.2.0.0/16"], "can never match"),
             (["allow any from 0.0.0.0/0", "allow tcp to 10.0.0.0/8"], "can never match"),
         ] {
-            let refusal = first(&specs(&texts)).expect_err(texts[1]).to_string();
+            let refusal = first(&specs(&texts), NOW).expect_err(texts[1]).to_string();
             for part in [says, "rule 1", "rule 2"] {
                 assert!(refusal.contains(part), "{refusal}");
             }
@@ -191,20 +208,31 @@ mod tests {
             ["allow tcp from 10.0.0.0/8", "allow tcp from fd00::/8"],
             ["allow any from 0.0.0.0/0", "allow tcp"],
         ] {
-            assert!(first(&specs(&texts)).is_ok(), "{texts:?}");
+            assert!(first(&specs(&texts), NOW).is_ok(), "{texts:?}");
         }
     }
 
     #[test]
+    fn a_rule_that_ends_leaves_the_rest_of_the_time_to_the_next_one() {
+        assert!(first(&specs(&["deny tcp/22 for 30m", "allow tcp/22"]), NOW).is_ok());
+        let refusal = first(&specs(&["allow tcp", "allow tcp/22 for 30m"]), NOW).expect_err("dead");
+        assert!(refusal.what.contains("can never match"), "{refusal}");
+        let past = first(&specs(&["allow tcp/22 until 1970-01-01T00:00:00Z"]), NOW).expect_err("past");
+        assert!(past.what.contains("1.0 s in the past"), "{past}");
+        let timed = first(&specs(&["allow tcp/22 for 30m"]), NOW).expect("a rule");
+        assert_eq!(timed.rules[0].spec.to_string(), "allow tcp/22 until 1970-01-01T00:30:01Z");
+    }
+
+    #[test]
     fn unknown_rules_and_empty_edits_are_refused() {
-        let before = first(&specs(&["allow tcp/80"])).expect("fine");
+        let before = first(&specs(&["allow tcp/80"]), NOW).expect("fine");
         for change in [
             RuleEdit::Remove { ids: vec![1, 9] },
             RuleEdit::Remove { ids: vec![] },
             RuleEdit::Add { rules: vec![], before: None },
             RuleEdit::Add { rules: specs(&["allow udp"]), before: Some(9) },
         ] {
-            assert!(edit(&before.rules, before.next, &change).is_err(), "{change:?}");
+            assert!(edit(&before.rules, before.next, &change, NOW).is_err(), "{change:?}");
         }
     }
 
@@ -212,8 +240,8 @@ mod tests {
     fn the_257th_rule_is_refused() {
         let many: Vec<_> =
             (1..=257).map(|port| format!("allow tcp/{port}").parse().expect("a rule")).collect();
-        assert!(first(&many[..256]).is_ok());
-        assert!(first(&many).expect_err("too many").what.contains("257"));
+        assert!(first(&many[..256], NOW).is_ok());
+        assert!(first(&many, NOW).expect_err("too many").what.contains("257"));
     }
 
     prop_compose! {
@@ -225,6 +253,7 @@ mod tests {
                 ports: Ports { from, to: from + width },
                 source: None,
                 destination: None,
+                until: None,
             }
         }
     }
@@ -243,7 +272,7 @@ mod tests {
                     1 => RuleEdit::Remove { ids: some_id.into_iter().collect() },
                     _ => RuleEdit::Replace { rules: specs },
                 };
-                let Ok(after) = edit(&state.rules, state.next, &change) else { continue };
+                let Ok(after) = edit(&state.rules, state.next, &change, NOW) else { continue };
                 for rule in &after.rules {
                     let known = state.rules.iter().any(|old| old == rule);
                     prop_assert!(known || given.insert(rule.id), "{} twice", rule.id);

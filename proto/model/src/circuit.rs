@@ -43,6 +43,9 @@ pub struct CircuitSpec {
     pub priority: u8,
     /// The hosts to cross, when the caller does not leave the choice to the controller.
     pub pinned_path: Option<Vec<NodeName>>,
+    /// When it ends: the hosts of its ends close it by their own clocks, the controller deletes it. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// Where a circuit is in its life. It leaves `Closing` by vanishing.

@@ -5,7 +5,9 @@
 use crate::resource::Attachment;
 use crate::rule::RuleSet;
 use crate::topology::LinkId;
-use crate::{CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId};
+use crate::{
+    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -64,6 +66,9 @@ pub struct Endpoint {
     /// Bytes of the longest IP packet that the circuit carries, by whichever way. 0: a controller that does not say.
     #[serde(default)]
     pub mtu: u16,
+    /// From then on, by this host's clock, nothing of this end is there any more, whoever speaks or is silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// How an endpoint reaches the other end.

@@ -18,6 +18,7 @@ pub mod resource;
 pub mod rule;
 pub mod topology;
 pub mod units;
+pub mod until;
 
 /// What IPv6 wants of every link, in bytes (RFC 8200 §5).
 pub const LEAST_IPV6_MTU: u16 = 1280;
@@ -26,3 +27,4 @@ pub use address::{FabricAddress, FabricPrefix, Label};
 pub use name::{CircuitId, CircuitName, Name, NodeName, PathId, ResourceId, ServiceName};
 pub use refusal::{Kind, Refusal};
 pub use units::{Bandwidth, Generation, Latency, Loss, Price, Timestamp};
+pub use until::Until;

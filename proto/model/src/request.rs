@@ -7,7 +7,7 @@ use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
 use crate::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
-use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
+use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp, Until};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ pub struct RuleChange {
     /// The version that the caller saw; none: whatever is in force.
     pub expected_version: Option<u32>,
     pub edit: RuleEdit,
+    /// Take the change back by itself after so long, unless it is confirmed before. None: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +76,9 @@ pub struct CircuitRequest {
     pub priority: u8,
     pub pinned_path: Option<Vec<NodeName>>,
     pub rules: Vec<RuleSpec>,
+    /// When it shall end. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
 }
 
 /// What a client asks.
@@ -285,7 +291,7 @@ pub enum Event {
     NodeGone(NodeName),
 }
 
-/// The spec that a request asks for, with its defaults filled in.
+/// The spec that a request asks for, with its defaults filled in; when it ends is said apart.
 impl CircuitRequest {
     pub fn spec(&self) -> Result<CircuitSpec, crate::name::NotAName> {
         let name = match &self.name {
@@ -303,6 +309,7 @@ impl CircuitRequest {
             bounds: self.bounds.clone(),
             priority: self.priority,
             pinned_path: self.pinned_path.clone(),
+            expires: None,
         })
     }
 }

@@ -1,4 +1,5 @@
 //! Firewall rules of a circuit.
+use crate::{Timestamp, Until};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -111,7 +112,7 @@ impl From<Prefix> for String {
 }
 
 /// What a rule matches and does, before it has a number. Text: `allow tcp/5432`, `deny udp/1000-2000 reverse`,
-/// `allow icmp both`, `allow tcp/443 from 100.64.0.0/16 to fd00::/8`.
+/// `allow icmp both`, `allow tcp/443 from 100.64.0.0/16 to 100.64.3.0/24`, `allow tcp/22 for 30m`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuleSpec {
     pub action: Action,
@@ -122,6 +123,9 @@ pub struct RuleSpec {
     pub source: Option<Prefix>,
     /// Addresses that may be opened to; none: any.
     pub destination: Option<Prefix>,
+    /// When it ends; what is in force always has a time. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
 }
 
 /// A rule of a circuit. Rules are tried in their order; the first that matches decides; when none does, it is denied.
@@ -139,6 +143,17 @@ pub struct RuleSet {
     pub circuit: crate::CircuitId,
     /// One larger with every change.
     pub version: u32,
+    pub rules: Vec<Rule>,
+    /// The change that brought these rules is not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
+}
+
+/// What is in force again from a time on, by the host's own clock, unless the change is confirmed before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revert {
+    pub at: Timestamp,
+    /// The rules before the change.
     pub rules: Vec<Rule>,
 }
 
@@ -171,7 +186,8 @@ impl fmt::Display for RuleSpec {
             Opener::Forward => "",
             Opener::Reverse => " reverse",
             Opener::Both => " both",
-        })
+        })?;
+        self.until.map_or(Ok(()), |until| write!(f, " {until}"))
     }
 }
 
@@ -195,8 +211,15 @@ impl FromStr for RuleSpec {
             }
         };
         let (protocol, ports) = protocol_and_ports(words.next().unwrap_or("")).map_err(bad)?;
-        let mut spec =
-            Self { action, opener: Opener::Forward, protocol, ports, source: None, destination: None };
+        let mut spec = Self {
+            action,
+            opener: Opener::Forward,
+            protocol,
+            ports,
+            source: None,
+            destination: None,
+            until: None,
+        };
         while let Some(word) = words.next() {
             match word {
                 "forward" => spec.opener = Opener::Forward,
@@ -204,8 +227,13 @@ impl FromStr for RuleSpec {
                 "both" => spec.opener = Opener::Both,
                 "from" => spec.source = Some(words.next().unwrap_or("").parse().map_err(bad)?),
                 "to" => spec.destination = Some(words.next().unwrap_or("").parse().map_err(bad)?),
+                "for" | "until" => {
+                    let value = words.next().unwrap_or("");
+                    spec.until = Some(Until::parse(word, value).map_err(bad)?);
+                }
                 other => {
-                    return Err(bad(format!("\"{other}\" is not one of forward, reverse, both, from, to")));
+                    let known = "forward, reverse, both, from, to, for, until";
+                    return Err(bad(format!("\"{other}\" is not one of {known}")));
                 }
             }
         }
@@ -276,6 +304,8 @@ mod tests {
             "deny 47",
             "allow tcp/443 from 100.64.0.0/16 to 100.64.3.0/24",
             "allow tcp from fd00::/8",
+            "allow tcp/22 for 30m",
+            "deny any both until 2026-11-21T12:00:00Z",
         ] {
             assert_eq!(text.parse::<RuleSpec>().map(|r| r.to_string()), Ok(text.to_owned()));
         }
@@ -293,6 +323,8 @@ mod tests {
             ("allow tcp from 10.0.0.0/8 to fd00::/8", "two address families"),
             ("allow tcp from 10.0.0.0/33", "not a prefix"),
             ("allow tcp/1 sideways", "sideways"),
+            ("allow tcp/1 for ever", "30m"),
+            ("allow tcp/1 until noon", "2026-11-21T12:00:00Z"),
             ("", "allow or deny"),
         ] {
             let refusal = text.parse::<RuleSpec>().expect_err(text);

@@ -243,6 +243,7 @@ fn create(mbit: u64) -> Request {
         priority: 0,
         pinned_path: None,
         rules: vec!["allow tcp/80".parse().expect("a rule")],
+        until: None,
     };
     Request::CreateCircuit { circuit, idempotency_key: Some("once".into()) }
 }

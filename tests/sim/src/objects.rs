@@ -68,6 +68,7 @@ pub fn end(circuit: u64, own: u32, far: u32, neighbour: u8, gate: Gate) -> Endpo
         leg: tunnel(send(neighbour, 1_000 + number), vec![receive(neighbour, number)]),
         gate,
         mtu: 1_450,
+        expires: None,
     }
 }
 
@@ -109,6 +110,7 @@ pub fn local(circuit: u64, source: u32, destination: u32, gate: Gate) -> [Object
             leg,
             gate,
             mtu: 1_500,
+            expires: None,
         })
     })
 }
@@ -131,6 +133,7 @@ pub fn rules(circuit: u64, version: u32, texts: &[&str]) -> Object {
         circuit: CircuitId(circuit),
         version,
         rules: texts.iter().enumerate().map(rule).collect(),
+        revert: None,
     })
 }
 

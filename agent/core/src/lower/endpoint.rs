@@ -152,6 +152,7 @@ mod tests {
             },
             gate,
             mtu: 1_450,
+            expires: None,
         }
     }
 

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn too_many_rules_say_how_many() {
         let one = Rule { id: 1, spec: "allow any".parse().expect("a rule") };
-        let set = RuleSet { circuit: proto_model::CircuitId(1), version: 1, rules: vec![one; 257] };
+        let set =
+            RuleSet { circuit: proto_model::CircuitId(1), version: 1, rules: vec![one; 257], revert: None };
         let refusal = rows(&set).expect_err("too many");
         assert_eq!(refusal.to_string(), "257 rules, but a circuit can have at most 256");
     }

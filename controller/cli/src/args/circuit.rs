@@ -71,6 +71,7 @@ impl Wish {
             priority: self.priority,
             pinned_path: (!self.path.is_empty()).then(|| self.path.clone()),
             rules: self.rules.rules.clone(),
+            until: None,
         }
     }
 }

@@ -53,7 +53,7 @@ async fn change(
         RuleEdit::Add { .. } | RuleEdit::Remove { .. } => Again::No,
         RuleEdit::Replace { .. } => Again::Yes,
     };
-    let change = RuleChange { circuit: circuit.clone(), expected_version: None, edit };
+    let change = RuleChange { circuit: circuit.clone(), expected_version: None, edit, confirm_within: None };
     let ask = v1::UpdateFirewallRuleRequest { wait: wait.as_nanos() as u64, ..change.into() };
     let answer =
         fabric.ask(again, wait, ask, async |mut client, ask| client.update_firewall_rule(ask).await).await?;

@@ -33,12 +33,12 @@ impl Fabric {
             Request::CreateCircuit { circuit, idempotency_key } => {
                 self.create_circuit(circuit, idempotency_key, now)
             }
-            Request::PlanCircuit { circuit } => self.plan_circuit(&circuit),
+            Request::PlanCircuit { circuit } => self.plan_circuit(&circuit, now),
             Request::GetCircuit { circuit } => self.get_circuit(&circuit),
             Request::ListCircuits => Ok(Response::Circuits(self.circuits.iter().map(|c| c.view()).collect())),
             Request::DeleteCircuit { circuit } => self.delete_circuit(&circuit, now),
             Request::ExplainCircuit { circuit } => self.explain_circuit(&circuit),
-            Request::UpdateFirewallRule(change) => self.update_rules(&change),
+            Request::UpdateFirewallRule(change) => self.update_rules(&change, now),
             Request::ListNodes => {
                 Ok(Response::Nodes(self.nodes.keys().filter_map(|name| self.node_view(name)).collect()))
             }

@@ -1,5 +1,6 @@
 //! Circuits as clients ask for them: plan, create, delete, rules.
 use super::Fabric;
+use super::ends::expiry;
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::deadlines::Deadline;
 use crate::protection::Protection;
@@ -11,6 +12,7 @@ use proto_model::plan::{HostChange, Plan};
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
+use proto_model::rule::Revert;
 use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +30,7 @@ impl Fabric {
         {
             return Ok(answer);
         }
-        let (spec, rules) = self.checked(&request).map_err(within_circuit)?;
+        let (spec, rules) = self.checked(&request, now).map_err(within_circuit)?;
         let limit = self.settings.limits.circuits;
         if self.circuits.len() >= limit {
             let what = format!("there are {limit} circuits, which is the bound");
@@ -39,6 +41,7 @@ impl Fabric {
         let id = self.next_id();
         self.add(id, spec, rules, chosen.plan, now);
         self.build(id, placed, now);
+        self.watch_ends(id);
         if let Some(key) = key {
             self.remember(key, request, id, now);
         }
@@ -65,6 +68,7 @@ impl Fabric {
             rules: rules.rules,
             rules_version: 1,
             next_rule: rules.next,
+            revert: None,
             created: now,
             since: now,
             decision: Some(Box::new(plan)),
@@ -121,8 +125,8 @@ impl Fabric {
         }
     }
 
-    pub(super) fn plan_circuit(&self, request: &CircuitRequest) -> Result<Response, Refusal> {
-        let (spec, rules) = self.checked(request).map_err(within_circuit)?;
+    pub(super) fn plan_circuit(&self, request: &CircuitRequest, now: Timestamp) -> Result<Response, Refusal> {
+        let (spec, rules) = self.checked(request, now).map_err(within_circuit)?;
         let weights = self.settings.weights;
         let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
             let chosen = decision.chosen().cloned();
@@ -155,16 +159,21 @@ impl Fabric {
     }
 
     /// Everything that can be said against a request before a path is sought.
-    fn checked(&self, request: &CircuitRequest) -> Result<(CircuitSpec, rules::Edited), Refusal> {
+    fn checked(
+        &self,
+        request: &CircuitRequest,
+        now: Timestamp,
+    ) -> Result<(CircuitSpec, rules::Edited), Refusal> {
         if request.source == request.destination {
             let what = format!("{} is source and destination", request.source);
             return Err(Refusal::invalid("destination", what).hint("a circuit joins two resources"));
         }
-        let spec = request.spec().map_err(|not| Refusal::invalid("name", not.to_string()))?;
+        let mut spec = request.spec().map_err(|not| Refusal::invalid("name", not.to_string()))?;
+        spec.expires = expiry(request.until, "expires", now)?;
         intent::check(&spec.bounds, "bounds")?;
         self.check_ends(&spec)?;
         self.check_hosts(&spec)?;
-        let rules = rules::first(&request.rules)?;
+        let rules = rules::first(&request.rules, now)?;
         self.check_free(&spec)?;
         Ok((spec, rules))
     }
@@ -321,7 +330,7 @@ impl Fabric {
         self.advance(id, now);
     }
 
-    pub(super) fn update_rules(&mut self, change: &RuleChange) -> Result<Response, Refusal> {
+    pub(super) fn update_rules(&mut self, change: &RuleChange, now: Timestamp) -> Result<Response, Refusal> {
         let circuit = self.find(&change.circuit)?;
         let (id, version) = (circuit.id, circuit.rules_version);
         if circuit.phase.is_closing() {
@@ -332,10 +341,11 @@ impl Fabric {
             return Err(Refusal { field: "expected_version".into(), ..Refusal::precondition(what) }
                 .hint("somebody changed them; look at them again"));
         }
-        let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit)
+        let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit, now)
             .map_err(|refusal| within(edit_field(&change.edit), refusal))?;
         if edited.rules != circuit.rules {
-            self.replace_rules(id, edited);
+            self.replace_rules(id, edited, None);
+            self.watch_ends(id);
         }
         let circuit = self.find(&CircuitRef::Id(id))?;
         Ok(Response::Rules {
@@ -346,11 +356,12 @@ impl Fabric {
         })
     }
 
-    fn replace_rules(&mut self, id: CircuitId, edited: rules::Edited) {
+    pub(super) fn replace_rules(&mut self, id: CircuitId, edited: rules::Edited, revert: Option<Revert>) {
         if let Some(circuit) = self.circuits.get_mut(id) {
             circuit.rules = edited.rules;
             circuit.next_rule = edited.next;
             circuit.rules_version += 1;
+            circuit.revert = revert;
         }
         // A path that does not compile at the moment is placed anew soon, with these rules.
         let _ = self.want_objects(id);

@@ -3,6 +3,7 @@ mod agents;
 mod allocate;
 mod ask;
 mod circuits;
+mod ends;
 mod nodes;
 mod peers;
 mod place;

@@ -134,8 +134,10 @@ impl Fabric {
             retiring: circuit.protection.retiring.as_ref().map(|old| &old.lane),
             bounds: &circuit.spec.bounds,
             gate: if circuit.phase.opened() { Gate::Open } else { Gate::Closed },
+            expires: circuit.spec.expires,
             rules_version: circuit.rules_version,
             rules: &circuit.rules,
+            revert: circuit.revert.as_ref(),
         };
         for (node, object) in compile::objects(&compiled, &self.topology)? {
             self.desire(&node, object);
@@ -287,6 +289,7 @@ impl Fabric {
     pub(super) fn vanish(&mut self, id: CircuitId) {
         if self.circuits.remove(id).is_some() {
             self.deadlines.clear(&Deadline::Retry(id));
+            self.deadlines.clear(&Deadline::Ends(id));
             self.step.delete(crate::record::RecordKey::Circuit(id));
             self.step.delete(crate::record::RecordKey::Decision(id));
             self.step.announce_gone(proto_model::request::Event::CircuitGone(id));

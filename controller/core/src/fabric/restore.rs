@@ -208,6 +208,7 @@ impl Fabric {
             rules: record.rules,
             rules_version: record.rules_version,
             next_rule: record.next_rule,
+            revert: record.revert,
             created: record.created,
             since: record.since,
             decision: None,
@@ -258,6 +259,7 @@ impl Fabric {
             return self.suspend(id, format!("its path cannot be used: {broken}"), now);
         }
         self.wait_for_backup(id, now);
+        self.watch_ends(id);
         // A version that is kept may never have been told.
         self.wait_for_rules(id);
         match phase {

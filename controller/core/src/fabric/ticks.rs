@@ -28,6 +28,7 @@ impl Fabric {
                 Deadline::Trouble(id) => self.patience_is_over(id, now),
                 Deadline::Backup(id) => self.backup_is_late(id, now),
                 Deadline::Repair(id) => self.repair(id, now),
+                Deadline::Ends(id) => self.something_ended(id, now),
                 Deadline::Retry(id) if self.is_suspended(id) => self.queue(id, now),
                 Deadline::Retry(id) => self.seek_soon(id, now),
                 Deadline::RetryAll => self.queue_unserved(now),

@@ -57,6 +57,7 @@ pub(super) fn request(source: &str, destination: &str) -> CircuitRequest {
         priority: 0,
         pinned_path: None,
         rules: vec!["allow tcp/5432".parse().expect("a rule")],
+        until: None,
     }
 }
 

@@ -99,7 +99,7 @@ fn view(answer: Answer) -> Result<CircuitView, Status> {
 fn rules(answer: Answer) -> Result<(RuleSet, Vec<NodeName>), Status> {
     match answer {
         Answer::Rules { circuit, version, rules, pending } => {
-            Ok((RuleSet { circuit, version, rules }, pending))
+            Ok((RuleSet { circuit, version, rules, revert: None }, pending))
         }
         other => Err(odd(&other)),
     }

@@ -3,7 +3,7 @@ use super::fields::{
     byte, clipped, each, list, name, name_if_any, names, needed, optional, sentence, shown, strings, unknown,
 };
 use super::resources::bounds;
-use super::units::mtu;
+use super::units::{ending, mtu, until, until_fields};
 use super::{Malformed, Result, limits, rules};
 use crate::v1;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
@@ -30,6 +30,7 @@ impl TryFrom<v1::CircuitSpec> for CircuitRequest {
             priority: byte("priority", spec.priority)?,
             pinned_path: pinned(&spec.path)?,
             rules: list("rules", limits::RULES, spec.rules)?,
+            until: until("expires", spec.expires, spec.lifetime)?,
         };
         if circuit.source == circuit.destination {
             let what = format!("{} is the source too; a circuit has two ends", circuit.destination);
@@ -66,6 +67,7 @@ fn pinned(path: &[String]) -> Result<Option<Vec<NodeName>>> {
 
 impl From<CircuitRequest> for v1::CircuitSpec {
     fn from(circuit: CircuitRequest) -> Self {
+        let (expires, lifetime) = until_fields(circuit.until);
         Self {
             name: circuit.name.map(|name| name.to_string()).unwrap_or_default(),
             source: circuit.source.to_string(),
@@ -74,6 +76,8 @@ impl From<CircuitRequest> for v1::CircuitSpec {
             priority: circuit.priority.into(),
             path: strings(circuit.pinned_path.unwrap_or_default()),
             rules: each(circuit.rules),
+            expires,
+            lifetime,
         }
     }
 }
@@ -89,6 +93,7 @@ impl TryFrom<v1::CircuitSpec> for CircuitSpec {
             bounds: bounds("bounds", spec.bounds)?,
             priority: byte("priority", spec.priority)?,
             pinned_path: pinned(&spec.path)?,
+            expires: ending(spec.expires, spec.lifetime)?,
         })
     }
 }
@@ -103,6 +108,8 @@ impl From<CircuitSpec> for v1::CircuitSpec {
             priority: spec.priority.into(),
             path: strings(spec.pinned_path.unwrap_or_default()),
             rules: Vec::new(),
+            expires: spec.expires.map_or(0, |at| at.0),
+            lifetime: 0,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::v1;
 use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
-use proto_model::{CircuitId, Generation, PathId};
+use proto_model::{CircuitId, Generation, PathId, Timestamp};
 use std::net::IpAddr;
 
 impl TryFrom<v1::Tell> for Tell {
@@ -180,6 +180,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
             },
             gate: if endpoint.gate_open { Gate::Open } else { Gate::Closed },
             mtu: ranged("mtu", endpoint.mtu.into(), 0, u16::MAX.into(), " bytes")?,
+            expires: (endpoint.expires != 0).then_some(Timestamp(endpoint.expires)),
         })
     }
 }
@@ -263,6 +264,7 @@ impl From<Endpoint> for v1::Endpoint {
             leg: Some(leg),
             gate_open: matches!(endpoint.gate, Gate::Open),
             mtu: endpoint.mtu.into(),
+            expires: endpoint.expires.map_or(0, |at| at.0),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Firewall rules, and changes to a circuit's.
 use super::fields::{byte, count, each, list, port, required, shown, unknown};
+use super::units::{ending, until, until_fields};
 use super::{Malformed, Result, circuit_ref, limits};
 use crate::v1;
 use crate::v1::update_firewall_rule_request as wire;
-use proto_model::CircuitId;
 use proto_model::request::{RuleChange, RuleEdit};
-use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Rule, RuleSet, RuleSpec};
+use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Revert, Rule, RuleSet, RuleSpec};
+use proto_model::{CircuitId, Timestamp};
 use std::collections::BTreeSet;
 
 /// In a request: the controller numbers the rules.
@@ -26,7 +27,10 @@ impl TryFrom<v1::Rule> for Rule {
     fn try_from(rule: v1::Rule) -> Result<Self> {
         match rule.id {
             0 => Err(Malformed::new("id", "is 0; rules that are in force have numbers from 1")),
-            id => Ok(Self { id, spec: spec(&rule)? }),
+            id => {
+                ending(rule.until, rule.lifetime)?;
+                Ok(Self { id, spec: spec(&rule)? })
+            }
         }
     }
 }
@@ -39,6 +43,7 @@ fn spec(rule: &v1::Rule) -> Result<RuleSpec> {
         ports: ports(rule.ports)?,
         source: prefix("source", &rule.source)?,
         destination: prefix("destination", &rule.destination)?,
+        until: until("until", rule.until, rule.lifetime)?,
     };
     spec.check().map_err(|why| Malformed::new("", why))?;
     Ok(spec)
@@ -107,6 +112,7 @@ fn prefix(field: &str, text: &str) -> Result<Option<Prefix>> {
 
 impl From<RuleSpec> for v1::Rule {
     fn from(spec: RuleSpec) -> Self {
+        let (until, lifetime) = until_fields(spec.until);
         let (protocol, protocol_number) = match spec.protocol {
             Protocol::Any => (v1::rule::Protocol::Any, 0),
             Protocol::Tcp => (v1::rule::Protocol::Tcp, 0),
@@ -133,6 +139,8 @@ impl From<RuleSpec> for v1::Rule {
                 .then(|| v1::rule::Ports { from: spec.ports.from.into(), to: spec.ports.to.into() }),
             source: spec.source.map(|p| p.to_string()).unwrap_or_default(),
             destination: spec.destination.map(|p| p.to_string()).unwrap_or_default(),
+            until,
+            lifetime,
         }
     }
 }
@@ -156,20 +164,31 @@ pub(super) fn in_force(rules: Vec<v1::Rule>) -> Result<Vec<Rule>> {
 impl TryFrom<v1::RuleSet> for RuleSet {
     type Error = Malformed;
     fn try_from(set: v1::RuleSet) -> Result<Self> {
-        Ok(Self { circuit: CircuitId(set.circuit), version: set.version, rules: in_force(set.rules)? })
+        Ok(Self {
+            circuit: CircuitId(set.circuit),
+            version: set.version,
+            rules: in_force(set.rules)?,
+            revert: set.revert.map(revert).transpose().map_err(|m| m.within("revert"))?,
+        })
     }
+}
+
+fn revert(revert: v1::rule_set::Revert) -> Result<Revert> {
+    Ok(Revert { at: Timestamp(revert.at), rules: in_force(revert.rules)? })
 }
 
 impl From<RuleSet> for v1::RuleSet {
     fn from(set: RuleSet) -> Self {
-        Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules) }
+        let revert = set.revert.map(|r| v1::rule_set::Revert { at: r.at.0, rules: each(r.rules) });
+        Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules), revert }
     }
 }
 
 impl TryFrom<v1::RuleSetView> for RuleSet {
     type Error = Malformed;
     fn try_from(set: v1::RuleSetView) -> Result<Self> {
-        Ok(Self { circuit: CircuitId(set.circuit), version: set.version, rules: in_force(set.rules)? })
+        let rules = in_force(set.rules)?;
+        Ok(Self { circuit: CircuitId(set.circuit), version: set.version, rules, revert: None })
     }
 }
 
@@ -187,6 +206,7 @@ impl TryFrom<v1::UpdateFirewallRuleRequest> for RuleChange {
         Ok(Self {
             circuit: circuit_ref("circuit", &request.circuit)?,
             expected_version: request.expected_version,
+            confirm_within: None,
             edit: match edit {
                 wire::Edit::Add(add) => added(add).map_err(|m| m.within("add"))?,
                 wire::Edit::Remove(remove) => removed(remove).map_err(|m| m.within("remove"))?,

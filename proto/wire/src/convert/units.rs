@@ -2,7 +2,7 @@
 use super::fields::{inner, ranged, required};
 use super::{Malformed, Result};
 use crate::v1;
-use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price};
+use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price, Timestamp, Until};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -38,6 +38,35 @@ pub(super) fn span(field: &str, nanos: u64, least: Duration, most: Duration) -> 
 /// Spans that are longer than 584 years are cut.
 pub(super) fn nanos_of(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// From a pair of fields of which at most one is set.
+pub(super) fn until(field: &str, at: u64, after: u64) -> Result<Option<Until>> {
+    match (at, after) {
+        (0, 0) => Ok(None),
+        (at, 0) => Ok(Some(Until::At(Timestamp(at)))),
+        (0, after) => {
+            span("lifetime", after, Duration::from_secs(1), Until::MOST).map(|span| Some(Until::After(span)))
+        }
+        (_, _) => Err(Malformed::new("lifetime", format!("is set, and {field} too; set one of them"))),
+    }
+}
+
+/// The two fields of an [`Until`].
+pub(super) fn until_fields(until: Option<Until>) -> (u64, u64) {
+    match until {
+        None => (0, 0),
+        Some(Until::At(at)) => (at.0, 0),
+        Some(Until::After(span)) => (0, nanos_of(span)),
+    }
+}
+
+/// Of what is in force: a time, never a span.
+pub(super) fn ending(at: u64, after: u64) -> Result<Option<Timestamp>> {
+    match after {
+        0 => Ok((at != 0).then_some(Timestamp(at))),
+        _ => Err(Malformed::new("lifetime", "is set; what is in force has a time instead")),
+    }
 }
 
 pub(super) fn finite(field: &str, value: f64) -> Result<f64> {

@@ -1,4 +1,5 @@
 //! What is written can be read back, and whatever bytes come, reading them ends in a value or a named fault.
+mod ends;
 mod speech;
 mod words;
 
@@ -37,9 +38,9 @@ macro_rules! round_trips {
 round_trips! {
     what_an_agent_says_arrives: speech::say(), v1::Say => Say;
     what_an_agent_is_told_arrives: speech::tell(), v1::Tell => Tell;
-    a_rule_arrives: words::rule_spec(), v1::Rule => RuleSpec;
-    a_rule_set_arrives: words::rule_set(), v1::RuleSet => RuleSet;
-    a_shown_rule_set_arrives: words::rule_set(), v1::RuleSetView => RuleSet;
+    a_rule_arrives: ends::wish(), v1::Rule => RuleSpec;
+    a_rule_set_arrives: ends::rule_set(), v1::RuleSet => RuleSet;
+    a_shown_rule_set_arrives: ends::shown_rule_set(), v1::RuleSetView => RuleSet;
     a_rule_change_arrives: words::rule_change(), v1::UpdateFirewallRuleRequest => RuleChange;
     a_circuit_request_arrives: words::circuit_request(), v1::CircuitSpec => CircuitRequest;
     a_circuit_arrives: words::circuit_view(), v1::Circuit => CircuitView;
@@ -249,7 +250,7 @@ fn faults_of_a_rule_name_what_is_wrong() {
         assert!(what.contains(part), "{what}");
     }
     let twice = v1::Rule { id: 1, ..allow() };
-    let set = v1::RuleSet { circuit: 1, version: 1, rules: vec![twice.clone(), twice] };
+    let set = v1::RuleSet { circuit: 1, version: 1, rules: vec![twice.clone(), twice], revert: None };
     assert!(fault::<_, RuleSet>(set).1.contains("number 1"));
 }
 
@@ -328,6 +329,7 @@ fn faults_of_a_second_way_are_located() {
             leg: Some(v1::endpoint::Leg::Tunnel(tunnel)),
             gate_open: true,
             mtu: 1450,
+            expires: 0,
         }))
     };
     assert!(Tell::try_from(endpoint(backup())).is_ok());

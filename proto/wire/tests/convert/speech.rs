@@ -1,4 +1,5 @@
 //! What controller and agents say to each other, at random.
+use crate::ends::{moment, rule_set};
 use crate::words::*;
 use proptest::collection::vec;
 use proptest::option::of;
@@ -102,9 +103,9 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         ),
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];
-    let gate = (any::<bool>(), any::<u16>());
+    let gate = (any::<bool>(), any::<u16>(), of(moment()));
     let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, gate).prop_map(
-        |(circuit, side, resource, remote, leg, (open, mtu))| Endpoint {
+        |(circuit, side, resource, remote, leg, (open, mtu, expires))| Endpoint {
             circuit,
             side,
             resource,
@@ -112,6 +113,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
             leg,
             gate: if open { Gate::Open } else { Gate::Closed },
             mtu,
+            expires,
         },
     );
     let hop = (circuit_id(), side(), receive(), next_hop())
@@ -120,7 +122,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
     // the stack of a test's thread.
     prop_oneof![
         eni.prop_map(Object::Eni),
-        endpoint.prop_map(Object::Endpoint),
+        endpoint.boxed().prop_map(Object::Endpoint),
         hop.prop_map(Object::Hop),
         rule_set().prop_map(Object::Rules),
         peer().prop_map(Object::Peer),

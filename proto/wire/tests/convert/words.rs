@@ -1,4 +1,5 @@
 //! Well-formed values of the model, at random.
+use crate::ends::{moment, rules, until, wish};
 use crate::speech::object_key;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -15,13 +16,12 @@ use proto_model::request::{
     RuleEdit, StatusView,
 };
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
-use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, Rule, RuleSet, RuleSpec};
+use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, RuleSpec};
 use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
     Price, ResourceId, ServiceName, Timestamp,
 };
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -148,36 +148,22 @@ pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
             },
             source,
             destination,
+            until: None,
         },
     )
 }
 
-pub(crate) fn rules() -> impl Strategy<Value = Vec<Rule>> {
-    vec((1..=u32::MAX, rule_spec()), 0..6).prop_map(|rules| {
-        let mut seen = BTreeSet::new();
-        rules.into_iter().filter(|(id, _)| seen.insert(*id)).map(|(id, spec)| Rule { id, spec }).collect()
-    })
-}
-
-pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
-    (circuit_id(), any::<u32>(), rules()).prop_map(|(circuit, version, rules)| RuleSet {
-        circuit,
-        version,
-        rules,
-    })
-}
-
 pub(crate) fn rule_change() -> impl Strategy<Value = RuleChange> {
     let edit = prop_oneof![
-        (vec(rule_spec(), 1..5), of(1..=u32::MAX))
-            .prop_map(|(rules, before)| RuleEdit::Add { rules, before }),
+        (vec(wish(), 1..5), of(1..=u32::MAX)).prop_map(|(rules, before)| RuleEdit::Add { rules, before }),
         vec(1..=u32::MAX, 1..5).prop_map(|ids| RuleEdit::Remove { ids }),
-        vec(rule_spec(), 0..5).prop_map(|rules| RuleEdit::Replace { rules }),
+        vec(wish(), 0..5).prop_map(|rules| RuleEdit::Replace { rules }),
     ];
     (circuit_ref(), of(any::<u32>()), edit).prop_map(|(circuit, expected_version, edit)| RuleChange {
         circuit,
         expected_version,
         edit,
+        confirm_within: None,
     })
 }
 
@@ -272,15 +258,10 @@ pub(crate) fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
 
 pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
     let ends = (resource_id(), resource_id()).prop_filter("two ends", |(a, b)| a != b);
-    (of(circuit_name()), ends, bounds(), any::<u8>(), pinned(), vec(rule_spec(), 0..4))
-        .prop_map(|(name, (source, destination), bounds, priority, pinned_path, rules)| CircuitRequest {
-            name,
-            source,
-            destination,
-            bounds,
-            priority,
-            pinned_path,
-            rules,
+    let rest = (pinned(), vec(wish(), 0..4), until());
+    (of(circuit_name()), ends, bounds(), any::<u8>(), rest)
+        .prop_map(|(name, (source, destination), bounds, priority, (pinned_path, rules, until))| {
+            CircuitRequest { name, source, destination, bounds, priority, pinned_path, rules, until }
         })
         .boxed()
 }
@@ -303,14 +284,16 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         sentence().prop_map(|why| CircuitState::Suspended { why }),
         waiting().prop_map(|waiting| CircuitState::Closing { waiting }),
     ];
-    let spec = (circuit_request(), circuit_name()).prop_map(|(request, name)| CircuitSpec {
-        name,
-        source: request.source,
-        destination: request.destination,
-        bounds: request.bounds,
-        priority: request.priority,
-        pinned_path: request.pinned_path,
-    });
+    let spec =
+        (circuit_request(), circuit_name(), of(moment())).prop_map(|(request, name, expires)| CircuitSpec {
+            expires,
+            name,
+            source: request.source,
+            destination: request.destination,
+            bounds: request.bounds,
+            priority: request.priority,
+            pinned_path: request.pinned_path,
+        });
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
     let protection = (of(path()), vec(side, 0..=2), sentence(), vec(sentence(), 0..3));
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);

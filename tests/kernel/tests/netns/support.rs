@@ -175,6 +175,8 @@ pub(crate) fn web_to_db(rules: Vec<v1::Rule>) -> v1::CircuitSpec {
         priority: 0,
         path: Vec::new(),
         rules,
+        expires: 0,
+        lifetime: 0,
     }
 }
 

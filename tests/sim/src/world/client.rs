@@ -144,7 +144,12 @@ impl World {
                 let id = *self.chance.pick(&circuits)?;
                 let edit = RuleEdit::Replace { rules: self.rules() };
                 let circuit = CircuitRef::Id(id);
-                Some(Request::UpdateFirewallRule(RuleChange { circuit, expected_version: None, edit }))
+                Some(Request::UpdateFirewallRule(RuleChange {
+                    circuit,
+                    expected_version: None,
+                    edit,
+                    confirm_within: None,
+                }))
             }
             37 | 38 => {
                 let id = self.chance.pick(&known)?.clone();
@@ -187,8 +192,16 @@ impl World {
             bounds.max_rtt = Some(Latency::from_millis(2 + self.chance.below(40)));
         }
         let rules = self.rules();
-        let circuit =
-            CircuitRequest { name: None, source, destination, bounds, priority: 0, pinned_path: None, rules };
+        let circuit = CircuitRequest {
+            name: None,
+            source,
+            destination,
+            bounds,
+            priority: 0,
+            pinned_path: None,
+            rules,
+            until: None,
+        };
         let key = format!("key-{}", self.client.tickets);
         Some(Request::CreateCircuit { circuit, idempotency_key: Some(key) })
     }

@@ -216,7 +216,8 @@ fn rules_change_at_both_ends_in_one_step_and_only_there() {
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
     let before: Vec<_> = world.agents.values().map(|agent| agent.tells).collect();
     let edit = RuleEdit::Add { rules: vec!["allow icmp both".parse().expect("rule")], before: None };
-    let change = RuleChange { circuit: CircuitRef::Id(id), expected_version: Some(1), edit };
+    let change =
+        RuleChange { circuit: CircuitRef::Id(id), expected_version: Some(1), edit, confirm_within: None };
     let Ok(Response::Rules { version, rules, .. }) = world.ask(Request::UpdateFirewallRule(change.clone()))
     else {
         panic!("rules")
@@ -234,7 +235,12 @@ fn rules_change_at_both_ends_in_one_step_and_only_there() {
 
 fn allow_ssh(id: CircuitId) -> Request {
     let edit = RuleEdit::Replace { rules: vec!["allow tcp/22".parse().expect("a rule")] };
-    Request::UpdateFirewallRule(RuleChange { circuit: CircuitRef::Id(id), expected_version: None, edit })
+    Request::UpdateFirewallRule(RuleChange {
+        circuit: CircuitRef::Id(id),
+        expected_version: None,
+        edit,
+        confirm_within: None,
+    })
 }
 
 #[test]

@@ -251,7 +251,8 @@ fn rule_edits_that_are_refused_name_the_field_and_change_nothing() {
         (RuleEdit::Remove { ids: vec![9] }, "remove.ids"),
         (RuleEdit::Replace { rules: [rules("allow any"), rules("allow udp")].concat() }, "replace.rules"),
     ] {
-        let change = RuleChange { circuit: CircuitRef::Id(id), expected_version: None, edit };
+        let change =
+            RuleChange { circuit: CircuitRef::Id(id), expected_version: None, edit, confirm_within: None };
         assert_eq!(world.ask(Request::UpdateFirewallRule(change)).expect_err(field).field, field);
     }
     assert_eq!(world.store, store);

@@ -172,6 +172,7 @@ fn circuit(id: u64, size: usize) -> Write {
         bounds: Bounds::default(),
         priority: 0,
         pinned_path: None,
+        expires: None,
     };
     Write::Put(Record::Circuit(CircuitRecord {
         id: CircuitId(id),
@@ -180,6 +181,7 @@ fn circuit(id: u64, size: usize) -> Write {
         rules: Vec::new(),
         rules_version: 0,
         next_rule: 1,
+        revert: None,
         created: Timestamp(0),
         since: Timestamp(0),
     }))
