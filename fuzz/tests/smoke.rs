@@ -230,6 +230,7 @@ fn stored() -> Vec<u8> {
         rules_version: 1,
         next_rule: 1,
         revert: None,
+        reverted: None,
         created: Timestamp(1),
         since: Timestamp(1),
     };

@@ -1,7 +1,7 @@
 //! Everything that can happen to an agent, and everything it can ask of the world.
 use crate::kernel_state::{EntryKey, HostSide, KernelState, LinkLayer, Step};
 use crate::protect::{Order, Told};
-use proto_model::desired::Tell;
+use proto_model::desired::{Object, ObjectKey, Tell};
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -11,6 +11,8 @@ use std::net::IpAddr;
 pub enum Input {
     /// First of all: what the kernel was seen to have. Until then nothing else is handled.
     Observed(#[serde(with = "crate::kernel_state::as_list")] KernelState),
+    /// After that: what an earlier life of the agent was asked to keep. Whatever of it has ended meanwhile is closed.
+    Remembered(Vec<Object>),
     /// A session with the controller began.
     Connected {
         session: u64,
@@ -66,6 +68,11 @@ pub enum Output {
     Unwatch {
         local: IpAddr,
         remote: IpAddr,
+    },
+    /// Keep this for the agent's next life, before anything that is asked later; none: forget what was kept.
+    Remember {
+        key: ObjectKey,
+        object: Option<Object>,
     },
     /// For the protector, in order.
     Protect(Vec<Order>),

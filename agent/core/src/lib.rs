@@ -16,4 +16,5 @@ mod rows;
 mod sample;
 mod slots;
 mod status;
+mod timed;
 mod uplink;

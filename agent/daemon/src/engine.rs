@@ -7,6 +7,7 @@ use crate::kernel::counters::Counters;
 use crate::kernel::neighbours::{self, Ask, Notice};
 use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
 use crate::kernel::{Attach, Options, Summary, events};
+use crate::memory::Memory;
 use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
 use crate::stamp::Reflector;
@@ -89,6 +90,7 @@ struct Engine {
     node: Node,
     clock: Clock,
     recorder: Option<Recorder>,
+    memory: Memory,
     kernel: KernelThread,
     replies: mpsc::Receiver<Reply>,
     /// Unbounded, so that the two sides never wait for each other; the core watches at most as many next hops as
@@ -145,6 +147,7 @@ impl Engine {
             node: Node::new(),
             clock,
             recorder: run.record.as_deref().map(Recorder::to).transpose()?,
+            memory: Memory::of(&run.config.state),
             kernel,
             replies,
             asks,
@@ -171,7 +174,9 @@ impl Engine {
         match self.replies.recv().await {
             Some(Reply::Observed(Ok(state))) => {
                 info!(entries = state.len(), "read back from the kernel");
-                self.handle(Input::Observed(state)).await
+                self.handle(Input::Observed(state)).await?;
+                let kept = self.memory.read().context("cannot read what ends by itself")?;
+                self.handle(Input::Remembered(kept)).await
             }
             Some(Reply::Observed(Err(why))) => bail!("cannot read back what the kernel has: {why}"),
             other => bail!("the kernel's thread answered {other:?}"),
@@ -225,6 +230,12 @@ impl Engine {
             Output::Say { session, say } => self.say(session, say),
             Output::Watch { local, remote } => self.ask(Ask::Watch { local, remote })?,
             Output::Unwatch { local, remote } => self.ask(Ask::Unwatch { local, remote })?,
+            Output::Remember { key, object } => {
+                // What was told goes on; only the next life of this agent would end it too late.
+                if let Err(error) = self.memory.keep(&key, object.as_ref()) {
+                    warn!(%key, error = %format!("{error:#}"), "not kept: an end is not known after a restart");
+                }
+            }
             Output::Protect(orders) => self.protector.order(orders)?,
             Output::Count => self.start_counting(),
         }

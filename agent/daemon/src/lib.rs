@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod engine;
 pub mod identity;
 pub mod kernel;
+mod memory;
 pub mod metrics;
 pub mod probes;
 pub mod recorder;

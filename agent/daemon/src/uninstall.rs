@@ -2,6 +2,7 @@
 use crate::config::Config;
 use crate::identity;
 use crate::kernel::{filters, links, netlink::Netlink, programs};
+use crate::memory::Memory;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -46,6 +47,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
     // Another's pins, or another's files, keep their directory.
     for directory in [&config.pins, &config.state] {
         if directory == &config.state {
+            Memory::of(&config.state).remove()?;
             removed.identity = identity::forget(&config.state)?;
         }
         match std::fs::remove_dir(directory) {

@@ -166,6 +166,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("max_loss", &["--loss"]),
     ("rtt", &["--latency"]),
     ("bandwidth", &["--bandwidth"]),
+    ("expires", &["--for", "--until"]),
+    ("confirm_within", &["--confirm-within"]),
     ("encrypted", &["--encrypted"]),
     ("max_price", &["--max-price"]),
     ("max_hops", &["--max-hops"]),

@@ -42,6 +42,9 @@ not_asked_for! {
     register_resource(RegisterResourceRequest) -> Resource;
     update_resource_status(UpdateResourceStatusRequest) -> Resource;
     remove_resource(RemoveResourceRequest) -> Empty;
+    extend_circuit(ExtendCircuitRequest) -> Circuit;
+    confirm_rules(CircuitRequest) -> RuleSetView;
+    rollback_rules(CircuitRequest) -> RuleSetView;
     get_resource(GetResourceRequest) -> Resource;
     discover_resources(DiscoverResourcesRequest) -> DiscoverResourcesResponse;
     plan_circuit(PlanCircuitRequest) -> Plan;

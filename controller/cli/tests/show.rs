@@ -78,6 +78,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             mtu: (!suspended).then_some(1450),
             rules: rules(),
             rules_version: 7,
+            confirm_by: None,
             created: ago(3_600),
             since: ago(90),
             detail: if id == 2 { "edge-b: namespace db does not exist".into() } else { String::new() },

@@ -99,6 +99,8 @@ pub struct Circuit {
     pub next_rule: u32,
     /// The rules wait for a confirmation; what is in force otherwise, and from when on.
     pub revert: Option<Revert>,
+    /// When the last change was taken back because nobody had confirmed it.
+    pub reverted: Option<Timestamp>,
     pub created: Timestamp,
     pub since: Timestamp,
     pub decision: Option<Box<Plan>>,
@@ -130,6 +132,7 @@ impl Circuit {
             rules_version: self.rules_version,
             next_rule: self.next_rule,
             revert: self.revert.clone(),
+            reverted: self.reverted,
             created: self.created,
             since: self.since,
         }
@@ -157,6 +160,7 @@ impl Circuit {
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,
+            confirm_by: self.revert.as_ref().map(|revert| revert.at),
             created: self.created,
             since: self.since,
             detail: self.detail(),

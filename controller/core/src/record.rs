@@ -108,6 +108,9 @@ pub struct CircuitRecord {
     /// The rules wait for a confirmation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<Revert>,
+    /// When the last change was taken back because nobody had confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Timestamp>,
     pub created: Timestamp,
     pub since: Timestamp,
 }

@@ -88,6 +88,9 @@ fn verb(request: &Ask) -> &'static str {
         Ask::DeleteCircuit { .. } => "DeleteCircuit",
         Ask::ExplainCircuit { .. } => "ExplainCircuit",
         Ask::UpdateFirewallRule(_) => "UpdateFirewallRule",
+        Ask::ExtendCircuit { .. } => "ExtendCircuit",
+        Ask::ConfirmRules { .. } => "ConfirmRules",
+        Ask::RollbackRules { .. } => "RollbackRules",
         Ask::ListNodes => "ListNodes",
         Ask::RemoveNode { .. } => "RemoveNode",
         Ask::CreateToken { .. } => "CreateToken",
@@ -236,6 +239,31 @@ impl v1::fabric_server::Fabric for Api {
         let actor = self.actor(&request)?;
         let awaited = Awaited::try_from(request.into_inner())?;
         self.change_rules(actor, awaited).await.map(Response::new)
+    }
+
+    async fn extend_circuit(
+        &self,
+        request: Request<v1::ExtendCircuitRequest>,
+    ) -> Result<Response<v1::Circuit>, Status> {
+        reply!(self.plain(request).await?, Answer::Circuit(view) => view.into())
+    }
+
+    async fn confirm_rules(
+        &self,
+        request: Request<v1::CircuitRequest>,
+    ) -> Result<Response<v1::RuleSetView>, Status> {
+        let actor = self.actor(&request)?;
+        let circuit = request.into_inner().try_into()?;
+        circuits::rule_set(self.ask(actor, Ask::ConfirmRules { circuit }).await?).map(Response::new)
+    }
+
+    async fn rollback_rules(
+        &self,
+        request: Request<v1::CircuitRequest>,
+    ) -> Result<Response<v1::RuleSetView>, Status> {
+        let actor = self.actor(&request)?;
+        let circuit = request.into_inner().try_into()?;
+        circuits::rule_set(self.ask(actor, Ask::RollbackRules { circuit }).await?).map(Response::new)
     }
 
     async fn list_nodes(

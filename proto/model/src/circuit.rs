@@ -103,6 +103,9 @@ pub struct Circuit {
     pub mtu: Option<u16>,
     pub rules: Vec<Rule>,
     pub rules_version: u32,
+    /// The rules are taken back then, unless they are confirmed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_by: Option<Timestamp>,
     pub created: Timestamp,
     /// When `state` was entered.
     pub since: Timestamp,

@@ -123,11 +123,24 @@ pub enum Request {
     DeleteCircuit {
         circuit: CircuitRef,
     },
+    /// Moves the end of a circuit; none: it does not end by itself any more.
+    ExtendCircuit {
+        circuit: CircuitRef,
+        until: Option<Until>,
+    },
     /// Why it runs where it runs: the plan as decided.
     ExplainCircuit {
         circuit: CircuitRef,
     },
     UpdateFirewallRule(RuleChange),
+    /// The last change of the rules stays. Refused when it has been taken back, with the time.
+    ConfirmRules {
+        circuit: CircuitRef,
+    },
+    /// The last change of the rules is taken back at once instead of at its time.
+    RollbackRules {
+        circuit: CircuitRef,
+    },
     ListNodes,
     RemoveNode {
         node: NodeName,
@@ -184,6 +197,9 @@ impl Request {
             | Self::RemoveResource { .. }
             | Self::CreateCircuit { .. }
             | Self::DeleteCircuit { .. }
+            | Self::ExtendCircuit { .. }
+            | Self::ConfirmRules { .. }
+            | Self::RollbackRules { .. }
             | Self::UpdateFirewallRule(_) => Role::Operator,
             Self::RemoveNode { .. } | Self::CreateToken { .. } | Self::SetLink { .. } => Role::Admin,
         }
@@ -271,6 +287,9 @@ pub enum Response {
         /// Hosts that have not reported them in force.
         #[serde(default)]
         pending: Vec<NodeName>,
+        /// They are taken back then, unless they are confirmed before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_by: Option<Timestamp>,
     },
     Nodes(Vec<NodeView>),
     Link(LinkView),

@@ -52,6 +52,8 @@ pub mod limits {
     pub const LEASE_LEAST: Duration = Duration::from_secs(1);
     pub const LEASE_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
     pub const WAIT_MOST: Duration = Duration::from_secs(600);
+    pub const CONFIRM_LEAST: Duration = Duration::from_secs(1);
+    pub const CONFIRM_MOST: Duration = Duration::from_secs(24 * 3600);
     pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
     pub const SIGNING_REQUEST_BYTES: usize = 16 * 1024;
     pub const TOKEN_BYTES: usize = 8 * 1024;

@@ -5,9 +5,9 @@ use agent_core::kernel_state::{EntryKey, HostSide, Kernel, LinkLayer, Step};
 use agent_core::node::Node;
 use agent_core::protect::{Order, Protector};
 use proto_model::Timestamp;
-use proto_model::desired::Tell;
+use proto_model::desired::{Object, ObjectKey, Tell};
 use proto_model::report::{Hello, Say};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Host {
     /// What the protector was told and nobody has taken yet.
     pub orders: VecDeque<Order>,
     pub protector: Protector,
+    /// What the agent's next life is to be told.
+    pub kept: BTreeMap<ObjectKey, Object>,
     batch: VecDeque<Step>,
     results: Vec<(EntryKey, Result<(), String>)>,
     /// Size of the largest batch.
@@ -41,6 +43,7 @@ impl Host {
             counts: 0,
             orders: VecDeque::new(),
             protector: Protector::new(),
+            kept: BTreeMap::new(),
             batch: VecDeque::new(),
             results: Vec::new(),
             largest: 0,
@@ -52,6 +55,15 @@ impl Host {
     /// The agent dies; what it was about to do is not done.
     pub fn crash(self) -> PretendedKernel {
         self.kernel
+    }
+
+    /// The agent dies and another one starts at `now`, on the same kernel and with what was kept.
+    pub fn restart(self, now: Timestamp) -> Self {
+        let kept = self.kept.clone();
+        let mut next = Self::start(self.kernel, now);
+        next.kept.clone_from(&kept);
+        next.handle(Input::Remembered(kept.into_values().collect()), now);
+        next
     }
 
     pub fn node(&self) -> &Node {
@@ -81,6 +93,12 @@ impl Host {
                 }
                 Output::Unwatch { local, remote } => {
                     assert!(self.watched.remove(&(local, remote)), "never watched")
+                }
+                Output::Remember { key, object: Some(object) } => {
+                    self.kept.insert(key, object);
+                }
+                Output::Remember { key, object: None } => {
+                    self.kept.remove(&key);
                 }
                 Output::Protect(orders) => self.orders.extend(orders),
                 Output::Count => self.counts += 1,

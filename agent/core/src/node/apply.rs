@@ -17,14 +17,15 @@ impl Node {
     pub(super) fn apply_whole(&mut self, objects: Vec<Object>, now: Timestamp) {
         let mut news: BTreeMap<ObjectKey, Option<Object>> =
             objects.into_iter().map(|object| (object.key(), Some(object))).collect();
-        let gone: Vec<ObjectKey> =
-            self.objects.keys().filter(|key| !news.contains_key(*key)).cloned().collect();
+        let known = self.objects.keys().chain(self.timed.keys());
+        let gone: Vec<ObjectKey> = known.filter(|key| !news.contains_key(*key)).cloned().collect();
         news.extend(gone.into_iter().map(|key| (key, None)));
         let first = self.phase == Phase::Seen;
         if first {
             self.phase = Phase::Led;
             self.ledger.keys().cloned().for_each(|key| self.work.mark(key));
         }
+        let news = self.in_time(news, now);
         self.apply(news, now);
         if first {
             self.stop_assuming();
@@ -39,7 +40,8 @@ impl Node {
             Change::Put(object) => (object.key(), Some(object)),
             Change::Remove(key) => (key, None),
         });
-        self.apply(news.collect(), now);
+        let news = self.in_time(news.collect(), now);
+        self.apply(news, now);
     }
 
     /// Tries once more to lower what could not be.
@@ -53,7 +55,7 @@ impl Node {
         self.exchange(affected, BTreeMap::new(), now);
     }
 
-    fn apply(&mut self, news: BTreeMap<ObjectKey, Option<Object>>, now: Timestamp) {
+    pub(super) fn apply(&mut self, news: BTreeMap<ObjectKey, Option<Object>>, now: Timestamp) {
         let news: BTreeMap<_, _> =
             news.into_iter().filter(|(key, new)| self.objects.get(key) != new.as_ref()).collect();
         let mut affected: BTreeSet<ObjectKey> = news.keys().cloned().collect();

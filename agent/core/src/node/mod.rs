@@ -1,5 +1,6 @@
 //! One host of the fabric: everything it was told, everything its kernel has, and what it says and does next.
 mod apply;
+mod ends;
 mod perform;
 mod protection;
 
@@ -13,6 +14,7 @@ use crate::protect::Told;
 use crate::sample::Sampler;
 use crate::slots::Slots;
 use crate::status::{Due, Status};
+use crate::timed::Timed;
 use crate::uplink::{Heard, Uplink};
 use proto_model::desired::{Object, ObjectKey, Side, Tell};
 use proto_model::report::Say;
@@ -26,7 +28,9 @@ use std::sync::Arc;
 pub struct Node {
     phase: Phase,
     uplink: Uplink,
+    /// As they hold now; those with times in them, as they were told, are in `timed`.
     objects: BTreeMap<ObjectKey, Object>,
+    timed: Timed,
     /// Circuit ends at each resource here, whether its interface has been told yet or not.
     ends_of: BTreeMap<ResourceId, BTreeSet<(CircuitId, Side)>>,
     ledger: Ledger,
@@ -67,6 +71,7 @@ impl Node {
             phase: Phase::Blind,
             uplink: Uplink::default(),
             objects: BTreeMap::new(),
+            timed: Timed::default(),
             ends_of: BTreeMap::new(),
             ledger: Ledger::new(),
             slots: Slots::new(),
@@ -86,6 +91,7 @@ impl Node {
         match (self.phase, input) {
             (Phase::Blind, Input::Observed(state)) => self.observed(state, now),
             (Phase::Blind, _) | (Phase::Seen | Phase::Led, Input::Observed(_)) => return,
+            (_, Input::Remembered(objects)) => self.remembered(objects, now),
             (_, Input::Connected { session, hello }) => {
                 if self.uplink.connect(session) {
                     self.sampler.end();
@@ -138,7 +144,8 @@ impl Node {
     /// When a [`Input::Tick`] is needed at the latest.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let retry = self.status.next_due();
-        [retry, self.sampler.next_due()].into_iter().flatten().min()
+        let ends = self.timed.next_due();
+        [retry, self.sampler.next_due(), ends].into_iter().flatten().min()
     }
 
     /// What is wanted of the kernel, by key.
@@ -182,6 +189,7 @@ impl Node {
     }
 
     fn fall_due(&mut self, now: Timestamp) {
+        self.ended(now);
         if self.sampler.is_due(now) {
             self.outputs.push_back(Output::Count);
         }
@@ -248,6 +256,7 @@ pub fn steps(output: &Output) -> &[Step] {
         Output::Say { .. }
         | Output::Watch { .. }
         | Output::Unwatch { .. }
+        | Output::Remember { .. }
         | Output::Protect(_)
         | Output::Count => &[],
     }

@@ -4,7 +4,7 @@ use super::rule::RuleArgs;
 use crate::text::Span;
 use clap::{Args, Subcommand};
 use proto_model::request::{CircuitRef, CircuitRequest};
-use proto_model::{CircuitName, NodeName, ResourceId};
+use proto_model::{CircuitName, NodeName, ResourceId, Timestamp, Until};
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,16 @@ pub enum Circuit {
     Watch {
         /// Only this circuit: its name, or its number as c42
         circuit: Option<CircuitRef>,
+    },
+    /// Move the end of a circuit, or take it away
+    Extend {
+        #[command(flatten)]
+        circuit: Named,
+        #[command(flatten)]
+        end: End,
+        /// It does not end by itself any more
+        #[arg(long, conflicts_with_all = ["lifetime", "until"])]
+        forever: bool,
     },
     /// Take a circuit down
     Delete {
@@ -59,6 +69,27 @@ pub struct Wish {
     pub path: Vec<NodeName>,
     #[command(flatten)]
     pub rules: RuleArgs,
+    #[command(flatten)]
+    pub end: End,
+}
+
+/// When something ends by itself.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "When it ends")]
+pub struct End {
+    /// So long from now, from 1s to 366d; the hosts of its ends close it by their own clocks
+    #[arg(long = "for", id = "lifetime", value_name = "TIME", conflicts_with = "until")]
+    pub lifetime: Option<Span>,
+    /// At a time in UTC, like 2026-11-21T12:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<Timestamp>,
+}
+
+impl End {
+    pub fn wish(&self) -> Option<Until> {
+        let span = self.lifetime.as_ref().map(|span| Until::After(span.0));
+        span.or(self.until.map(Until::At))
+    }
 }
 
 impl Wish {
@@ -71,7 +102,7 @@ impl Wish {
             priority: self.priority,
             pinned_path: (!self.path.is_empty()).then(|| self.path.clone()),
             rules: self.rules.rules.clone(),
-            until: None,
+            until: self.end.wish(),
         }
     }
 }

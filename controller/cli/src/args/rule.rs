@@ -1,9 +1,11 @@
 //! Firewall rules, as options and as arguments.
 use super::circuit::Wait;
+use crate::text::Span;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueHint};
 use proto_model::request::CircuitRef;
 use proto_model::rule::RuleSpec;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub enum Rule {
@@ -23,6 +25,8 @@ pub enum Rule {
         #[arg(long, value_name = "ID")]
         before: Option<u32>,
         #[command(flatten)]
+        confirm: Confirm,
+        #[command(flatten)]
         wait: Wait,
     },
     /// Remove rules by their numbers
@@ -32,6 +36,8 @@ pub enum Rule {
         /// Numbers, as `foreweave rule list` shows them
         #[arg(required = true, value_name = "ID")]
         ids: Vec<u32>,
+        #[command(flatten)]
+        confirm: Confirm,
         #[command(flatten)]
         wait: Wait,
     },
@@ -49,8 +55,34 @@ pub enum Rule {
         #[arg(long, conflicts_with_all = ["rules", "file"])]
         none: bool,
         #[command(flatten)]
+        confirm: Confirm,
+        #[command(flatten)]
         wait: Wait,
     },
+    /// Let the last change stay, which was made with --confirm-within
+    Confirm {
+        /// Name of the circuit, or its number as c42
+        circuit: CircuitRef,
+    },
+    /// Take the last change, which was made with --confirm-within, back at once
+    Rollback {
+        /// Name of the circuit, or its number as c42
+        circuit: CircuitRef,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// The change is taken back by itself, also with the controller dead, unless `foreweave rule confirm` comes within
+    /// this time, from 1s to 24h
+    #[arg(long, value_name = "TIME", help_heading = "The request")]
+    pub confirm_within: Option<Span>,
+}
+
+impl Confirm {
+    pub fn within(&self) -> Option<Duration> {
+        self.confirm_within.as_ref().map(|span| span.0)
+    }
 }
 
 /// `--allow`, `--deny` and `--rule` in the order in which they were typed, because rules are tried in order.
@@ -64,7 +96,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "allow",
         "allow ",
-        "Let connections in: PROTOCOL[/PORT[-PORT]] [from PREFIX] [to PREFIX] [reverse|both]",
+        "Let connections in: PROTOCOL[/PORT[-PORT]] [from PREFIX] [to PREFIX] [reverse|both] [for 30m]",
     ),
     ("deny", "deny ", "Refuse them, in the same words; rules are tried in the order typed, none means deny"),
     ("rule", "", "A whole rule: \"allow tcp/443 from 100.64.0.0/16\""),

@@ -1,6 +1,6 @@
 //! Circuits: make, plan, look, take down.
 use super::{all_understood, resource, understood};
-use crate::args::circuit::{Circuit, Create, Wish};
+use crate::args::circuit::{Circuit, Create, End, Wish};
 use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
 use proto_model::request::{CircuitRef, CircuitView};
-use proto_model::{Kind, Refusal};
+use proto_model::{Kind, Refusal, Until};
 use proto_wire::v1;
 use std::time::Duration;
 
@@ -29,6 +29,15 @@ pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) ->
             let ends = ends(fabric, &view).await;
             out.answer("Circuit", &answer, || show::circuit::one(&view, ends, show::now()))
         }
+        Circuit::Extend { circuit, end, forever } => {
+            if end.wish().is_none() && !forever {
+                return Err(Failure::Usage {
+                    what: "no end is named".into(),
+                    hint: "say --for 2h, --until 2026-11-21T12:00:00Z or --forever".into(),
+                });
+            }
+            extend(fabric, &circuit.circuit, end, out).await
+        }
         Circuit::Watch { circuit } => super::watch::circuits(fabric, circuit.as_ref(), out).await,
         Circuit::Delete { circuit, wait } => delete(fabric, &circuit.circuit, wait.duration(), out).await,
     }
@@ -37,6 +46,21 @@ pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) ->
 pub(super) async fn get(fabric: &mut Fabric, circuit: &CircuitRef) -> Result<v1::Circuit, Failure> {
     let ask = v1::CircuitRequest { circuit: circuit.to_string() };
     fabric.read(ask, async |mut client, ask| client.get_circuit(ask).await).await
+}
+
+async fn extend(fabric: &mut Fabric, circuit: &CircuitRef, end: &End, out: Out) -> Result<(), Failure> {
+    let (expires, lifetime) = match end.wish() {
+        None => (0, 0),
+        Some(Until::At(at)) => (at.0, 0),
+        Some(Until::After(span)) => (0, span.as_nanos() as u64),
+    };
+    let ask = v1::ExtendCircuitRequest { circuit: circuit.to_string(), expires, lifetime };
+    let answer = fabric
+        .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.extend_circuit(ask).await)
+        .await?;
+    let view: CircuitView = understood(answer.clone())?;
+    let ends = ends(fabric, &view).await;
+    out.answer("Circuit", &answer, || show::circuit::one(&view, ends, show::now()))
 }
 
 async fn create(fabric: &mut Fabric, wish: &Create, out: Out) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::{show, text};
+use proto_model::Timestamp;
 use proto_model::request::{CircuitRef, RuleChange, RuleEdit};
 use proto_model::rule::{RuleSet, RuleSpec};
 use proto_wire::v1;
@@ -21,22 +22,39 @@ pub(super) async fn rule(fabric: &mut Fabric, command: &Rule, out: Out) -> Resul
                 version: view.rules_version,
                 rules: view.rules,
                 pending: view.rules_pending,
+                confirm_by: view.confirm_by,
             };
             print(circuit, &answer, out)
         }
-        Rule::Add { circuit, rules, before, wait } => {
+        Rule::Add { circuit, rules, before, confirm, wait } => {
             let edit = RuleEdit::Add { rules: rules.clone(), before: *before };
-            change(fabric, circuit, edit, wait.duration(), out).await
+            change(fabric, circuit, edit, confirm.within(), wait.duration(), out).await
         }
-        Rule::Remove { circuit, ids, wait } => {
-            change(fabric, circuit, RuleEdit::Remove { ids: ids.clone() }, wait.duration(), out).await
+        Rule::Remove { circuit, ids, confirm, wait } => {
+            let edit = RuleEdit::Remove { ids: ids.clone() };
+            change(fabric, circuit, edit, confirm.within(), wait.duration(), out).await
         }
-        Rule::Replace { circuit, rules, file, none: _, wait } => {
+        Rule::Replace { circuit, rules, file, none: _, confirm, wait } => {
             let rules = match file {
                 Some(file) => read(file)?,
                 None => rules.clone(),
             };
-            change(fabric, circuit, RuleEdit::Replace { rules }, wait.duration(), out).await
+            let edit = RuleEdit::Replace { rules };
+            change(fabric, circuit, edit, confirm.within(), wait.duration(), out).await
+        }
+        Rule::Confirm { circuit } => {
+            let ask = v1::CircuitRequest { circuit: circuit.to_string() };
+            let answer = fabric
+                .ask(Again::No, Duration::ZERO, ask, async |mut client, ask| client.confirm_rules(ask).await)
+                .await?;
+            print(circuit, &answer, out)
+        }
+        Rule::Rollback { circuit } => {
+            let ask = v1::CircuitRequest { circuit: circuit.to_string() };
+            let answer = fabric
+                .ask(Again::No, Duration::ZERO, ask, async |mut client, ask| client.rollback_rules(ask).await)
+                .await?;
+            print(circuit, &answer, out)
         }
     }
 }
@@ -46,14 +64,17 @@ async fn change(
     fabric: &mut Fabric,
     circuit: &CircuitRef,
     edit: RuleEdit,
+    confirm_within: Option<Duration>,
     wait: Duration,
     out: Out,
 ) -> Result<(), Failure> {
     let again = match edit {
         RuleEdit::Add { .. } | RuleEdit::Remove { .. } => Again::No,
+        // An unconfirmed change refuses the next one, also its own repetition.
+        RuleEdit::Replace { .. } if confirm_within.is_some() => Again::No,
         RuleEdit::Replace { .. } => Again::Yes,
     };
-    let change = RuleChange { circuit: circuit.clone(), expected_version: None, edit, confirm_within: None };
+    let change = RuleChange { circuit: circuit.clone(), expected_version: None, edit, confirm_within };
     let ask = v1::UpdateFirewallRuleRequest { wait: wait.as_nanos() as u64, ..change.into() };
     let answer =
         fabric.ask(again, wait, ask, async |mut client, ask| client.update_firewall_rule(ask).await).await?;
@@ -79,7 +100,9 @@ fn in_force(circuit: &CircuitRef, answer: &v1::RuleSetView, waited: Duration) ->
 fn print(circuit: &CircuitRef, answer: &v1::RuleSetView, out: Out) -> Result<(), Failure> {
     let set: RuleSet = understood(answer.clone())?;
     out.answer("RuleSetView", answer, || {
-        show::rule::set(&circuit.to_string(), set.version, &set.rules, &answer.pending)
+        let set = show::rule::set(&circuit.to_string(), set.version, &set.rules, &answer.pending);
+        let confirm_by = (answer.confirm_by != 0).then_some(Timestamp(answer.confirm_by));
+        format!("{set}{}", show::rule::unconfirmed(circuit, confirm_by, show::now()))
     })
 }
 
@@ -108,7 +131,8 @@ mod tests {
     #[test]
     fn rules_that_are_not_in_force_in_time_are_exit_code_5_and_name_the_hosts() {
         let circuit: CircuitRef = "web-db".parse().expect("a name");
-        let mut answer = v1::RuleSetView { circuit: 1, version: 3, rules: Vec::new(), pending: Vec::new() };
+        let mut answer =
+            v1::RuleSetView { circuit: 1, version: 3, rules: Vec::new(), pending: Vec::new(), confirm_by: 0 };
         assert_eq!(in_force(&circuit, &answer, Duration::from_secs(10)), Ok(()));
         answer.pending = vec!["edge-b".into()];
         let failure = in_force(&circuit, &answer, Duration::from_secs(10)).expect_err("pending");

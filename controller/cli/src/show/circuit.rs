@@ -115,15 +115,23 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
     pairs.push(("at source", traffic(&view.at_source)));
     pairs.push(("at destination", traffic(&view.at_destination)));
     pairs.push(("created", format!("{} ago", age(now, circuit.created))));
+    if let Some(at) = spec.expires {
+        pairs.push(("ends", format!("in {} ({at})", left(at, now))));
+    }
     if !view.rules_pending.is_empty() {
         pairs.push(("rules pending", format!("on {}", words(&view.rules_pending))));
     }
     format!(
-        "{}rules, version {}\n{}",
+        "{}rules, version {}\n{}{}",
         table::pairs(&pairs),
         circuit.rules_version,
-        indented(&rule::list(&circuit.rules))
+        indented(&rule::list(&circuit.rules)),
+        indented(&rule::unconfirmed(&spec.name, circuit.confirm_by, now))
     )
+}
+
+fn left(at: Timestamp, now: Timestamp) -> String {
+    if at <= now { "a moment".into() } else { age(at, now) }
 }
 
 fn state(circuit: &Circuit, now: Timestamp) -> String {

@@ -1,7 +1,9 @@
 //! Rules as people read them.
 use super::table::{self, Tone, cell, plain};
 use super::words;
+use proto_model::Timestamp;
 use proto_model::rule::{Action, Rule};
+use std::fmt::Display;
 
 pub fn list(rules: &[Rule]) -> String {
     let row = |rule: &Rule| {
@@ -12,6 +14,13 @@ pub fn list(rules: &[Rule]) -> String {
         vec![plain(rule.id), cell(&rule.spec, tone)]
     };
     table::of(&["ID", "RULE"], rules.iter().map(row), "no rules: nothing passes (rule 0, the default deny)\n")
+}
+
+/// What happens to a change that waits for its confirmation, with the seconds that are left; empty: none waits.
+pub fn unconfirmed(circuit: &dyn Display, confirm_by: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(at) = confirm_by else { return String::new() };
+    let left = at.since(now).as_secs();
+    format!("taken back in {left} s ({at}) unless confirmed: foreweave rule confirm {circuit}\n")
 }
 
 /// With the version and what happens to the rest.

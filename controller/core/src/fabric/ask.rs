@@ -39,6 +39,9 @@ impl Fabric {
             Request::DeleteCircuit { circuit } => self.delete_circuit(&circuit, now),
             Request::ExplainCircuit { circuit } => self.explain_circuit(&circuit),
             Request::UpdateFirewallRule(change) => self.update_rules(&change, now),
+            Request::ExtendCircuit { circuit, until } => self.extend_circuit(&circuit, until, now),
+            Request::ConfirmRules { circuit } => self.confirm_rules(&circuit, now),
+            Request::RollbackRules { circuit } => self.rollback_rules(&circuit, now),
             Request::ListNodes => {
                 Ok(Response::Nodes(self.nodes.keys().filter_map(|name| self.node_view(name)).collect()))
             }

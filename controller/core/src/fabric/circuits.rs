@@ -69,6 +69,7 @@ impl Fabric {
             rules_version: 1,
             next_rule: rules.next,
             revert: None,
+            reverted: None,
             created: now,
             since: now,
             decision: Some(Box::new(plan)),
@@ -81,7 +82,7 @@ impl Fabric {
         });
     }
 
-    fn show(&self, id: CircuitId) -> Result<Response, Refusal> {
+    pub(super) fn show(&self, id: CircuitId) -> Result<Response, Refusal> {
         let circuit =
             self.circuit(id).ok_or_else(|| Refusal::not_found(format!("there is no circuit {id}")))?;
         Ok(Response::Circuit(circuit.view()))
@@ -331,7 +332,9 @@ impl Fabric {
     }
 
     pub(super) fn update_rules(&mut self, change: &RuleChange, now: Timestamp) -> Result<Response, Refusal> {
-        let circuit = self.find(&change.circuit)?;
+        let id = self.find(&change.circuit)?.id;
+        self.check_unconfirmed(id, now)?;
+        let circuit = self.find(&CircuitRef::Id(id))?;
         let (id, version) = (circuit.id, circuit.rules_version);
         if circuit.phase.is_closing() {
             return Err(Refusal::precondition(format!("{id} is being closed")));
@@ -344,16 +347,12 @@ impl Fabric {
         let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit, now)
             .map_err(|refusal| within(edit_field(&change.edit), refusal))?;
         if edited.rules != circuit.rules {
-            self.replace_rules(id, edited, None);
+            let back = |within| Revert { at: now.plus(within), rules: circuit.rules.clone() };
+            let revert = change.confirm_within.map(back);
+            self.replace_rules(id, edited, revert);
             self.watch_ends(id);
         }
-        let circuit = self.find(&CircuitRef::Id(id))?;
-        Ok(Response::Rules {
-            circuit: id,
-            version: circuit.rules_version,
-            rules: circuit.rules.clone(),
-            pending: circuit.rules_pending().into_iter().collect(),
-        })
+        self.rules_of(id)
     }
 
     pub(super) fn replace_rules(&mut self, id: CircuitId, edited: rules::Edited, revert: Option<Revert>) {
@@ -362,6 +361,7 @@ impl Fabric {
             circuit.next_rule = edited.next;
             circuit.rules_version += 1;
             circuit.revert = revert;
+            circuit.reverted = None;
         }
         // A path that does not compile at the moment is placed anew soon, with these rules.
         let _ = self.want_objects(id);

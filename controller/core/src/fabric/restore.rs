@@ -209,6 +209,7 @@ impl Fabric {
             rules_version: record.rules_version,
             next_rule: record.next_rule,
             revert: record.revert,
+            reverted: record.reverted,
             created: record.created,
             since: record.since,
             decision: None,

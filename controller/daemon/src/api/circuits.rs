@@ -44,7 +44,7 @@ impl Api {
         let (done, in_force) = oneshot::channel();
         let until = (!wait.is_zero()).then_some(Until::Rules(done));
         let answer = self.engine.ask_until(actor.clone(), request, until).await;
-        let (set, pending) = rules(answer.map_err(|refusal| status_of(&refusal))?)?;
+        let (set, pending, confirm_by) = rules(answer.map_err(|refusal| status_of(&refusal))?)?;
         let circuit = CircuitRef::Id(set.circuit);
         let pending = if wait.is_zero() || pending.is_empty() {
             pending
@@ -58,7 +58,7 @@ impl Api {
             }
         };
         let pending = pending.iter().map(ToString::to_string).collect();
-        Ok(v1::RuleSetView { pending, ..set.into() })
+        Ok(v1::RuleSetView { pending, confirm_by, ..set.into() })
     }
 
     pub(super) async fn delete(&self, actor: Actor, awaited: Awaited) -> Result<v1::Empty, Status> {
@@ -96,10 +96,18 @@ fn view(answer: Answer) -> Result<CircuitView, Status> {
     }
 }
 
-fn rules(answer: Answer) -> Result<(RuleSet, Vec<NodeName>), Status> {
+/// At once, with whoever is still pending.
+pub(super) fn rule_set(answer: Answer) -> Result<v1::RuleSetView, Status> {
+    let (set, pending, confirm_by) = rules(answer)?;
+    let pending = pending.iter().map(ToString::to_string).collect();
+    Ok(v1::RuleSetView { pending, confirm_by, ..set.into() })
+}
+
+fn rules(answer: Answer) -> Result<(RuleSet, Vec<NodeName>, u64), Status> {
     match answer {
-        Answer::Rules { circuit, version, rules, pending } => {
-            Ok((RuleSet { circuit, version, rules, revert: None }, pending))
+        Answer::Rules { circuit, version, rules, pending, confirm_by } => {
+            let confirm_by = confirm_by.map_or(0, |at| at.0);
+            Ok((RuleSet { circuit, version, rules, revert: None }, pending, confirm_by))
         }
         other => Err(odd(&other)),
     }

@@ -1,7 +1,7 @@
 //! What API clients ask: each verb's message as a `Request`, and what the daemon needs beside it.
 use super::fields::{bounded, each, inner, name, name_if_any, needed};
 use super::resources::{intents, lease, status, status_value};
-use super::units::{nanos_of, span};
+use super::units::{nanos_of, span, until, until_fields};
 use super::{Malformed, Result, circuit_ref, limits};
 use crate::v1;
 use proto_model::access::Role;
@@ -132,6 +132,16 @@ impl TryFrom<v1::DeleteCircuitRequest> for Awaited {
     fn try_from(request: v1::DeleteCircuitRequest) -> Result<Self> {
         let circuit = circuit_ref("circuit", &request.circuit)?;
         Ok(Self { request: Request::DeleteCircuit { circuit }, wait: wait(request.wait)? })
+    }
+}
+
+impl TryFrom<v1::ExtendCircuitRequest> for Request {
+    type Error = Malformed;
+    fn try_from(request: v1::ExtendCircuitRequest) -> Result<Self> {
+        Ok(Self::ExtendCircuit {
+            circuit: circuit_ref("circuit", &request.circuit)?,
+            until: until("expires", request.expires, request.lifetime)?,
+        })
     }
 }
 
@@ -272,6 +282,9 @@ pub enum Message {
     DeleteCircuit(v1::DeleteCircuitRequest),
     ExplainCircuit(v1::CircuitRequest),
     UpdateFirewallRule(v1::UpdateFirewallRuleRequest),
+    ExtendCircuit(v1::ExtendCircuitRequest),
+    ConfirmRules(v1::CircuitRequest),
+    RollbackRules(v1::CircuitRequest),
     RemoveNode(v1::RemoveNodeRequest),
     SetLink(v1::SetLinkRequest),
     /// The verb has no parameters.
@@ -323,6 +336,13 @@ impl TryFrom<Awaited> for Message {
             Request::DeleteCircuit { circuit } => {
                 Self::DeleteCircuit(v1::DeleteCircuitRequest { circuit: circuit.to_string(), wait })
             }
+            Request::ExtendCircuit { circuit, until } => {
+                let (expires, lifetime) = until_fields(until);
+                let circuit = circuit.to_string();
+                Self::ExtendCircuit(v1::ExtendCircuitRequest { circuit, expires, lifetime })
+            }
+            Request::ConfirmRules { circuit } => Self::ConfirmRules(reference(&circuit)),
+            Request::RollbackRules { circuit } => Self::RollbackRules(reference(&circuit)),
             Request::ExplainCircuit { circuit } => Self::ExplainCircuit(reference(&circuit)),
             Request::UpdateFirewallRule(change) => {
                 Self::UpdateFirewallRule(v1::UpdateFirewallRuleRequest { wait, ..change.into() })

@@ -1,6 +1,6 @@
 //! Firewall rules, and changes to a circuit's.
 use super::fields::{byte, count, each, list, port, required, shown, unknown};
-use super::units::{ending, until, until_fields};
+use super::units::{ending, nanos_of, span, until, until_fields};
 use super::{Malformed, Result, circuit_ref, limits};
 use crate::v1;
 use crate::v1::update_firewall_rule_request as wire;
@@ -194,7 +194,13 @@ impl TryFrom<v1::RuleSetView> for RuleSet {
 
 impl From<RuleSet> for v1::RuleSetView {
     fn from(set: RuleSet) -> Self {
-        Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules), pending: Vec::new() }
+        Self {
+            circuit: set.circuit.0,
+            version: set.version,
+            rules: each(set.rules),
+            pending: Vec::new(),
+            confirm_by: 0,
+        }
     }
 }
 
@@ -206,7 +212,10 @@ impl TryFrom<v1::UpdateFirewallRuleRequest> for RuleChange {
         Ok(Self {
             circuit: circuit_ref("circuit", &request.circuit)?,
             expected_version: request.expected_version,
-            confirm_within: None,
+            confirm_within: match request.confirm_within {
+                0 => None,
+                nanos => Some(span("confirm_within", nanos, limits::CONFIRM_LEAST, limits::CONFIRM_MOST)?),
+            },
             edit: match edit {
                 wire::Edit::Add(add) => added(add).map_err(|m| m.within("add"))?,
                 wire::Edit::Remove(remove) => removed(remove).map_err(|m| m.within("remove"))?,
@@ -241,6 +250,7 @@ impl From<RuleChange> for v1::UpdateFirewallRuleRequest {
             circuit: change.circuit.to_string(),
             expected_version: change.expected_version,
             wait: 0,
+            confirm_within: change.confirm_within.map_or(0, nanos_of),
             edit: Some(match change.edit {
                 RuleEdit::Add { rules, before } => {
                     wire::Edit::Add(wire::Add { rules: each(rules), before: before.unwrap_or(0) })

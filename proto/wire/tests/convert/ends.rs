@@ -1,8 +1,9 @@
 //! Well-formed ends of what does not last, at random.
-use crate::words::{circuit_id, rule_spec, timestamp};
+use crate::words::{circuit_id, circuit_ref, rule_spec, timestamp};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proto_model::request::Request;
 use proto_model::rule::{Revert, Rule, RuleSet, RuleSpec};
 use proto_model::{Timestamp, Until};
 use std::collections::BTreeSet;
@@ -44,4 +45,13 @@ pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
     (circuit_id(), any::<u32>(), rules(), revert)
         .prop_map(|(circuit, version, rules, revert)| RuleSet { circuit, version, rules, revert })
         .boxed()
+}
+
+pub(crate) fn changes_of_ends() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (circuit_ref(), until()).prop_map(|(circuit, until)| Request::ExtendCircuit { circuit, until }),
+        circuit_ref().prop_map(|circuit| Request::ConfirmRules { circuit }),
+        circuit_ref().prop_map(|circuit| Request::RollbackRules { circuit }),
+    ]
+    .boxed()
 }

@@ -9,7 +9,8 @@ use proto_model::desired::Tell;
 use proto_model::plan::{Discovery, Plan};
 use proto_model::report::{DropCount, Say};
 use proto_model::request::{
-    CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange, StatusView,
+    CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
+    StatusView,
 };
 use proto_model::rule::{RuleSet, RuleSpec};
 use proto_wire::convert::Malformed;
@@ -119,6 +120,13 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::PlanCircuit(wire) => travelled(&wire).try_into().map(now),
         Message::DeleteCircuit(wire) => travelled(&wire).try_into(),
         Message::UpdateFirewallRule(wire) => travelled(&wire).try_into(),
+        Message::ExtendCircuit(wire) => travelled(&wire).try_into().map(now),
+        Message::ConfirmRules(wire) => {
+            CircuitRef::try_from(travelled(&wire)).map(|circuit| now(Request::ConfirmRules { circuit }))
+        }
+        Message::RollbackRules(wire) => {
+            CircuitRef::try_from(travelled(&wire)).map(|circuit| now(Request::RollbackRules { circuit }))
+        }
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
         Message::GetCircuit(_) | Message::ExplainCircuit(_) | Message::Nothing => {

@@ -159,12 +159,14 @@ pub(crate) fn rule_change() -> impl Strategy<Value = RuleChange> {
         vec(1..=u32::MAX, 1..5).prop_map(|ids| RuleEdit::Remove { ids }),
         vec(wish(), 0..5).prop_map(|rules| RuleEdit::Replace { rules }),
     ];
-    (circuit_ref(), of(any::<u32>()), edit).prop_map(|(circuit, expected_version, edit)| RuleChange {
-        circuit,
-        expected_version,
-        edit,
-        confirm_within: None,
-    })
+    (circuit_ref(), of(any::<u32>()), edit, of(1..=86_400u64)).prop_map(
+        |(circuit, expected_version, edit, within)| RuleChange {
+            circuit,
+            expected_version,
+            edit,
+            confirm_within: within.map(Duration::from_secs),
+        },
+    )
 }
 
 pub(crate) fn attachment() -> impl Strategy<Value = Attachment> {
@@ -323,6 +325,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     mtu,
                     rules,
                     rules_version,
+                    confirm_by: Some(since).filter(|at| at.0 != 0),
                     created,
                     since,
                     detail,
@@ -477,6 +480,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         circuit_request().prop_map(|circuit| Request::PlanCircuit { circuit }),
         circuit_ref().prop_map(|circuit| Request::DeleteCircuit { circuit }),
         rule_change().prop_map(Request::UpdateFirewallRule),
+        crate::ends::changes_of_ends(),
         node().prop_map(|node| Request::RemoveNode { node }),
         (link_id(), link_values()).prop_map(|(link, values)| Request::SetLink { link, values }),
     ]

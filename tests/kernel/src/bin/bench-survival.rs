@@ -233,7 +233,7 @@ impl Bench {
         let edit = Some(Edit::Replace(Replace { rules: rules.to_vec() }));
         api::ask(self.lab.plan(), async |mut client| {
             let circuit = "web-db".to_owned();
-            let request = v1::UpdateFirewallRuleRequest { circuit, expected_version: None, wait: 0, edit };
+            let request = v1::UpdateFirewallRuleRequest { circuit, expected_version: None, wait: 0, edit, confirm_within: 0 };
             client.update_firewall_rule(request).await.context("replace")?;
             loop {
                 let nodes = client.list_nodes(v1::Empty {}).await?.into_inner().nodes;

@@ -125,6 +125,7 @@ impl Fabric {
             circuit: circuit.to_owned(),
             expected_version: None,
             wait: 0,
+            confirm_within: 0,
             edit: Some(v1::update_firewall_rule_request::Edit::Replace(
                 v1::update_firewall_rule_request::Replace { rules },
             )),

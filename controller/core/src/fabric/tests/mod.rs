@@ -3,6 +3,7 @@ mod agents;
 mod books;
 mod certificates;
 mod circuits;
+mod ends;
 mod links;
 mod protection;
 mod refusals;

@@ -182,6 +182,7 @@ fn circuit(id: u64, size: usize) -> Write {
         rules_version: 0,
         next_rule: 1,
         revert: None,
+        reverted: None,
         created: Timestamp(0),
         since: Timestamp(0),
     }))
