@@ -9,6 +9,7 @@ pub mod io;
 pub mod kernel_state;
 mod ledger;
 pub mod lower;
+pub mod migrate;
 pub mod node;
 mod orders;
 pub mod protect;

@@ -11,6 +11,8 @@
 pub mod conntrack;
 pub mod event;
 pub mod flow;
+#[cfg(not(target_arch = "bpf"))]
+pub mod former;
 pub mod label;
 pub mod maps;
 pub mod probe;

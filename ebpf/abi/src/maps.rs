@@ -59,6 +59,19 @@ pub struct Settings {
 /// IANA's port for VXLAN (RFC 7348 §8).
 pub const VXLAN_PORT: u16 = 4789;
 
+/// Layouts that have changed since the first release, which had 1. Whoever changes the size or the meaning of a map's
+/// key or value gives it the next number here (once per release) and a step in `agent_core::migrate`; a test in the
+/// agent holds the sizes. The number is part of the pin's name, so programs never see another layout than their own.
+pub const VERSIONS: &[(&str, u32)] = &[("FLOWS", 2)];
+/// Name of a map of which only the name counts: it stands at the pins that builds before layout 2 would open, so that
+/// they stop there. At most 15 characters.
+pub const UPGRADED: &str = "UPGRADED_TO_V2";
+
+/// The layout of a map.
+pub fn version(map: &str) -> u32 {
+    VERSIONS.iter().find(|(name, _)| *name == map).map_or(1, |(_, version)| *version)
+}
+
 /// Names of programs and maps in the object file; pins carry the same names, in lower case.
 pub mod name {
     /// tcx ingress on the host side of an ENI.

@@ -36,7 +36,19 @@ macro_rules! rows {
     )+};
 }
 
-rows!(u32, u64, FlowKey, Flow, NextHop, LabelEntry, RuleSetRef, RuleRow, Stats, Dropped);
+rows!(
+    u32,
+    u64,
+    FlowKey,
+    Flow,
+    ebpf_abi::former::Flow1,
+    NextHop,
+    LabelEntry,
+    RuleSetRef,
+    RuleRow,
+    Stats,
+    Dropped
+);
 rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply);
 
 impl Row for ebpf_abi::Address {
@@ -174,9 +186,13 @@ fn layouts() -> [Layout; 18] {
     ]
 }
 
-/// Where a map is pinned.
+/// Where a map is pinned; the layout is part of the name once it has changed.
 pub(crate) fn pin(pins: &Path, name: &str) -> PathBuf {
-    pins.join(format!("map_{}", name.to_lowercase()))
+    let name = (name.to_lowercase(), maps::version(name));
+    pins.join(match name {
+        (name, 1) => format!("map_{name}"),
+        (name, version) => format!("map_{name}_v{version}"),
+    })
 }
 
 /// Looks at every pinned map before it is used. One of ours (by its name in the kernel) with another layout is from
@@ -229,6 +245,39 @@ mod tests {
     fn every_map_of_the_abi_has_a_layout() {
         let named: Vec<&str> = layouts().iter().map(|layout| layout.name).collect();
         assert_eq!(named, maps::name::MAPS);
+    }
+
+    /// A build with other sizes under the same pin would throw away what forwards. If this fails: give the map its next
+    /// layout in `ebpf_abi::maps::VERSIONS` (once per release), a step in `agent_core::migrate`, and change the line.
+    #[test]
+    fn every_layout_has_the_sizes_of_its_version() {
+        let found: Vec<String> = layouts()
+            .iter()
+            .map(|l| format!("{} {}: {} {} {}", l.name, maps::version(l.name), l.key, l.value, l.entries))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "FLOWS 2: 20 80 65536",
+                "NEXT_HOPS 1: 4 52 4096",
+                "LABELS 1: 4 128 131072",
+                "RULESETS 1: 8 24 32768",
+                "RULES 1: 4 80 262144",
+                "CONNTRACK 1: 48 24 262144",
+                "FRAGMENTS 1: 48 16 8192",
+                "STATS 1: 4 32 131072",
+                "REASONS 1: 4 16 64",
+                "DROPS 1: 16 16 16384",
+                "EVENTS 1: 0 0 1048576",
+                "EVENT_BUDGET 1: 4 16 64",
+                "LOCALS 1: 16 4 256",
+                "SETTINGS 1: 4 8 1",
+                "GROUPS 1: 4 4 16384",
+                "PEERS 1: 20 24 4096",
+                "REFLECTED 1: 4 4 131072",
+                "PROBES 1: 0 0 524288",
+            ]
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) mod programs;
 pub(crate) mod routes;
 pub(crate) mod thread;
 pub(crate) mod underlays;
+pub(crate) mod upgrade;
 
 use crate::config::Underlays;
 use agent_core::abi::{self, Door};

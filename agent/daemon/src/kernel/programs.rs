@@ -1,6 +1,7 @@
 //! Loads the programs against the pinned maps, attaches them, and replaces them in their links without losing a packet.
 use super::filters::PRIORITY;
 use super::maps;
+use super::upgrade::{self, Upgrade};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::Map;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -83,20 +84,25 @@ impl Programs {
     pub(crate) fn load(object: &[u8], pins: &Path, attach: Attach) -> Result<Self> {
         std::fs::create_dir_all(pins)
             .with_context(|| format!("cannot make {}; is bpffs mounted there?", pins.display()))?;
+        upgrade::refuse_newer(pins)?;
+        upgrade::refuse_foreign(pins)?;
         maps::check_pins(pins)?;
+        let upgrade = Upgrade::of(pins)?;
         let mut loader = EbpfLoader::new();
         // No program relocates against the kernel's types: reading its BTF would cost megabytes for nothing.
         loader.btf(None).verifier_log_level(VerifierLogLevel::DEBUG);
         for map in name::MAPS {
-            loader.map_pin_path(map, maps::pin(pins, map));
+            loader.map_pin_path(map, upgrade.pin(map));
         }
         let ebpf = loader.load(object).context("the kernel refused the data plane's maps")?;
+        upgrade.finish()?;
         let mut programs = Self { ebpf, pins: pins.to_owned(), attach };
         programs.classifier(Hook::Eni)?.load().context("the kernel refused eni_ingress")?;
         programs.classifier(Hook::Tcx)?.load().context("the kernel refused underlay_ingress")?;
         programs.xdp()?.load().context("the kernel refused underlay_xdp")?;
         // The maps that a newer build has no more.
         programs.sweep_maps()?;
+        upgrade::mark(&mut programs.ebpf, pins)?;
         Ok(programs)
     }
 
@@ -128,7 +134,8 @@ impl Programs {
     fn sweep_maps(&self) -> Result<()> {
         let known: Vec<PathBuf> = name::MAPS.iter().map(|map| maps::pin(&self.pins, map)).collect();
         for pin in pinned(&self.pins)? {
-            if pin.name.starts_with("map_") && !known.contains(&pin.path) {
+            let former = upgrade::is_marked(&self.pins, &pin.path);
+            if pin.name.starts_with("map_") && !known.contains(&pin.path) && !former {
                 info!(pin = %pin.path.display(), "map of another build removed");
                 std::fs::remove_file(&pin.path)?;
             }

@@ -15,6 +15,9 @@ use ebpf_abi::stats::{DropKey, Dropped, Stats};
 
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow, { maps::FLOWS as usize }> = HashMap::new();
+/// Holds nothing; see `ebpf_abi::maps::UPGRADED`.
+#[btf_map]
+pub(crate) static UPGRADED_TO_V2: Array<u32, 1> = Array::new();
 #[btf_map]
 pub(crate) static NEXT_HOPS: Array<NextHop, { maps::NEXT_HOPS as usize }> = Array::new();
 /// The kernel puts the values of a mappable array at the start of a page, and so each entry on cache lines of its own:

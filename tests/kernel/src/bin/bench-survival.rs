@@ -27,6 +27,9 @@ struct Arguments {
     /// An agent of another build (`cargo xtask bench` makes one with other BPF programs); default: the debug build.
     #[arg(long)]
     other: Option<PathBuf>,
+    /// An agent from before maps had layouts in their pins' names: its hosts are upgraded under traffic too.
+    #[arg(long)]
+    former: Option<PathBuf>,
     /// 6 kills and 30 swaps, to see that it works.
     #[arg(long)]
     quick: bool,
@@ -72,6 +75,9 @@ fn main() -> Result<()> {
     let lab = Lab::up(plan, Options { register: true, ..Options::default() }, &ProgressBar::hidden())?;
     let bench = Bench { target: SocketAddr::new(address(&lab, "db")?, PORT), lab };
     let mut rows = bench.deaths(&arguments)?;
+    if let Some(former) = &arguments.former {
+        rows.push(bench.upgrade(former, arguments.rate)?);
+    }
     rows.push(bench.swaps(arguments.swaps)?);
     rows.push(bench.deletion()?);
     rows.extend(bench.departure(&before)?);
@@ -156,12 +162,47 @@ impl Bench {
         flow.finish()
     }
 
+    /// Every host goes from a former build to this one while packets flow. Before that, each loses its tables, because
+    /// the former build would not start beside them.
+    fn upgrade(&self, former: &Path, rate: u32) -> Result<Row> {
+        for host in HOSTS {
+            let process = self.lab.agent(host);
+            process.signal(Signal::SIGTERM)?;
+            process.wait_gone(Duration::from_secs(10))?;
+            for pin in ["map_flows", "map_flows_v2"] {
+                std::fs::remove_file(self.lab.plan().pins(host).join(pin)).context(pin)?;
+            }
+            self.start(host, former)?;
+        }
+        let names = [self.lab.plan().namespace("web")?, self.lab.plan().namespace("db")?];
+        let flow = Flow::start(&names[0], &names[1], self.target, rate)?;
+        let ours = binary("foreweave-agent")?;
+        for host in HOSTS {
+            std::thread::sleep(Duration::from_millis(500));
+            self.restart(host, Signal::SIGTERM, &ours)?;
+        }
+        let outcome = flow.finish()?;
+        let moved = HOSTS.iter().all(|host| self.lab.plan().pins(host).join("map_flows_v2").exists());
+        if !moved {
+            bail!("the hosts were not upgraded: there is no map_flows_v2");
+        }
+        let note = format!("must be 0; of {} sent, {} duplicates", outcome.sent, outcome.duplicates);
+        let what =
+            format!("packets lost while {} hosts were upgraded to another layout of FLOWS", HOSTS.len());
+        Ok(count(&what, outcome.lost(), &note))
+    }
+
     fn restart(&self, host: &str, by: Signal, build: &Path) -> Result<()> {
         let process = self.lab.agent(host);
         if !process.signal(by)? {
             bail!("the agent of {host} does not run:\n{}", process.last_words());
         }
         process.wait_gone(Duration::from_secs(10))?;
+        self.start(host, build)
+    }
+
+    fn start(&self, host: &str, build: &Path) -> Result<()> {
+        let process = self.lab.agent(host);
         let mut command = Command::new(build);
         command.args(["run", "--config"]).arg(self.lab.home(host).join("agent.toml"));
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64;
@@ -233,7 +274,13 @@ impl Bench {
         let edit = Some(Edit::Replace(Replace { rules: rules.to_vec() }));
         api::ask(self.lab.plan(), async |mut client| {
             let circuit = "web-db".to_owned();
-            let request = v1::UpdateFirewallRuleRequest { circuit, expected_version: None, wait: 0, edit, confirm_within: 0 };
+            let request = v1::UpdateFirewallRuleRequest {
+                circuit,
+                expected_version: None,
+                wait: 0,
+                edit,
+                confirm_within: 0,
+            };
             client.update_firewall_rule(request).await.context("replace")?;
             loop {
                 let nodes = client.list_nodes(v1::Empty {}).await?.into_inner().nodes;

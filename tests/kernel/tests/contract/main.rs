@@ -6,4 +6,5 @@ mod restart;
 mod suite;
 mod underlays;
 mod uninstall;
+mod upgrades;
 mod world;
