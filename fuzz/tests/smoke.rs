@@ -233,6 +233,7 @@ fn stored() -> Vec<u8> {
         reverted: None,
         created: Timestamp(1),
         since: Timestamp(1),
+        retiring: None,
     };
     let records = [
         Record::Counters(Counters { next_circuit: 2 }),

@@ -72,6 +72,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             state,
             path: (!suspended).then(|| path(&["edge-a", "transit-1", "edge-b"])),
             backup: (id == 1).then(|| path(&["edge-a", "transit-2", "edge-b"])),
+            backup_ready: true,
             on_backup: Vec::new(),
             protection: if id == 2 { "there is no second way from edge-a".into() } else { String::new() },
             external: Vec::new(),
@@ -170,7 +171,32 @@ fn plan(chosen: Option<usize>) -> Plan {
                 changes: vec!["create interface fabric0 in namespace web".into()],
             }]
         },
+        backup: None,
+        protection: String::new(),
     }
+}
+
+#[test]
+fn a_dry_run_names_the_backup_what_it_shares_and_its_cost() {
+    let mut dry = plan(Some(0));
+    dry.backup = Some(candidate(&["edge-a", "transit-2", "edge-b"], 44, &[]));
+    dry.protection = "the backup shares the host edge-c with the path".into();
+    let text = bare(&show::plan::plan(&dry));
+    assert!(text.contains("backup     edge-a → transit-2 → edge-b\n"), "{text}");
+    assert!(text.contains("; the backup shares the host edge-c"), "{text}");
+    dry.backup = None;
+    dry.protection = "the topology has no second path".into();
+    let text = bare(&show::plan::plan(&dry));
+    assert!(text.contains("backup     none: the topology has no second path\n"), "{text}");
+}
+
+#[test]
+fn a_backup_that_no_end_knows_yet_protects_nothing() {
+    let mut view = circuit(1, CircuitState::Active);
+    let row = |view: &CircuitView| bare(&show::circuit::list(std::slice::from_ref(view)));
+    assert!(row(&view).contains("yes") && !row(&view).contains("not yet"));
+    view.circuit.backup_ready = false;
+    assert!(row(&view).contains("not yet"), "{}", row(&view));
 }
 
 #[test]
@@ -326,6 +352,7 @@ fn watchers_are_told_which_ends_turned_and_nothing_twice() {
     let mut promoted = third.clone();
     promoted.circuit.path = third.circuit.backup.clone();
     promoted.circuit.backup = None;
+    promoted.circuit.backup_ready = false;
     promoted.circuit.on_backup = Vec::new();
     promoted.circuit.protection = "the backup has become the path; another one is sought".into();
     let told = [(&first, &second), (&second, &third), (&third, &third), (&third, &promoted)]

@@ -135,6 +135,7 @@ impl Circuit {
             reverted: self.reverted,
             created: self.created,
             since: self.since,
+            retiring: self.protection.retiring.as_ref().map(|old| old.lane.clone()),
         }
     }
 
@@ -154,6 +155,7 @@ impl Circuit {
             state,
             path: route.map(|route| route.path.clone()),
             backup: route.and_then(|route| route.second()).map(|lane| lane.path.clone()),
+            backup_ready: route.and_then(|route| route.backup.as_ref()).is_some_and(|backup| backup.ready),
             on_backup: self.protection.on_backup.keys().copied().collect(),
             protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
             external: Vec::new(),

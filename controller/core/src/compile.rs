@@ -93,6 +93,9 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
     for lane in [Some(&first), circuit.route.second()].into_iter().flatten() {
         objects.extend(hops(circuit.id, lane, topology)?);
     }
+    // Its transit hosts need not be there any longer.
+    objects
+        .extend(circuit.retiring.and_then(|old| hops(circuit.id, old, topology).ok()).into_iter().flatten());
     let ready = circuit.route.backup.as_ref().filter(|backup| backup.ready).map(|backup| &backup.lane);
     for side in [Side::Source, Side::Destination] {
         let mut tip = Tunnel::new(&first.path, topology)?.tip(&first, side)?;

@@ -22,6 +22,8 @@ pub enum Deadline {
     Retry(CircuitId),
     /// All suspended circuits are tried again: something got better.
     RetryAll,
+    /// Those that are suspended and bound by latency or loss are tried again: links are measured all the time.
+    RetryMeasured,
     /// The queue of circuits to place anew is worked off, a few per step.
     Work,
     /// Backups are sought, for a few circuits per step.

@@ -1,9 +1,10 @@
-//! What is going on around a circuit's second way. Not durable: agents say it again after a restart.
+//! What is going on around a circuit's second way. Durable is only the path that is being left: agents say the rest
+//! again after a restart.
 use crate::circuit::Waiting;
 use crate::record::{Lane, Placed};
 use proto_model::desired::{ObjectKey, Side};
 use proto_model::{NodeName, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default)]
 pub struct Protection {
@@ -12,6 +13,9 @@ pub struct Protection {
     /// Objects of the backup that hosts cannot build.
     pub trouble: BTreeMap<(NodeName, ObjectKey), String>,
     pub retiring: Option<Retiring>,
+    /// Hosts that failed to build a backup, and until when none is sought over them. At most the hosts that were tried
+    /// within the retry pause.
+    pub shunned: BTreeMap<NodeName, Timestamp>,
     /// Ends that send by the backup.
     pub on_backup: BTreeMap<Side, Turned>,
 }
@@ -34,6 +38,11 @@ pub struct Turned {
 }
 
 impl Protection {
+    /// Hosts that are to be kept out of a backup now.
+    pub fn shunned(&self, now: Timestamp) -> BTreeSet<NodeName> {
+        self.shunned.iter().filter(|(_, until)| **until > now).map(|(node, _)| node.clone()).collect()
+    }
+
     /// When the first of the ends that are on the backup said so.
     pub fn heard(&self) -> Option<Timestamp> {
         self.on_backup.values().map(|turned| turned.heard).min()

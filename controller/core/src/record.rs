@@ -113,6 +113,9 @@ pub struct CircuitRecord {
     pub reverted: Option<Timestamp>,
     pub created: Timestamp,
     pub since: Timestamp,
+    /// The path that it was on before: its ends receive it until both have reported that they send the new one.
+    #[serde(default)]
+    pub retiring: Option<Lane>,
 }
 
 /// The durable part of a circuit's state. After a restart a placed circuit is built again, which costs the agents

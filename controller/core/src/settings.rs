@@ -44,7 +44,7 @@ pub struct Timing {
     #[serde(with = "duration")]
     pub build_patience: Duration,
     /// A circuit suspended because a host failed or was silent is tried again after so long, even when nothing changed;
-    /// any other one when something got better.
+    /// any other one when something got better, and one bound by latency or loss after so long too, while links are measured.
     #[serde(with = "duration")]
     pub retry: Duration,
     /// An end that sends by its backup for so long is looked at: if the path is dead, the backup becomes the path.
@@ -112,6 +112,9 @@ impl Default for Limits {
     }
 }
 
+/// Of what is looked at again after each pause.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A setting that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("setting {name}: {why}")]
@@ -143,6 +146,17 @@ impl Settings {
         let Timing { node_grace, end_grace, .. } = self.timing;
         if end_grace < node_grace {
             return bad("timing.end_grace", format!("{end_grace:?} is less than node_grace, {node_grace:?}"));
+        }
+        let Timing { build_patience, retry, repair, .. } = self.timing;
+        for (name, time) in
+            [("timing.build_patience", build_patience), ("timing.retry", retry), ("timing.repair", repair)]
+        {
+            if time < LEAST_PAUSE {
+                return bad(
+                    name,
+                    format!("{time:?} is less than {LEAST_PAUSE:?}: it is what happens again and again"),
+                );
+            }
         }
         if !(1..=64).contains(&self.limits.candidates) {
             return bad("limits.candidates", format!("{} is not between 1 and 64", self.limits.candidates));
@@ -211,6 +225,22 @@ mod tests {
         assert_eq!(settings.check().expect_err("NaN").name, "weights.load");
         settings.weights.load = -1.0;
         assert!(settings.check().is_err());
+    }
+
+    #[test]
+    fn what_happens_again_and_again_has_a_pause() {
+        let set: [(&str, fn(&mut Timing) -> &mut Duration); 3] = [
+            ("timing.repair", |timing| &mut timing.repair),
+            ("timing.retry", |timing| &mut timing.retry),
+            ("timing.build_patience", |timing| &mut timing.build_patience),
+        ];
+        for (name, of) in set {
+            let mut settings = Settings::default();
+            *of(&mut settings.timing) = Duration::from_millis(999);
+            assert_eq!(settings.check().expect_err("too short").name, name);
+            *of(&mut settings.timing) = Duration::from_secs(1);
+            assert_eq!(settings.check(), Ok(()));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod measure;
 mod shared;
 
 pub use measure::{FRESH, Known, Source};
+pub use shared::Failure;
 
 use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
@@ -82,9 +83,9 @@ impl Link {
         self.reserved.saturating_add(self.shared)
     }
 
-    /// More is promised than it has: a backup became a path here, or the capacity shrank.
-    pub fn is_over_booked(&self) -> bool {
-        self.capacity().is_some_and(|capacity| self.taken() > capacity)
+    /// What its paths leave for backups.
+    fn room(&self) -> Option<Bandwidth> {
+        self.capacity().map(|capacity| capacity.saturating_sub(self.reserved))
     }
 
     /// As configured, else as measured lately.
@@ -109,6 +110,11 @@ impl Link {
     /// It has answered probes before, and lately it answers none.
     pub fn is_silent(&self, now: Timestamp) -> bool {
         self.samples.is_silent(now)
+    }
+
+    /// Its ends probe it, and none of them is answered now; perhaps none ever was.
+    pub fn is_unanswered(&self, now: Timestamp) -> bool {
+        self.samples.is_unanswered(now)
     }
 
     pub fn has(&self, family: Family) -> bool {
@@ -138,6 +144,15 @@ impl Link {
             Family::V6 => Some((here.v6?.into(), there.v6?.into())),
         }
     }
+}
+
+/// How much a link has to have free for a backup of which not all is known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// If it shares no host with its path: then every failure of the path moves the circuit.
+    Most,
+    /// If it shares all hosts with it: then only the failure of a link does.
+    Least,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -193,16 +208,19 @@ impl Topology {
         std::mem::take(&mut self.changed)
     }
 
-    /// What a host's probes saw of a link of its own; of others it says nothing.
-    pub fn measure(&mut self, node: &NodeName, id: &LinkId, measured: Measured) {
+    /// What a host's probes saw of a link of its own; of others it says nothing. True: something may be placed now that
+    /// could not be before.
+    pub fn measure(&mut self, node: &NodeName, id: &LinkId, measured: Measured) -> bool {
         let end = match id.ends() {
             (a, _) if a == node => 0,
             (_, b) if b == node => 1,
-            _ => return,
+            _ => return false,
         };
-        if let Some(at) = self.edges.get(id) {
-            self.graph[*at].samples.take(end, measured, self.now);
-        }
+        let Some(at) = self.edges.get(id) else { return false };
+        let samples = &mut self.graph[*at].samples;
+        let before = *samples;
+        samples.take(end, measured, self.now);
+        samples.is_better(&before, self.now)
     }
 
     pub fn left_out(&self, node: &NodeName) -> usize {
@@ -330,37 +348,6 @@ impl Topology {
 
     pub fn release(&mut self, path: &Path, bandwidth: Bandwidth) {
         self.book(path, |reserved| reserved.saturating_sub(bandwidth));
-    }
-
-    /// Reserves for a circuit that moves from `path` to `backup` when the former breaks.
-    pub fn reserve_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
-        let changed = self.shared.add(path, backup, bandwidth);
-        self.note_shared(changed);
-    }
-
-    pub fn release_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
-        let changed = self.shared.subtract(path, backup, bandwidth);
-        self.note_shared(changed);
-    }
-
-    fn note_shared(&mut self, changed: Vec<(LinkId, Bandwidth)>) {
-        for (id, shared) in changed {
-            if let Some(at) = self.edges.get(&id) {
-                self.graph[*at].shared = shared;
-            }
-        }
-    }
-
-    /// How much more would be reserved on a link of `backup`: less than `bandwidth` as far as it shares what others
-    /// have reserved against other failures.
-    pub fn need_for_backup(
-        &self,
-        id: &LinkId,
-        path: &Path,
-        backup: Option<&Path>,
-        bandwidth: Bandwidth,
-    ) -> Bandwidth {
-        self.shared.need(id, path, backup, bandwidth)
     }
 
     fn book(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {

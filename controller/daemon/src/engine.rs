@@ -239,6 +239,7 @@ impl Engine {
             metrics::counter!("foreweave_store_writes_total").increment(writes.len() as u64);
         }
         self.recorder.flush();
+        crate::metrics::protection(self.fabric.standing());
         for output in std::mem::take(&mut self.batch.outputs) {
             self.tell(output);
         }

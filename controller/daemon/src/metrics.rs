@@ -1,5 +1,6 @@
 //! Prometheus metrics over HTTP, where the configuration asks for them.
 use anyhow::{Context, Result};
+use controller_core::fabric::Counts;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::SocketAddr;
 
@@ -16,5 +17,19 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     );
     metrics::describe_counter!("foreweave_requests_total", "API calls by verb and outcome");
     metrics::describe_gauge!("foreweave_sessions", "connected agents");
+    metrics::describe_gauge!(
+        "foreweave_circuits",
+        "placed circuits between two hosts, by protection: protected, on_backup, unprotected"
+    );
+    metrics::describe_counter!("foreweave_switches_total", "ends of circuits that turned, either way");
     Ok(())
+}
+
+/// How circuits stand with their second ways.
+pub(crate) fn protection(counts: Counts) {
+    let Counts { protected, on_backup, unprotected, switches } = counts;
+    for (word, number) in [("protected", protected), ("on_backup", on_backup), ("unprotected", unprotected)] {
+        metrics::gauge!("foreweave_circuits", "protection" => word).set(number as f64);
+    }
+    metrics::counter!("foreweave_switches_total").absolute(switches);
 }

@@ -109,6 +109,8 @@ mod tests {
                 refused: None,
                 feasible: None,
                 hosts: Vec::new(),
+                backup: None,
+                protection: String::new(),
             };
             let record = Record::Decision(CircuitId(1), plan);
             let key = key_text(&record.key());

@@ -93,6 +93,9 @@ pub struct Circuit {
     /// The second way, disjoint from the first where the topology allows; its ends turn to it by themselves.
     #[serde(default)]
     pub backup: Option<Path>,
+    /// Its hosts have reported it, so the ends know it; until then the circuit is not protected.
+    #[serde(default)]
+    pub backup_ready: bool,
     /// Ends that send by the backup now.
     #[serde(default)]
     pub on_backup: Vec<Side>,

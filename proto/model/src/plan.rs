@@ -103,6 +103,12 @@ pub struct Plan {
     pub feasible: Option<Feasible>,
     /// Empty when refused.
     pub hosts: Vec<HostChange>,
+    /// Of a dry run: the second way that the circuit would get; none: see `protection`.
+    #[serde(default)]
+    pub backup: Option<Candidate>,
+    /// Of a dry run: what the backup shares with the path, or why there is none. Empty: nothing to say.
+    #[serde(default)]
+    pub protection: String,
 }
 
 /// One answer of a discovery.

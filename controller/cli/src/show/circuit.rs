@@ -45,6 +45,7 @@ fn protected(circuit: &Circuit) -> (&'static str, Tone) {
     match (&circuit.backup, circuit.on_backup.as_slice()) {
         (_, _) if !between_hosts => ("–", Tone::Faint),
         (None, _) => ("no", Tone::Waiting),
+        (Some(_), _) if !circuit.backup_ready => ("not yet", Tone::Waiting),
         (Some(_), []) => ("yes", Tone::Good),
         (Some(_), [..]) => ("on backup", Tone::Waiting),
     }

@@ -55,7 +55,17 @@ fn configured(link: &LinkView) -> Vec<Cell> {
 }
 
 fn usable(link: &LinkView) -> Cell {
-    if link.usable { cell("usable", Tone::Good) } else { cell(&link.why, Tone::Bad) }
+    match (link.usable, over_booked(link)) {
+        (false, _) => cell(&link.why, Tone::Bad),
+        (true, Some(over)) => cell(over, Tone::Waiting),
+        (true, None) => cell("usable", Tone::Good),
+    }
+}
+
+/// Backups that are in use stay, also when a link has become too narrow for them.
+fn over_booked(link: &LinkView) -> Option<String> {
+    let capacity = link.capacity.filter(|capacity| link.reserved > *capacity)?;
+    Some(format!("over-booked by {}", link.reserved.saturating_sub(capacity)))
 }
 
 fn measured(link: &LinkView, by: &NodeName, seen: &Measured) -> Vec<Cell> {
@@ -125,7 +135,10 @@ pub fn all(links: &[LinkView]) -> String {
 fn one(link: &LinkView) -> String {
     let (a, b) = link.id.ends();
     let values = &link.values;
-    let state = if link.usable { "usable".into() } else { format!("not usable: {}", link.why) };
+    let state = match (link.usable, over_booked(link)) {
+        (false, _) => format!("not usable: {}", link.why),
+        (true, over) => over.map_or_else(|| "usable".into(), |over| format!("usable, {over}")),
+    };
     let pairs = table::pairs(&[
         ("link", format!("{a} – {b}")),
         ("network", link.id.network().to_string()),

@@ -8,6 +8,7 @@ pub fn plan(plan: &Plan) -> String {
         format!("asked for  {}\n", bounds(&plan.bounds)),
         format!("weights    {}\n", weights(&plan.weights)),
         verdict(plan),
+        second_way(plan),
         candidates(plan),
         rejected(plan),
         hosts(&plan.hosts),
@@ -32,6 +33,19 @@ fn verdict(plan: &Plan) -> String {
             plan.refused.as_deref().unwrap_or("no path satisfies the bounds"),
             plan.feasible.as_ref().map(feasible).unwrap_or_default()
         ),
+    }
+}
+
+/// Of a dry run only; a decision that is kept does not say.
+fn second_way(plan: &Plan) -> String {
+    let cost = |backup: &Candidate| format!("backup     {}\n           cost {:.2}", backup.path, backup.cost);
+    let parts =
+        [plan.backup.as_ref().map(cost), Some(plan.protection.clone()).filter(|text| !text.is_empty())];
+    match parts {
+        [None, None] => String::new(),
+        [None, Some(why)] => format!("backup     none: {why}\n"),
+        [Some(backup), None] => format!("{backup}\n"),
+        [Some(backup), Some(remark)] => format!("{backup}; {remark}\n"),
     }
 }
 

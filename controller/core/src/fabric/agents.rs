@@ -41,7 +41,7 @@ impl Fabric {
             Say::Hello(_) => {}
             Say::Report(report) => self.agent_reported(name, report, now),
             Say::AskWhole => self.step.tell(name, true),
-            Say::Telemetry(telemetry) => self.count(name, telemetry),
+            Say::Telemetry(telemetry) => self.count(name, telemetry, now),
             Say::Drops(events) => self.step.drops(name.clone(), events),
             Say::Switched(switches) => self.switched(name, switches, now),
         }
@@ -263,6 +263,7 @@ impl Fabric {
         if report.generation < node.session_start || report.generation > node.desire.generation() {
             return;
         }
+        let begins = node.reported == Generation(0);
         if report.generation > node.reported {
             node.reported = report.generation;
             node.progressed = now;
@@ -272,6 +273,9 @@ impl Fabric {
         affected.extend(self.note_failures(name, report, now));
         for id in affected {
             self.advance(id, now);
+        }
+        if begins {
+            self.relieve_again(now);
         }
     }
 
@@ -363,7 +367,7 @@ impl Fabric {
         ids.into_iter().filter(placed).collect()
     }
 
-    fn count(&mut self, name: &NodeName, telemetry: Telemetry) {
+    fn count(&mut self, name: &NodeName, telemetry: Telemetry, now: Timestamp) {
         for (id, traffic) in telemetry.traffic {
             if let Some(circuit) = self.circuits.get_mut(id) {
                 let (at_source, at_destination) = ends_at(circuit, name);
@@ -375,8 +379,14 @@ impl Fabric {
                 }
             }
         }
+        let mut better = false;
         for (link, measured) in telemetry.links {
-            self.topology.measure(name, &link, measured);
+            better |= self.topology.measure(name, &link, measured);
+        }
+        if better {
+            self.retry_suspended(now);
+        } else if !self.circuits.suspended.is_empty() {
+            self.deadlines.set_if_none(Deadline::RetryMeasured, now.plus(self.settings.timing.retry));
         }
         if let Some(node) = self.nodes.get_mut(name) {
             let is_there = |id| self.circuits.get(id).is_some();

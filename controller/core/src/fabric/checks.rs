@@ -18,6 +18,12 @@ impl World {
     /// Follows the packets of every active circuit through what the agents have: they must arrive at the other end,
     /// at every hop under a label and between addresses that it expects. Also compares the books.
     pub(super) fn check(&mut self) {
+        self.check_wires();
+        self.check_books();
+    }
+
+    pub(super) fn check_wires(&mut self) {
+        self.check_counts();
         let circuits: Vec<_> = self.fabric.circuits.iter().map(|circuit| circuit.view().circuit).collect();
         for circuit in &circuits {
             let heard = |path: &Path| {
@@ -34,7 +40,6 @@ impl World {
                 self.follow_both(circuit.id, backup, Way::Backup);
             }
         }
-        self.check_books();
         for (node, agent) in &self.agents {
             if agent.is_heard() {
                 let Tell::Whole { objects, .. } = self.fabric.nodes[node].desire.whole() else {
@@ -48,8 +53,57 @@ impl World {
         }
     }
 
+    fn check_counts(&self) {
+        let mut counts =
+            super::standing::Counts { switches: self.fabric.standing().switches, ..Default::default() };
+        for circuit in self.fabric.circuits.iter() {
+            let Some(route) = circuit.phase.route().filter(|route| !route.path.links.is_empty()) else {
+                continue;
+            };
+            match (&route.backup, circuit.protection.on_backup.len()) {
+                (Some(_), 1..) => counts.on_backup += 1,
+                (Some(backup), 0) if backup.ready => counts.protected += 1,
+                (Some(_), 0) | (None, _) => counts.unprotected += 1,
+            }
+        }
+        assert_eq!(self.fabric.standing(), counts);
+    }
+
     /// What is reserved is what paths need and the worst failure brings; after any failure everything fits.
     pub(super) fn check_books(&self) {
+        self.check_sums();
+        for view in self.fabric.topology.views() {
+            assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
+        }
+        self.check_failures();
+    }
+
+    /// The same, but a link may be shown to be over-booked by what its paths need, or by backups that are in use.
+    pub(super) fn check_books_in_use(&self) {
+        self.check_sums();
+        for view in self.fabric.topology.views() {
+            for (failure, _) in self.fabric.topology.excess(&view.id) {
+                for circuit in self.fabric.circuits.iter() {
+                    let Some(route) = circuit.phase.route() else { continue };
+                    let Some(backup) = route.second().filter(|_| !circuit.spec.bounds.bandwidth.is_zero())
+                    else {
+                        continue;
+                    };
+                    let moved = backup.path.links.contains(&view.id) && !route.path.links.contains(&view.id);
+                    let moved = moved && failure.moves(&route.path, &backup.path);
+                    let used = self.fabric.may_be_on_backup(circuit.id);
+                    assert!(
+                        !moved || used,
+                        "{} takes room on {} that others are promised",
+                        circuit.id,
+                        view.id
+                    );
+                }
+            }
+        }
+    }
+
+    fn check_sums(&self) {
         let circuits: Vec<_> = self.fabric.circuits.iter().filter_map(Booked::of).collect();
         let mut reserved: BTreeMap<&LinkId, u64> = BTreeMap::new();
         let mut moved: BTreeMap<&LinkId, BTreeMap<Failure<'_>, u64>> = BTreeMap::new();
@@ -68,8 +122,11 @@ impl World {
             let worst = moved.get(&view.id).and_then(|sums| sums.values().max().copied());
             let sum = reserved.get(&view.id).copied().unwrap_or(0) + worst.unwrap_or(0);
             assert_eq!(view.reserved.bits_per_second(), sum, "{}", view.id);
-            assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
         }
+    }
+
+    fn check_failures(&self) {
+        let circuits: Vec<_> = self.fabric.circuits.iter().filter_map(Booked::of).collect();
         let everything: BTreeSet<_> = circuits.iter().flat_map(|circuit| &circuit.failures).collect();
         for failure in everything {
             let mut crossing: BTreeMap<&LinkId, u64> = BTreeMap::new();

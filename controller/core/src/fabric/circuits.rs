@@ -135,7 +135,17 @@ impl Fabric {
             (decision.plan(ask, &weights, ask.limit), chosen.zip(second))
         })?;
         if let Some((chosen, second)) = chosen {
-            let backup = second.ok().map(|second| second.candidate);
+            let backup = match second {
+                Ok(second) => {
+                    plan.protection = second.remark;
+                    Some(second.candidate)
+                }
+                Err(why) => {
+                    plan.protection = why;
+                    None
+                }
+            };
+            plan.backup.clone_from(&backup);
             let mtu = backup.as_ref().map_or(u16::MAX, |backup| backup.offer.mtu).min(chosen.offer.mtu);
             plan.hosts = self.host_changes(&spec, &chosen.path, mtu, rules.rules.len());
             for more in backup.map(|backup| compile::backup_sentences(&backup.path)).unwrap_or_default() {

@@ -11,6 +11,7 @@ mod protect;
 mod resources;
 mod restore;
 mod seek;
+mod standing;
 mod step;
 mod switches;
 mod ticks;
@@ -24,6 +25,7 @@ mod world;
 
 pub use crate::settings::Settings;
 pub use restore::RestoreError;
+pub use standing::Counts;
 
 use crate::circuit::Circuits;
 use crate::deadlines::Deadlines;
@@ -57,6 +59,8 @@ pub struct Fabric {
     work: BTreeSet<(Reverse<u8>, CircuitId)>,
     /// Circuits with bandwidth by the links that only their backup crosses, those of the least priority first.
     backups: BTreeMap<LinkId, BTreeSet<(u8, CircuitId)>>,
+    /// Links that have less free than a failure may bring, because those whose backups cross them need these now.
+    over_booked: BTreeSet<LinkId>,
     /// Circuits that lost their backup, in the order of `work`.
     seeking: BTreeSet<(Reverse<u8>, CircuitId)>,
     /// Placed circuits without a disjoint backup that may have one.
@@ -64,6 +68,7 @@ pub struct Fabric {
     /// How many of them are still to be looked at, after which one.
     sweep: usize,
     swept: CircuitId,
+    standings: standing::Standings,
     started: Timestamp,
     step: Step,
     outputs: VecDeque<Output>,

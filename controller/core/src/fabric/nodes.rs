@@ -192,6 +192,7 @@ impl Fabric {
         }
         self.step.put(Record::Link(link.clone(), values.clone()));
         self.topology.configure(link.clone(), values);
+        self.relieve(std::slice::from_ref(&link), now);
         self.retry_suspended(now);
         Ok(Response::Link(self.topology.view(&link)))
     }

@@ -212,13 +212,10 @@ impl Fabric {
         nodes
     }
 
-    /// Keeps labels until each node has reported that nothing listens under them.
+    /// Keeps labels until each node has reported that nothing listens under them: all of this step, because the objects
+    /// of some nodes change after their labels were let go.
     pub(super) fn hold_labels(&mut self, labels: Vec<(NodeName, Label)>) {
-        for (node, label) in labels {
-            if let Some(at) = self.nodes.get_mut(&node) {
-                at.held.entry(at.desire.carrying()).or_default().push(label);
-            }
-        }
+        self.step.hold(labels);
     }
 
     pub(super) fn suspend(&mut self, id: CircuitId, why: String, now: Timestamp) {
@@ -320,7 +317,7 @@ impl Fabric {
             return;
         }
         let spec = circuit.spec.clone();
-        let (old, opened) = (circuit.phase.route().cloned(), circuit.phase.opened());
+        let (mut old, opened) = (circuit.phase.route().cloned(), circuit.phase.opened());
         if let Err(refusal) = self.check_ends(&spec) {
             if old.is_none() {
                 self.set_why(id, reason(refusal));
@@ -332,8 +329,14 @@ impl Fabric {
         }
         let left =
             |old: &Placed| self.is_broken(&old.path) || old.path.nodes.iter().any(|node| shun.contains(node));
-        if old.as_ref().is_some_and(left) && self.can_promote(id, shun) {
-            return self.promote(id, now);
+        if let Some(broken) = old.as_ref().filter(|old| left(old)) {
+            if self.can_promote(id, shun) {
+                return self.promote(id, now);
+            }
+            if self.stands_before_it_is_left(id, &spec, broken, shun, now) {
+                return;
+            }
+            old = self.route_of(id);
         }
         // Its own reservation is not in its way.
         if let Some(old) = &old {
@@ -356,6 +359,43 @@ impl Fabric {
             Ok(Some((placed, plan))) => self.rebuild(id, placed, plan, now),
             Err(refusal) => self.could_not_place(id, old.as_ref(), opened, reason(refusal), now),
         }
+    }
+
+    /// Hosts of the path that are out of contact may forward, so another one is built as the backup first; when it stands,
+    /// it becomes the path. False: there is none, or the path cannot be kept for so long.
+    fn stands_before_it_is_left(
+        &mut self,
+        id: CircuitId,
+        spec: &CircuitSpec,
+        old: &Placed,
+        shun: &BTreeSet<NodeName>,
+        now: Timestamp,
+    ) -> bool {
+        let is_active =
+            self.circuits.get(id).is_some_and(|circuit| matches!(circuit.phase, Phase::Active { .. }));
+        if !is_active || !shun.is_empty() || compile::mtu(&old.path, &self.topology).is_err() {
+            return false;
+        }
+        let broken = old.second().is_some_and(|lane| self.is_broken(&lane.path));
+        match &old.backup {
+            Some(backup) if !broken => return !backup.ready,
+            // Either way may be in use, and there is no third: the one that the ends chose is kept.
+            Some(_) if self.may_be_on_backup(id) => {
+                if old.second().is_some_and(|lane| compile::mtu(&lane.path, &self.topology).is_ok()) {
+                    self.promote(id, now);
+                }
+                return true;
+            }
+            Some(_) => {
+                self.drop_backup(id, "a host of it and of the path is lost; another one is sought", now);
+                self.tell_anew(id, now);
+            }
+            None => {}
+        }
+        let shun = self.circuits.get(id).map(|circuit| circuit.protection.shunned(now)).unwrap_or_default();
+        let Ok(second) = self.seek(spec, &shun, &old.path) else { return false };
+        self.protect(id, Ok(second), now);
+        self.route_of(id).is_some_and(|route| route.backup.is_some())
     }
 
     fn rebuild(&mut self, id: CircuitId, placed: Placed, plan: Plan, now: Timestamp) {

@@ -6,12 +6,14 @@ use crate::compile;
 use crate::deadlines::Deadline;
 use crate::protection::Retiring;
 use crate::record::{Backup, Lane, Placed, Record};
+use crate::route;
 use crate::route::backup::{self, Second};
 use crate::route::paths::inner;
+use crate::topology::Failure;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::ObjectKey;
 use proto_model::topology::LinkId;
-use proto_model::{CircuitId, NodeName, Timestamp};
+use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -50,8 +52,8 @@ impl Fabric {
     pub(super) fn second(
         &self,
         spec: &CircuitSpec,
-        decision: &crate::route::Decision,
-        ask: &crate::route::Ask<'_>,
+        decision: &route::Decision,
+        ask: &route::Ask<'_>,
         path: &Path,
     ) -> Result<Second, String> {
         match unprotectable(spec, path) {
@@ -139,7 +141,7 @@ impl Fabric {
     }
 
     /// Tells the hosts of a placed circuit what it is now.
-    fn tell_anew(&mut self, id: CircuitId, now: Timestamp) {
+    pub(super) fn tell_anew(&mut self, id: CircuitId, now: Timestamp) {
         self.step.persist(id);
         self.step.announce_circuit(id);
         if let Err(broken) = self.want_objects(id) {
@@ -230,27 +232,42 @@ impl Fabric {
         new.protection = "the backup has become the path; another one is sought".into();
         self.exchange(id, &old, &new);
         let keys: BTreeSet<_> = compile::keys(id, &new).into_iter().collect();
+        let mut patient = false;
         if let Some(circuit) = self.circuits.get_mut(id) {
             let protection = &mut circuit.protection;
             protection.on_backup.clear();
             protection.waiting.clear();
             protection.retiring = Some(Retiring { lane: old.lane(), waiting: Waiting::new() });
             circuit.trouble.retain(|place, _| matches!(place.1, ObjectKey::Eni(_)) || keys.contains(place));
-            if circuit.trouble.is_empty() && matches!(circuit.phase, Phase::Active { .. }) {
-                self.deadlines.clear(&Deadline::Trouble(id));
-            }
+            circuit.trouble.append(&mut protection.trouble);
+            patient = !circuit.trouble.is_empty() || !matches!(circuit.phase, Phase::Active { .. });
         }
-        self.deadlines.clear(&Deadline::Repair(id));
-        self.deadlines.clear(&Deadline::Backup(id));
+        for deadline in [Deadline::Trouble(id), Deadline::Repair(id), Deadline::Backup(id)] {
+            self.deadlines.clear(&deadline);
+        }
+        if patient {
+            self.be_patient(id, now);
+        }
         self.tell_anew(id, now);
         self.wait_for_ends(id, &new);
         self.note_promotion(id, &new.path);
-        self.relieve(&new.path, now);
+        self.relieve(&new.path.links, now);
         self.seek_soon(id, now);
     }
 
+    /// Whether an end may be sending by the backup now: its agent says so, or has said nothing in its present session.
+    pub(super) fn may_be_on_backup(&self, id: CircuitId) -> bool {
+        let Some(circuit) = self.circuits.get(id) else { return false };
+        let Some(route) = circuit.phase.route() else { return false };
+        let is_heard = |end: &NodeName| {
+            self.nodes.get(end).is_some_and(|at| at.is_connected() && at.reported > Generation(0))
+        };
+        route.backup.as_ref().is_some_and(|backup| backup.ready)
+            && (!circuit.protection.on_backup.is_empty() || !ends(route).iter().all(is_heard))
+    }
+
     /// Of the new path; an opening circuit is open when they have reported.
-    fn wait_for_ends(&mut self, id: CircuitId, route: &Placed) {
+    pub(super) fn wait_for_ends(&mut self, id: CircuitId, route: &Placed) {
         let waits = self.waits(id, ends(route));
         if let Some(circuit) = self.circuits.get_mut(id) {
             if let Phase::Opening { waiting, .. } = &mut circuit.phase {
@@ -264,11 +281,19 @@ impl Fabric {
 
     /// So that the explanation names the path that it is on.
     fn note_promotion(&mut self, id: CircuitId, path: &Path) {
-        let Some(plan) = self.circuits.get_mut(id).and_then(|circuit| circuit.decision.as_mut()) else {
-            return;
-        };
-        if let Some(at) = plan.candidates.iter().position(|candidate| candidate.path == *path) {
-            plan.chosen = Some(at);
+        let Some(circuit) = self.circuits.get_mut(id) else { return };
+        let Some(plan) = circuit.decision.as_mut() else { return };
+        let at = plan.candidates.iter().position(|candidate| candidate.path == *path);
+        let at = at.or_else(|| {
+            // One that was too dear to be kept.
+            let weights = plan.weights;
+            let candidate = route::examine(&self.topology, &weights, &circuit.spec.bounds, path)?;
+            plan.candidates.truncate(self.settings.limits.kept_candidates.saturating_sub(1));
+            plan.candidates.push(candidate);
+            Some(plan.candidates.len() - 1)
+        });
+        if at.is_some() {
+            plan.chosen = at;
             self.step.put(Record::Decision(id, plan.as_ref().clone()));
         }
     }
@@ -280,35 +305,52 @@ impl Fabric {
         Some(lane)
     }
 
-    /// After one failure its moves are made good; against the next one less may be left. Backups give way.
-    fn relieve(&mut self, path: &Path, now: Timestamp) {
-        for id in &path.links {
-            while self.topology.link(id).is_some_and(|link| link.is_over_booked() && !link.shared.is_zero()) {
-                let Some(circuit) = self.least_needed(id) else { break };
-                self.lose_backup(
-                    circuit,
-                    &format!("the backup made room on {id}; another one is sought"),
-                    now,
-                );
+    /// After one failure its moves are made good; against the next one less may be left. Backups that would come to the
+    /// link by a failure that brings too much give way, those of the least priority first; what is in use stays, and the
+    /// link is shown to be over-booked until it is not.
+    pub(super) fn relieve(&mut self, links: &[LinkId], now: Timestamp) {
+        for link in links {
+            for (failure, _) in self.topology.excess(link) {
+                for circuit in self.not_needed(link, &failure) {
+                    if self.topology.excess_by(link, &failure).is_zero() {
+                        break;
+                    }
+                    let why = format!("the backup made room on {link}; another one is sought");
+                    self.lose_backup(circuit, &why, now);
+                }
             }
+            match self.topology.excess(link).is_empty() {
+                true => self.over_booked.remove(link),
+                false => self.over_booked.insert(link.clone()),
+            };
         }
     }
 
-    /// Of the circuits that have a backup over the link: one that does not need it now, of the least priority.
-    fn least_needed(&self, link: &LinkId) -> Option<CircuitId> {
-        let needs = |id: CircuitId| {
-            self.circuits.get(id).is_some_and(|circuit| {
-                let route = circuit.phase.route();
-                !circuit.protection.on_backup.is_empty() || route.is_some_and(|r| self.is_broken(&r.path))
-            })
+    /// An end has left its backup, or has said that it is not on it.
+    pub(super) fn relieve_again(&mut self, now: Timestamp) {
+        let links: Vec<_> = self.over_booked.iter().cloned().collect();
+        self.relieve(&links, now);
+    }
+
+    /// Circuits that a failure would move to the link and that do not need this way now, those of the least priority
+    /// first.
+    fn not_needed(&self, link: &LinkId, failure: &Failure) -> Vec<CircuitId> {
+        // True: its hosts were lost, and it is about to be moved there.
+        let spare = |id: CircuitId| {
+            let route = self.circuits.get(id).and_then(|circuit| circuit.phase.route())?;
+            let backup = route.backup.as_ref()?;
+            let moved = failure.moves(&route.path, &backup.lane.path) && !self.may_be_on_backup(id);
+            moved.then(|| (backup.ready && self.is_broken(&route.path), id))
         };
-        let holders = self.backups.get(link)?;
-        holders.iter().find(|(_, id)| !needs(*id)).or_else(|| holders.first()).map(|(_, id)| *id)
+        let holders = self.backups.get(link).into_iter().flatten();
+        let mut spare: Vec<_> = holders.filter_map(|(_, id)| spare(*id)).collect();
+        spare.sort_by_key(|(soon, _)| *soon);
+        spare.into_iter().map(|(_, id)| id).collect()
     }
 
     /// A node has reported: the backup may be ready, or the old path be left by all.
     pub(super) fn advance_protection(&mut self, id: CircuitId, now: Timestamp) {
-        let late = |node: &NodeName, need: &mut proto_model::Generation| {
+        let late = |node: &NodeName, need: &mut Generation| {
             self.nodes.get(node).is_some_and(|at| at.reported < *need)
         };
         let Some(circuit) = self.circuits.get_mut(id) else { return };
@@ -331,10 +373,24 @@ impl Fabric {
         if left {
             self.end_retirement(id);
         }
+        // What is waited for before a broken path is left.
+        if ready && self.route_of(id).is_some_and(|route| self.is_broken(&route.path)) {
+            self.queue(id, now);
+        }
         // The ends of one that is being built are told when they are told to open.
         if left || (ready && !building) {
             self.tell_anew(id, now);
         }
+    }
+
+    /// Hosts that failed to build the circuit's backup lately, and these.
+    fn shun(&mut self, id: CircuitId, more: BTreeSet<NodeName>, now: Timestamp) -> BTreeSet<NodeName> {
+        let until = now.plus(self.settings.timing.retry);
+        let Some(circuit) = self.circuits.get_mut(id) else { return more };
+        let shunned = &mut circuit.protection.shunned;
+        shunned.retain(|_, until| *until > now);
+        shunned.extend(more.into_iter().map(|node| (node, until)));
+        shunned.keys().cloned().collect()
     }
 
     /// The backup's hosts fail or are silent for too long: another one without them.
@@ -343,6 +399,9 @@ impl Fabric {
         let Some(route) = circuit.phase.route().filter(|route| route.backup.is_some()).cloned() else {
             return;
         };
+        if self.may_be_on_backup(id) {
+            return self.be_patient_with_backup(id, now);
+        }
         let silent = self.silent(Some(&circuit.protection.waiting), now);
         let failing = circuit.protection.trouble.keys().map(|(node, _)| node.clone());
         let shun: BTreeSet<_> = failing.chain(silent).collect();
@@ -354,6 +413,7 @@ impl Fabric {
         }
         let spec = circuit.spec.clone();
         self.drop_backup(id, "", now);
+        let shun = self.shun(id, shun, now);
         let second = self.seek(&spec, &shun, &route.path);
         if second.is_err() {
             self.deadlines.set(Deadline::Retry(id), now.plus(self.settings.timing.retry));

@@ -4,7 +4,7 @@ use super::place::ends;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
-use crate::protection::Protection;
+use crate::protection::{Protection, Retiring};
 use crate::record::{CircuitRecord, Counters, Lane, Life, Placed, Record, RecordKey};
 use crate::registry::nodes::Contact;
 use crate::registry::resources::Resources;
@@ -80,10 +80,12 @@ impl Fabric {
             given_up: BTreeSet::new(),
             work: BTreeSet::new(),
             backups: BTreeMap::new(),
+            over_booked: BTreeSet::new(),
             seeking: BTreeSet::new(),
             lacking: BTreeSet::new(),
             sweep: 0,
             swept: CircuitId(0),
+            standings: super::standing::Standings::default(),
             started: now,
             step: super::Step::default(),
             outputs: VecDeque::new(),
@@ -152,6 +154,9 @@ impl Fabric {
             return Err(RestoreError::Number { circuit: id, next });
         }
         let closing = matches!(record.life, Life::Closing { .. });
+        if let Some(lane) = &record.retiring {
+            whole_lane(id, lane, false)?;
+        }
         for resource in [&record.spec.source, &record.spec.destination] {
             match self.resources.get_mut(resource) {
                 Some(member) if !closing => {
@@ -216,7 +221,10 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
-            protection: Protection::default(),
+            protection: Protection {
+                retiring: record.retiring.map(|lane| Retiring { lane, waiting: Waiting::new() }),
+                ..Protection::default()
+            },
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });
@@ -234,6 +242,30 @@ impl Fabric {
         }
     }
 
+    /// After the labels of all circuits: a host that was removed meanwhile and enrolled again may have given them anew.
+    fn claim_retiring(&mut self, id: CircuitId, lane: &Lane, now: Timestamp) {
+        let mut claimed = Vec::new();
+        for (node, label) in compile::lane_labels(lane) {
+            let free = self.nodes.get_mut(&node).is_some_and(|at| at.labels.claim(label, now));
+            if !free {
+                return self.disclaim(id, claimed, now);
+            }
+            claimed.push((node, label));
+        }
+    }
+
+    fn disclaim(&mut self, id: CircuitId, labels: Vec<(NodeName, Label)>, now: Timestamp) {
+        for (node, label) in labels {
+            if let Some(at) = self.nodes.get_mut(&node) {
+                at.labels.give_back(label, now);
+            }
+        }
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.protection.retiring = None;
+            self.step.persist(id);
+        }
+    }
+
     /// Everything is there: what each node shall have follows from it.
     fn settle(&mut self, now: Timestamp) {
         self.resources.settle();
@@ -241,11 +273,20 @@ impl Fabric {
         for route in closing {
             self.hold_left_over(&route, now);
         }
+        let retiring =
+            |circuit: &Circuit| Some((circuit.id, circuit.protection.retiring.as_ref()?.lane.clone()));
+        let retiring: Vec<_> = self.circuits.iter().filter_map(retiring).collect();
+        for (id, lane) in retiring {
+            self.claim_retiring(id, &lane, now);
+        }
         self.nodes.values_mut().for_each(|node| node.labels.settle());
         let ids: Vec<_> = self.circuits.iter().map(|circuit| circuit.id).collect();
         for id in ids {
             self.settle_circuit(id, now);
+            self.note_standing(id);
         }
+        let crossed: Vec<_> = self.backups.keys().cloned().collect();
+        self.relieve(&crossed, now);
         self.retry_suspended(now);
         self.finish_step();
     }
@@ -276,6 +317,9 @@ impl Fabric {
             Phase::Active { .. } | Phase::Suspended { .. } => {}
             // No agent is in contact, so there is nobody to wait for.
             Phase::Closing { .. } => self.advance(id, now),
+        }
+        if let Some(route) = self.route_of(id) {
+            self.wait_for_ends(id, &route);
         }
         if self.down_end(id) && self.circuits.get(id).is_some_and(|circuit| circuit.phase.route().is_some()) {
             self.suspend(id, "one of its ends is down".into(), now);

@@ -3,7 +3,6 @@ use super::Fabric;
 use super::protect::unprotectable;
 use crate::deadlines::Deadline;
 use proto_model::{CircuitId, Timestamp};
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -56,22 +55,32 @@ impl Fabric {
         let Some(circuit) = self.circuits.get(id) else { return };
         let Some(route) = circuit.phase.route().cloned() else { return };
         let spec = circuit.spec.clone();
-        if self.is_broken(&route.path) || self.check_ends(&spec).is_err() {
+        if self.check_ends(&spec).is_err() {
             return;
         }
+        // Left when another one stands.
+        if self.is_broken(&route.path) {
+            return self.queue(id, now);
+        }
+        let shun = circuit.protection.shunned(now);
         let Some(backup) = &route.backup else {
-            let second = self.seek(&spec, &BTreeSet::new(), &route.path);
+            let second = self.seek(&spec, &shun, &route.path);
             return self.protect(id, second, now);
         };
-        let in_use = !circuit.protection.on_backup.is_empty();
+        let in_use = self.may_be_on_backup(id);
         let broken = self.is_broken(&backup.lane.path);
         if !broken && (route.protection.is_empty() || in_use) {
             return;
         }
+        // By what an end sends is not taken away. It becomes the path when that one is dead, and is left like any path.
+        if in_use {
+            let text = "a host of the backup is lost, and an end may send by it: it is kept";
+            return self.remark(id, text.into());
+        }
         // Its own reservation is not in its way.
         let (path, bandwidth) = (&route.path, spec.bounds.bandwidth);
         self.topology.release_backup(path, &backup.lane.path, bandwidth);
-        let second = self.seek(&spec, &BTreeSet::new(), path);
+        let second = self.seek(&spec, &shun, path);
         self.topology.reserve_backup(path, &backup.lane.path, bandwidth);
         match second {
             Ok(same) if same.candidate.path == backup.lane.path => self.remark(id, same.remark),

@@ -5,7 +5,7 @@ use crate::record::{Record, RecordKey};
 use proto_model::desired::{Change, Object, Tell};
 use proto_model::report::DropEvent;
 use proto_model::request::{Event, Response};
-use proto_model::{CircuitId, NodeName, Refusal, ResourceId};
+use proto_model::{CircuitId, Label, NodeName, Refusal, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Step {
     resources: BTreeSet<ResourceId>,
     nodes: BTreeSet<NodeName>,
     gone: Vec<Event>,
+    /// Labels that nobody shall listen under any longer.
+    let_go: Vec<(NodeName, Label)>,
 }
 
 impl Step {
@@ -60,6 +62,9 @@ impl Step {
     pub(super) fn announce_node(&mut self, name: &NodeName) {
         self.nodes.insert(name.clone());
     }
+    pub(super) fn hold(&mut self, labels: Vec<(NodeName, Label)>) {
+        self.let_go.extend(labels);
+    }
     pub(super) fn announce_gone(&mut self, event: Event) {
         self.gone.push(event);
     }
@@ -77,6 +82,19 @@ impl Fabric {
     pub(super) fn finish_step(&mut self) {
         self.refresh_peers();
         let mut step = std::mem::take(&mut self.step);
+        for id in &step.circuits {
+            self.note_standing(*id);
+        }
+        for event in &step.gone {
+            if let Event::CircuitGone(id) = event {
+                self.note_standing(*id);
+            }
+        }
+        for (node, label) in std::mem::take(&mut step.let_go) {
+            if let Some(at) = self.nodes.get_mut(&node) {
+                at.held.entry(at.desire.carrying()).or_default().push(label);
+            }
+        }
         for id in std::mem::take(&mut step.persist) {
             if let Some(circuit) = self.circuits.get(id) {
                 step.put(Record::Circuit(circuit.record()));

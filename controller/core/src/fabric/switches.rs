@@ -1,8 +1,10 @@
 //! Which way ends send, as their agents say, and what becomes of a plan that is not followed for long.
 use super::Fabric;
+use crate::compile;
 use crate::deadlines::Deadline;
 use crate::protection::Turned;
 use crate::route::paths::inner;
+use crate::topology::Link;
 use proto_model::circuit::Path;
 use proto_model::desired::Side;
 use proto_model::report::{Switch, Way};
@@ -50,9 +52,23 @@ impl Fabric {
                 let at = now.plus(self.settings.timing.repair);
                 self.deadlines.set_if_none(Deadline::Repair(id), at);
             }
+            let left = changed && protection.on_backup.is_empty();
             if changed {
+                self.standings.counts.switches += 1;
                 self.step.announce_circuit(id);
             }
+            if left {
+                self.relieve_again(now);
+                self.seek_if_broken(id, now);
+            }
+        }
+    }
+
+    /// A backup whose host was lost while an end sent by it can be replaced now, and what is said of it.
+    fn seek_if_broken(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(route) = self.circuits.get(id).and_then(|circuit| circuit.phase.route()) else { return };
+        if !route.protection.is_empty() || route.second().is_some_and(|lane| self.is_broken(&lane.path)) {
+            self.seek_soon(id, now);
         }
     }
 
@@ -75,18 +91,24 @@ impl Fabric {
     pub(super) fn repair(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
         let (Some(since), Some(route)) = (circuit.protection.heard(), circuit.phase.route()) else { return };
-        let dead = self.is_dead(&route.path) || now.since(since) >= PAST_HOLD_DOWN;
-        if dead && self.can_promote(id, &BTreeSet::new()) {
+        let both = circuit.protection.on_backup.len() == 2;
+        let dead = self.is_dead(&route.path, both) || now.since(since) >= PAST_HOLD_DOWN;
+        // A host of it out of contact may forward: the ends see for themselves.
+        let stands =
+            both && route.second().is_some_and(|lane| compile::mtu(&lane.path, &self.topology).is_ok());
+        if dead && (stands && circuit.phase.opened() || self.can_promote(id, &BTreeSet::new())) {
             return self.promote(id, now);
         }
         self.deadlines.set(Deadline::Repair(id), now.plus(self.settings.timing.repair));
     }
 
-    /// A host of it is out of contact, or a link answers no probe any longer.
-    fn is_dead(&self, path: &Path) -> bool {
-        let is_silent = |id: &LinkId| {
-            self.topology.link(id).is_none_or(|link| !link.is_usable() || link.is_silent(self.topology.now()))
-        };
+    /// A host of it is out of contact, or a link answers no probe any longer. When `both` ends have left it, also one that
+    /// was not heard to answer in this life of the controller.
+    fn is_dead(&self, path: &Path, both: bool) -> bool {
+        let now = self.topology.now();
+        let silent = |link: &Link| link.is_silent(now) || both && link.is_unanswered(now);
+        let is_silent =
+            |id: &LinkId| self.topology.link(id).is_none_or(|link| !link.is_usable() || silent(link));
         inner(path).iter().any(|node| !self.topology.is_connected(node)) || path.links.iter().any(is_silent)
     }
 }

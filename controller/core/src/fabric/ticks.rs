@@ -17,8 +17,8 @@ impl Fabric {
         let mut left = DEADLINES_PER_STEP;
         while left > 0 {
             let Some(deadline) = self.deadlines.pop(now) else { return };
-            // Over patience a path is sought.
-            let seeks = matches!(deadline, Deadline::Trouble(_) | Deadline::Backup(_));
+            // Over patience a path is sought; over a repair backups that gave way.
+            let seeks = matches!(deadline, Deadline::Trouble(_) | Deadline::Backup(_) | Deadline::Repair(_));
             let cost = if seeks { COST_OF_TROUBLE } else { 1 };
             left = left.saturating_sub(cost);
             match deadline {
@@ -32,6 +32,7 @@ impl Fabric {
                 Deadline::Retry(id) if self.is_suspended(id) => self.queue(id, now),
                 Deadline::Retry(id) => self.seek_soon(id, now),
                 Deadline::RetryAll => self.queue_unserved(now),
+                Deadline::RetryMeasured => self.queue_measured(now),
                 Deadline::Idempotency(key) => self.forget_key(&key),
                 Deadline::Token(hash) => self.drop_token(&hash),
                 Deadline::Protect => return self.protect_some(now),
@@ -45,6 +46,18 @@ impl Fabric {
         let mut ids = self.circuits.suspended.clone();
         let lost = self.given_up.iter().filter_map(|name| self.nodes.get(name));
         ids.extend(lost.flat_map(|node| node.circuits.iter().copied()));
+        for id in ids {
+            self.queue(id, now);
+        }
+    }
+
+    /// A quantity that shrinks little by little is no event.
+    fn queue_measured(&mut self, now: Timestamp) {
+        let by_measurement = |id: &&CircuitId| {
+            let bounds = self.circuits.get(**id).map(|circuit| &circuit.spec.bounds);
+            bounds.is_some_and(|bounds| bounds.max_rtt.is_some() || bounds.max_loss.is_some())
+        };
+        let ids: Vec<_> = self.circuits.suspended.iter().filter(by_measurement).copied().collect();
         for id in ids {
             self.queue(id, now);
         }

@@ -6,7 +6,7 @@ use crate::record::NodeRecord;
 use proto_model::desired::ObjectKey;
 use proto_model::report::{DropCount, Failure};
 use proto_model::request::NodeView;
-use proto_model::topology::NodeState;
+use proto_model::topology::{LinkId, NodeState};
 use proto_model::{CircuitId, Generation, Label, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub struct Node {
     pub circuits: BTreeSet<CircuitId>,
     /// Links that it shall measure.
     pub peers: usize,
+    /// Links that it or their other end has no room for measuring. At most as many as it has links.
+    pub unmeasured: BTreeSet<LinkId>,
     pub drops: BTreeMap<(Option<CircuitId>, String, u32), (u64, u64)>,
 }
 
@@ -84,6 +86,7 @@ impl Node {
             resources: BTreeSet::new(),
             circuits: BTreeSet::new(),
             peers: 0,
+            unmeasured: BTreeSet::new(),
             drops: BTreeMap::new(),
         }
     }

@@ -2,6 +2,7 @@
 use super::admission::Broken;
 use super::paths::{self, Beside, Query, inner};
 use super::{Ask, Decision, Judged, ends, judge};
+use crate::topology::Need;
 use crate::topology::Topology;
 use proto_model::NodeName;
 use proto_model::circuit::Path;
@@ -69,8 +70,9 @@ pub fn choose(
     let way = |judged: &Judged| as_backup(topology, ask, judged, path);
     let mut ways: Vec<Way> = decision.judged.iter().filter_map(way).collect();
     if !decision.complete && !ways.iter().any(|way| way.fits() && way.overlap.is_empty()) {
-        for hosts in [true, false] {
-            let found = search(topology, weights, ask, Beside { path, hosts });
+        // Which failures move a circuit depends on the hosts that both ways cross, which are known at the end only.
+        for (hosts, need) in [(true, Need::Most), (false, Need::Most), (false, Need::Least)] {
+            let found = search(topology, weights, ask, Beside { path, hosts, need });
             ways.extend(found.iter().filter_map(way));
         }
     }
@@ -113,7 +115,7 @@ fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> 
         return None;
     }
     backup.links.iter().find_map(|id| {
-        let need = topology.need_for_backup(id, path, Some(backup), asked);
+        let need = topology.need_for_backup(id, path, backup, asked);
         let free = topology.link(id)?.free()?;
         (free < need).then(|| Broken::Bandwidth { link: id.clone(), free, need })
     })
@@ -153,6 +155,38 @@ mod tests {
     use proto_model::Bandwidth;
     use proto_model::intent::Bounds;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_backup_that_fits_because_it_shares_a_host_is_found_however_short_the_list_of_candidates() {
+        // 0 – 1 – 2 – 5 is the path; beside it is 0 – 3 – 2 – 5, by the other of two links from 2 to 5.
+        let ways =
+            [(0, 1, 1, 100), (1, 2, 1, 100), (2, 5, 1, 100), (0, 3, 9, 100), (3, 2, 9, 100), (2, 5, 9, 100)];
+        let mut topology = topology(6, &[&ways[..], &[(0, 2, 9, 10)]].concat());
+        let path = |nodes: &[usize], links: &[usize]| Path {
+            nodes: nodes.iter().map(|at| node(*at)).collect(),
+            links: links
+                .iter()
+                .zip(nodes.windows(2))
+                .map(|(at, ends)| {
+                    let network = format!("l{at}").parse().expect("a name");
+                    LinkId::new(node(ends[0]), node(ends[1]), network).expect("two ends")
+                })
+                .collect(),
+        };
+        // Another circuit moves to 0 – 3 when host 2 fails; this one does not: then it has no way at all.
+        topology.reserve_backup(&path(&[0, 2, 3], &[6, 4]), &path(&[0, 3], &[3]), Bandwidth::mbit(60));
+        let bounds = Bounds { bandwidth: Bandwidth::mbit(60), ..Bounds::default() };
+        let (from, to, shun) = (node(0), node(5), BTreeSet::new());
+        for limit in [1, 64] {
+            let ask = Ask { from: &from, to: &to, bounds: &bounds, pinned: None, shun: &shun, limit };
+            let decision = decide(&topology, &Weights::default(), &ask);
+            let chosen = path(&[0, 1, 2, 5], &[0, 1, 2]);
+            assert_eq!(decision.chosen().map(|chosen| &chosen.path), Some(&chosen));
+            let second = choose(&topology, &Weights::default(), &ask, &decision, &chosen);
+            let second = second.map(|second| second.candidate.path);
+            assert_eq!(second, Ok(path(&[0, 3, 2, 5], &[3, 4, 5])), "of {limit}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -13,7 +13,7 @@ use petgraph::stable_graph::NodeIndex;
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Feasible, Plan, Weights};
-use proto_model::{Kind, NodeName, Refusal};
+use proto_model::{Kind, NodeName, Refusal, Timestamp};
 use std::collections::BTreeSet;
 
 /// Links of a path when the bounds do not say.
@@ -112,6 +112,8 @@ impl Decision {
             refused: (!chosen).then(|| self.why_refused(ask)),
             feasible: (!chosen).then(feasible),
             hosts: Vec::new(),
+            backup: None,
+            protection: String::new(),
         }
     }
 }
@@ -182,17 +184,27 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
         links: links.iter().map(|link| link.id.clone()).collect(),
     };
     let now = topology.now();
-    let offer = cost::offer(&links, now);
-    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, ask.bounds.bandwidth, now));
-    let broken = admission::broken(&path, &links, &offer, ask, now);
-    let candidate = Candidate {
+    let mut candidate = candidate(path, &links, weights, ask.bounds, now);
+    let broken = admission::broken(&candidate.path, &links, &candidate.offer, ask, now);
+    candidate.rejected = broken.iter().map(ToString::to_string).collect();
+    Judged { candidate, broken }
+}
+
+fn candidate(path: Path, links: &[&Link], weights: &Weights, bounds: &Bounds, now: Timestamp) -> Candidate {
+    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, bounds.bandwidth, now));
+    Candidate {
         terms: sum.terms(weights),
         cost: sum.cost(weights),
-        rejected: broken.iter().map(ToString::to_string).collect(),
+        rejected: Vec::new(),
+        offer: cost::offer(links, now),
         path,
-        offer,
-    };
-    Judged { candidate, broken }
+    }
+}
+
+/// What a path that is in use offers and costs now; none: a link of it is not there.
+pub fn examine(topology: &Topology, weights: &Weights, bounds: &Bounds, path: &Path) -> Option<Candidate> {
+    let links: Vec<&Link> = path.links.iter().map(|id| topology.link(id)).collect::<Option<_>>()?;
+    Some(candidate(path.clone(), &links, weights, bounds, topology.now()))
 }
 
 /// Both ends on one host: nothing to choose.

@@ -7,7 +7,7 @@
 use super::cost::{self, Sum};
 use super::tour::Tour;
 use super::{Ask, DEFAULT_HOPS, hops_searched};
-use crate::topology::{Family, Link, Topology};
+use crate::topology::{Family, Link, Need, Topology};
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeRef, NodeIndexable};
 use proto_model::circuit::Path;
@@ -39,6 +39,8 @@ pub struct Beside<'a> {
     pub path: &'a Path,
     /// Also from its transit hosts; else only from its links.
     pub hosts: bool,
+    /// What a link has to have free for it.
+    pub need: Need,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -299,7 +301,7 @@ fn has_room(query: &Query<'_>, link: &Link) -> bool {
     let asked = query.ask.bounds.bandwidth;
     let need = match query.beside {
         Some(beside) if beside.path.links.contains(&link.id) => return false,
-        Some(beside) => query.topology.need_for_backup(&link.id, beside.path, None, asked),
+        Some(beside) => query.topology.need_beside(&link.id, beside.path, beside.need, asked),
         None => asked,
     };
     asked.is_zero() || link.free().is_some_and(|free| free >= need)

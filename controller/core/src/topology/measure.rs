@@ -69,8 +69,10 @@ impl Samples {
         }
     }
 
+    /// Of ends that were answered once: where a firewall keeps all probes from a neighbour, or nobody there knows of them,
+    /// nothing is known of the packets of circuits.
     pub(super) fn loss(&self, now: Timestamp) -> Known<Loss> {
-        match self.of(now).map(|sample| sample.loss).min() {
+        match self.of(now).filter(|sample| sample.rtt.is_some()).map(|sample| sample.loss).min() {
             Some(loss) => Known { value: loss, source: Source::Measured },
             None => Known { value: Loss::NONE, source: Source::Unknown },
         }
@@ -79,6 +81,18 @@ impl Samples {
     /// Every end that measured lately got nothing back, and one of them used to.
     pub(super) fn is_silent(&self, now: Timestamp) -> bool {
         self.of(now).any(|sample| sample.rtt.is_some()) && self.of(now).all(Sample::is_silent)
+    }
+
+    /// Every end that measured lately got nothing back, whether it ever did or not.
+    pub(super) fn is_unanswered(&self, now: Timestamp) -> bool {
+        self.of(now).next().is_some() && self.of(now).all(Sample::is_silent)
+    }
+
+    /// Whether a circuit that could not be placed by what was known `before` might be now.
+    pub(super) fn is_better(&self, before: &Self, now: Timestamp) -> bool {
+        let (old, new) = (before.rtt(now).value, self.rtt(now).value);
+        let spoke = before.is_silent(now) && !self.is_silent(now);
+        spoke || (new.is_some() && old.is_none())
     }
 
     pub(super) fn fresh(&self, ends: (&NodeName, &NodeName), now: Timestamp) -> Vec<(NodeName, Measured)> {
@@ -154,6 +168,42 @@ mod tests {
         assert!(samples.is_silent(at(2)));
         samples.take(1, answered(10, 0), at(2));
         assert!(!samples.is_silent(at(2)), "the other end hears it");
+    }
+
+    #[test]
+    fn an_end_that_was_never_answered_says_nothing_of_loss() {
+        let mut samples = Samples::default();
+        samples.take(0, nothing(), at(0));
+        assert_eq!(samples.loss(at(0)), Known { value: Loss::NONE, source: Source::Unknown });
+        assert!(samples.is_unanswered(at(0)) && !samples.is_unanswered(at(60)));
+        samples.take(1, answered(10, 100_000), at(0));
+        assert_eq!(samples.loss(at(0)).value, Loss::from_ppm(100_000), "the other end is heard");
+        let mut silent = samples;
+        silent.take(1, nothing(), at(1));
+        assert!(
+            silent.loss(at(1)).value > Loss::from_ppm(100_000),
+            "who used to answer has lost what is not answered"
+        );
+    }
+
+    #[test]
+    fn what_becomes_known_or_speaks_again_is_better() {
+        let unknown = Samples::default();
+        let mut known = unknown;
+        known.take(0, answered(10, 0), at(0));
+        assert!(known.is_better(&unknown, at(0)));
+        let mut same = known;
+        same.take(0, answered(10, 0), at(1));
+        assert!(!same.is_better(&known, at(1)));
+        let mut silent = same;
+        silent.take(0, nothing(), at(2));
+        assert!(!silent.is_better(&same, at(2)));
+        let mut back = silent;
+        back.take(0, answered(10, 0), at(3));
+        assert!(back.is_better(&silent, at(3)));
+        let mut late = back;
+        late.take(0, answered(10, 0), at(90));
+        assert!(late.is_better(&back, at(90)), "what is too old is not known");
     }
 
     #[test]

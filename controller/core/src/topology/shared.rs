@@ -4,15 +4,27 @@
 //! One link or one transit host fails at a time; then every circuit whose path crosses it moves to its backup. A link
 //! keeps free what the worst such failure would bring (shared backup path protection; Ramamurthy, Mukherjee, "Survivable
 //! WDM Mesh Networks", 1999).
+use super::{Link, Need, Topology};
+use crate::route::paths::inner;
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, NodeName};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
+pub enum Failure {
     Host(NodeName),
     Link(LinkId),
+}
+
+impl Failure {
+    /// Whether it moves a circuit from `path` to `backup`.
+    pub fn moves(&self, path: &Path, backup: &Path) -> bool {
+        match self {
+            Self::Host(host) => inner(path).contains(host) && !backup.nodes.contains(host),
+            Self::Link(link) => path.links.contains(link) && !backup.links.contains(link),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,6 +43,21 @@ struct Load {
 impl Shared {
     pub(super) fn of(&self, link: &LinkId) -> Bandwidth {
         self.links.get(link).map_or(Bandwidth::ZERO, |load| load.most)
+    }
+
+    pub(super) fn moved(&self, link: &LinkId, failure: &Failure) -> Bandwidth {
+        let load = self.links.get(link);
+        load.and_then(|load| load.by_failure.get(failure)).copied().unwrap_or_default()
+    }
+
+    /// Failures that would bring more than `room` to a link, the worst first, with how much.
+    pub(super) fn above(&self, link: &LinkId, room: Bandwidth) -> Vec<(Failure, Bandwidth)> {
+        let Some(load) = self.links.get(link).filter(|load| load.most > room) else { return Vec::new() };
+        let over = load.by_failure.iter().filter(|(_, sum)| **sum > room);
+        let mut over: Vec<_> =
+            over.map(|(failure, sum)| (failure.clone(), sum.saturating_sub(room))).collect();
+        over.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
+        over
     }
 
     /// Returns the links whose reservation is another one now, with it.
@@ -80,22 +107,104 @@ impl Shared {
         changed
     }
 
-    /// By how much [`Self::add`] would raise the reservation of `link`. Without `backup`: at most.
+    /// By how much [`Self::add`] would raise the reservation of `link`, or, when that is more than the `room` that its paths
+    /// leave already, how much more than it would be brought there. Without `backup`: at most.
     pub(super) fn need(
         &self,
         link: &LinkId,
         path: &Path,
         backup: Option<&Path>,
         need: Bandwidth,
+        room: Option<Bandwidth>,
+    ) -> Bandwidth {
+        self.need_against(link, path, failures(path, backup), need, room)
+    }
+
+    /// The same at least, whatever hosts the backup shares with the path.
+    pub(super) fn least(
+        &self,
+        link: &LinkId,
+        path: &Path,
+        need: Bandwidth,
+        room: Option<Bandwidth>,
+    ) -> Bandwidth {
+        self.need_against(link, path, path.links.iter().cloned().map(Failure::Link), need, room)
+    }
+
+    fn need_against(
+        &self,
+        link: &LinkId,
+        path: &Path,
+        failures: impl Iterator<Item = Failure>,
+        need: Bandwidth,
+        room: Option<Bandwidth>,
     ) -> Bandwidth {
         // The circuit's own reservation for its path is good for its backup, too.
         if path.links.contains(link) {
             return Bandwidth::ZERO;
         }
-        let load = self.links.get(link);
-        let sum = |failure| load.and_then(|load| load.by_failure.get(&failure)).copied().unwrap_or_default();
-        let Some(worst) = failures(path, backup).map(sum).max() else { return Bandwidth::ZERO };
-        worst.saturating_add(need).saturating_sub(self.of(link))
+        let Some(worst) = failures.map(|failure| self.moved(link, &failure)).max() else {
+            return Bandwidth::ZERO;
+        };
+        let most = self.of(link);
+        worst.saturating_add(need).saturating_sub(room.map_or(most, |room| most.min(room)))
+    }
+}
+
+impl Topology {
+    /// Reserves for a circuit that moves from `path` to `backup` when the former breaks.
+    pub fn reserve_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
+        let changed = self.shared.add(path, backup, bandwidth);
+        self.note_shared(changed);
+    }
+
+    pub fn release_backup(&mut self, path: &Path, backup: &Path, bandwidth: Bandwidth) {
+        let changed = self.shared.subtract(path, backup, bandwidth);
+        self.note_shared(changed);
+    }
+
+    fn room(&self, id: &LinkId) -> Option<Bandwidth> {
+        self.link(id).and_then(Link::room)
+    }
+
+    /// Failures that would bring more to a link than its paths leave free, the worst first, with what they bring.
+    pub fn excess(&self, id: &LinkId) -> Vec<(Failure, Bandwidth)> {
+        let Some(room) = self.room(id) else { return Vec::new() };
+        self.shared.above(id, room)
+    }
+
+    /// How much more than its paths leave free a failure would bring to a link.
+    pub fn excess_by(&self, id: &LinkId, failure: &Failure) -> Bandwidth {
+        let room = self.room(id).unwrap_or(Bandwidth::MAX);
+        self.shared.moved(id, failure).saturating_sub(room)
+    }
+
+    fn note_shared(&mut self, changed: Vec<(LinkId, Bandwidth)>) {
+        for (id, shared) in changed {
+            if let Some(at) = self.edges.get(&id) {
+                self.graph[*at].shared = shared;
+            }
+        }
+    }
+
+    /// How much more would be reserved on a link of `backup`: less than `bandwidth` as far as it shares what others
+    /// have reserved against other failures.
+    pub fn need_for_backup(
+        &self,
+        id: &LinkId,
+        path: &Path,
+        backup: &Path,
+        bandwidth: Bandwidth,
+    ) -> Bandwidth {
+        self.shared.need(id, path, Some(backup), bandwidth, self.room(id))
+    }
+
+    /// The same for a backup of which is known only that it crosses none of the path's links.
+    pub fn need_beside(&self, id: &LinkId, path: &Path, need: Need, bandwidth: Bandwidth) -> Bandwidth {
+        match need {
+            Need::Most => self.shared.need(id, path, None, bandwidth, self.room(id)),
+            Need::Least => self.shared.least(id, path, bandwidth, self.room(id)),
+        }
     }
 }
 
@@ -107,8 +216,8 @@ fn moved_to<'a>(path: &'a Path, backup: &'a Path, need: Bandwidth) -> impl Itera
 
 /// What moves a circuit from `path` to `backup`: that which only the former crosses.
 fn failures<'a>(path: &'a Path, backup: Option<&'a Path>) -> impl Iterator<Item = Failure> + 'a {
-    let transit = path.nodes.get(1..path.nodes.len().saturating_sub(1)).unwrap_or_default();
-    let hosts = transit.iter().filter(move |node| backup.is_none_or(|backup| !backup.nodes.contains(node)));
+    let hosts =
+        inner(path).iter().filter(move |node| backup.is_none_or(|backup| !backup.nodes.contains(node)));
     let links =
         path.links.iter().filter(move |link| backup.is_none_or(|backup| !backup.links.contains(link)));
     hosts.cloned().map(Failure::Host).chain(links.cloned().map(Failure::Link))
@@ -133,13 +242,13 @@ mod tests {
     fn backups_against_different_failures_share_a_reservation() {
         let (one, other, backup) = (path(&["a", "x", "b"]), path(&["a", "y", "b"]), path(&["a", "z", "b"]));
         let (mut shared, need) = (Shared::default(), Bandwidth::mbit(100));
-        assert_eq!(shared.need(&backup.links[0], &one, Some(&backup), need), need);
+        assert_eq!(shared.need(&backup.links[0], &one, Some(&backup), need, None), need);
         shared.add(&one, &backup, need);
-        assert_eq!(shared.need(&backup.links[0], &other, Some(&backup), need), Bandwidth::ZERO);
+        assert_eq!(shared.need(&backup.links[0], &other, Some(&backup), need, None), Bandwidth::ZERO);
         shared.add(&other, &backup, need);
         assert_eq!(shared.of(&backup.links[0]), need);
         // A second circuit over x moves together with the first.
-        assert_eq!(shared.need(&backup.links[0], &one, Some(&backup), need), need);
+        assert_eq!(shared.need(&backup.links[0], &one, Some(&backup), need, None), need);
         shared.add(&one, &backup, need);
         assert_eq!(shared.of(&backup.links[0]), Bandwidth::mbit(200));
     }

@@ -134,6 +134,8 @@ impl TryFrom<v1::Plan> for Plan {
             refused: if plan.refused.is_empty() { None } else { Some(sentence("refused", plan.refused)?) },
             feasible: optional("feasible", plan.feasible)?,
             hosts: list("hosts", limits::OBJECTS, plan.hosts)?,
+            backup: optional("backup", plan.backup)?,
+            protection: sentence("protection", plan.protection)?,
         })
     }
 }
@@ -154,6 +156,8 @@ impl From<Plan> for v1::Plan {
             refused: clipped(plan.refused.unwrap_or_default()),
             feasible: plan.feasible.map(v1::plan::Feasible::from),
             hosts: each(plan.hosts),
+            backup: plan.backup.map(v1::Candidate::from),
+            protection: clipped(plan.protection),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What is written can be read back, and whatever bytes come, reading them ends in a value or a named fault.
+mod decisions;
 mod ends;
 mod speech;
 mod words;
@@ -46,8 +47,8 @@ round_trips! {
     a_circuit_request_arrives: words::circuit_request(), v1::CircuitSpec => CircuitRequest;
     a_circuit_arrives: words::circuit_view(), v1::Circuit => CircuitView;
     a_resource_arrives: words::resource_view(), v1::Resource => ResourceView;
-    a_plan_arrives: words::plan(), v1::Plan => Plan;
-    a_discovery_arrives: words::discovery(), v1::discover_resources_response::Discovery => Discovery;
+    a_plan_arrives: decisions::plan(), v1::Plan => Plan;
+    a_discovery_arrives: decisions::discovery(), v1::discover_resources_response::Discovery => Discovery;
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
     the_status_arrives: words::status_view(), v1::Status => StatusView;
@@ -86,7 +87,7 @@ proptest! {
         say in speech::say(),
         tell in speech::tell(),
         view in words::circuit_view(),
-        plan in words::plan(),
+        plan in decisions::plan(),
         request in words::circuit_request(),
         wrong in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {

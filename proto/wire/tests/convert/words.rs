@@ -7,9 +7,6 @@ use proptest::prelude::*;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
 use proto_model::desired::Side;
 use proto_model::intent::{Bounds, Intent};
-use proto_model::plan::{
-    Candidate, Discovery, Feasible, Found, HostChange, LeftOut, Offer, Plan, Term, Weights,
-};
 use proto_model::report::{Failure, Traffic};
 use proto_model::request::{
     CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
@@ -297,7 +294,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
             pinned_path: request.pinned_path,
         });
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
-    let protection = (of(path()), vec(side, 0..=2), sentence(), vec(sentence(), 0..3));
+    let protection = (of(path()), any::<bool>(), vec(side, 0..=2), sentence(), vec(sentence(), 0..3));
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
     (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported)
@@ -306,7 +303,14 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                 id,
                 spec,
                 state,
-                (path, mtu, rules, rules_version, detail, (backup, on_backup, protection, external)),
+                (
+                    path,
+                    mtu,
+                    rules,
+                    rules_version,
+                    detail,
+                    (backup, backup_ready, on_backup, protection, external),
+                ),
                 (created, since),
                 (rules_pending, at_source, at_destination),
             )| {
@@ -319,6 +323,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     state,
                     path,
                     backup,
+                    backup_ready,
                     on_backup,
                     protection,
                     external,
@@ -333,48 +338,6 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                 CircuitView { circuit, rules_pending, at_source, at_destination }
             },
         )
-        .boxed()
-}
-
-pub(crate) fn candidate() -> impl Strategy<Value = Candidate> {
-    let offer = (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, u16)>()).prop_map(
-        |(rtt, free, loss, price, (encrypted, mtu))| Offer { rtt, free, loss, price, encrypted, mtu },
-    );
-    let term =
-        (sentence(), sentence(), finite()).prop_map(|(name, quantity, cost)| Term { name, quantity, cost });
-    (path(), offer, vec(term, 0..4), finite(), vec(sentence(), 0..3))
-        .prop_map(|(path, offer, terms, cost, rejected)| Candidate { path, offer, terms, cost, rejected })
-}
-
-pub(crate) fn plan() -> impl Strategy<Value = Plan> {
-    let weights = proptest::array::uniform6(finite())
-        .prop_map(|[rtt, hop, load, loss, price, unknown]| Weights { rtt, hop, load, loss, price, unknown });
-    let feasible = (of(bandwidth()), of(latency()), of(price()), vec(sentence(), 0..3))
-        .prop_map(|(bandwidth, rtt, price, sentences)| Feasible { bandwidth, rtt, price, sentences });
-    let host = (node(), vec(sentence(), 0..3)).prop_map(|(node, changes)| HostChange { node, changes });
-    let refused = of("\\PC{1,40}");
-    let parts = (vec(candidate(), 0..4), any::<prop::sample::Index>(), any::<(bool, u32)>());
-    (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3))
-        .prop_map(|(bounds, weights, (candidates, index, (accepted, omitted)), refused, feasible, hosts)| {
-            Plan {
-                chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
-                bounds,
-                weights,
-                candidates,
-                omitted,
-                refused,
-                feasible,
-                hosts,
-            }
-        })
-        .boxed()
-}
-
-pub(crate) fn discovery() -> impl Strategy<Value = Discovery> {
-    let found = (resource(), of(candidate())).prop_map(|(resource, best)| Found { resource, best });
-    let left_out = (resource_id(), sentence()).prop_map(|(resource, why)| LeftOut { resource, why });
-    (intent(), vec(found, 0..3), vec(left_out, 0..3))
-        .prop_map(|(intent, found, left_out)| Discovery { intent, found, left_out })
         .boxed()
 }
 

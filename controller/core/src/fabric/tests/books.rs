@@ -1,9 +1,13 @@
 //! Long random lives with bandwidth: whatever fails, no link is promised more than it has.
 use crate::circuit::Circuit;
 use crate::fabric::Settings;
-use crate::fabric::world::{World, name, request};
+use crate::fabric::world::{World, link, name, request};
+use proto_model::circuit::Path;
+use proto_model::desired::Side;
+use proto_model::report::{Say, Switch, Way};
 use proto_model::request::{CircuitRef, Event, Request};
-use proto_model::{Bandwidth, CircuitId};
+use proto_model::topology::LinkValues;
+use proto_model::{Bandwidth, CircuitId, Latency};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +18,14 @@ const TRANSIT: [&str; 4] = ["t1", "t2", "t3", "t4"];
 const WIDTHS: [u64; 5] = [100, 200, 300, 400, 1000];
 /// Of one life.
 const OPERATIONS: usize = 2_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Ends stay on their paths, links keep their capacity: then nothing is ever over-booked.
+    Calm,
+    /// Ends turn, and links become narrower: then what is in use is kept, and its links are shown to be over-booked.
+    Wild,
+}
 
 /// How often what happened.
 type Counts = BTreeMap<&'static str, usize>;
@@ -58,9 +70,9 @@ fn resource(numbers: &mut Numbers) -> String {
 }
 
 /// Returns the operation's kind, for counting.
-fn operate(world: &mut World, numbers: &mut Numbers) -> &'static str {
+fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str {
     let transit = TRANSIT[numbers.below(TRANSIT.len())];
-    match numbers.below(20) {
+    match numbers.below(if life == Life::Calm { 23 } else { 26 }) {
         0..=9 => {
             let mut wanted = request(&resource(numbers), &resource(numbers));
             wanted.bounds.bandwidth = Bandwidth::mbit(10 * (1 + numbers.below(20)) as u64);
@@ -93,6 +105,37 @@ fn operate(world: &mut World, numbers: &mut Numbers) -> &'static str {
             world.connect(transit);
             "repaired"
         }
+        20 => {
+            let agent = world.agents.get_mut(&name(transit)).expect("agent");
+            agent.mute = !agent.mute;
+            if !agent.mute {
+                world.report(&name(transit));
+            }
+            "mute or late"
+        }
+        21 => {
+            world.restart();
+            "restarted"
+        }
+        22 => {
+            world.ask(Request::RemoveNode { node: name(transit) }).expect("no resource is there");
+            world.enrol(transit);
+            let agent = world.agents.get_mut(&name(transit)).expect("agent");
+            *agent = Default::default();
+            world.connect(transit);
+            "removed"
+        }
+        23 | 24 => turn(world, numbers),
+        25 => {
+            let end = ENDS[numbers.below(ENDS.len())];
+            let values = LinkValues {
+                rtt: Some(Latency::from_millis(1)),
+                capacity: Some(Bandwidth::mbit(WIDTHS[numbers.below(WIDTHS.len())])),
+                ..LinkValues::default()
+            };
+            world.ask(Request::SetLink { link: link(end, transit), values }).expect("known");
+            "another capacity"
+        }
         _ => {
             world.pass(Duration::from_millis(700));
             "passed"
@@ -100,16 +143,69 @@ fn operate(world: &mut World, numbers: &mut Numbers) -> &'static str {
     }
 }
 
-fn live(seed: u64) -> Counts {
+/// An end of a circuit turns, as its agent says.
+fn turn(world: &mut World, numbers: &mut Numbers) -> &'static str {
+    let ready = |circuit: &&Circuit| {
+        let route = circuit.phase.route();
+        route.and_then(|route| route.backup.as_ref()).is_some_and(|backup| backup.ready)
+    };
+    let circuits: Vec<_> = world.fabric.circuits.iter().filter(ready).collect();
+    if circuits.is_empty() {
+        return "passed";
+    }
+    let circuit = circuits[numbers.below(circuits.len())];
+    let nodes = &circuit.phase.route().expect("placed").path.nodes;
+    let ends = [(Side::Source, &nodes[0]), (Side::Destination, &nodes[nodes.len() - 1])];
+    let (id, (side, node)) = (circuit.id, ends[numbers.below(2)]);
+    let (node, to) = (node.clone(), [Way::Primary, Way::Backup][numbers.below(2)]);
+    let session = world.agents[&node].session.expect("ends are in contact");
+    let said = Switch { circuit: id, side, to, why: "lost".into(), at: world.now };
+    let before = in_use(world);
+    world.say(node.as_str(), session, Say::Switched(vec![said]));
+    keeps(world, &before);
+    "turned"
+}
+
+/// Circuits of which an end sends by the backup, with both ways.
+fn in_use(world: &World) -> BTreeMap<CircuitId, (Path, Path)> {
+    let used = world.fabric.circuits.iter().filter(|circuit| !circuit.protection.on_backup.is_empty());
+    let ways = used.filter_map(|circuit| {
+        let route = circuit.phase.route()?;
+        Some((circuit.id, (route.path.clone(), route.second()?.path.clone())))
+    });
+    ways.collect()
+}
+
+/// A way that ends send by is not taken away, unless the circuit has moved.
+fn keeps(world: &World, before: &BTreeMap<CircuitId, (Path, Path)>) {
+    for (id, (path, backup)) in before {
+        let Some(route) = world.fabric.circuits.get(*id).and_then(|circuit| circuit.phase.route()) else {
+            continue;
+        };
+        let kept = route.path != *path || route.second().is_some_and(|lane| lane.path == *backup);
+        assert!(kept, "{id} sends by {backup}, which was taken away: {}", route.protection);
+    }
+}
+
+fn live(seed: u64, life: Life) -> Counts {
     let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = world(&mut numbers);
     let mut counts = Counts::new();
     for at in 0..OPERATIONS {
-        *counts.entry(operate(&mut world, &mut numbers)).or_default() += 1;
-        world.check_books();
+        let before = in_use(&world);
+        let what = operate(&mut world, &mut numbers, life);
+        *counts.entry(what).or_default() += 1;
+        // A way whose link or host is gone cannot be kept.
+        if !["a link failed", "removed", "deleted", "repaired"].contains(&what) {
+            keeps(&world, &before);
+        }
+        match life {
+            Life::Calm => world.check_books(),
+            Life::Wild => world.check_books_in_use(),
+        }
         note_moves(&mut world, &mut counts);
         if at % 50 == 0 {
-            world.check();
+            world.check_wires();
             let protected = |circuit: &&Circuit| circuit.phase.route().is_some_and(|r| r.backup.is_some());
             *counts.entry("protected").or_default() += world.fabric.circuits.iter().filter(protected).count();
         }
@@ -135,11 +231,12 @@ fn note_moves(world: &mut World, counts: &mut Counts) {
 }
 
 /// Half of the lives on each of two threads.
-fn all(lives: usize) {
+fn all(lives: usize, life: Life) {
     let counts: Vec<_> = std::thread::scope(|scope| {
         let half = |from: usize| {
-            scope
-                .spawn(move || (from..lives).step_by(2).map(|seed| live(seed as u64 + 1)).collect::<Vec<_>>())
+            scope.spawn(move || {
+                (from..lives).step_by(2).map(|seed| live(seed as u64 + 1, life)).collect::<Vec<_>>()
+            })
         };
         let halves = [half(0), half(1)];
         halves.into_iter().flat_map(|half| half.join().expect("no life was over-booked")).collect()
@@ -151,11 +248,15 @@ fn all(lives: usize) {
         "a host failed",
         "a link failed",
         "repaired",
+        "mute or late",
+        "restarted",
+        "removed",
         "protected",
         "promoted",
         "gave way",
     ];
-    for what in whats {
+    let wild = ["turned", "another capacity"];
+    for what in whats.into_iter().chain(wild.into_iter().filter(|_| life == Life::Wild)) {
         let sum: usize = counts.iter().filter_map(|counts| counts.get(what)).sum();
         println!("{what}: {sum}");
         assert!(sum >= lives, "{what}: {sum}: the lives are too tame to say anything");
@@ -164,5 +265,10 @@ fn all(lives: usize) {
 
 #[test]
 fn no_link_is_over_booked_by_any_single_failure_in_100_000_operations() {
-    all(50);
+    all(50, Life::Calm);
+}
+
+#[test]
+fn no_way_that_an_end_sends_by_is_taken_away_in_20_000_operations() {
+    all(10, Life::Wild);
 }

@@ -7,6 +7,7 @@ mod ends;
 mod links;
 mod protection;
 mod refusals;
+mod repair;
 mod resources;
 mod restart;
 mod storm;

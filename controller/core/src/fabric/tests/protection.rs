@@ -11,7 +11,7 @@ use proto_model::{Bandwidth, CircuitId, Kind, NodeName};
 use std::time::Duration;
 
 /// The diamond with a third way over t3, longer than the others.
-fn three_ways() -> World {
+pub(super) fn three_ways() -> World {
     let mut world = World::new(Settings::default());
     for (at, node) in ["t1", "t2", "t3"].into_iter().enumerate() {
         world.wire("a", node, 1 + 10 * at as u64, 1000);
@@ -36,21 +36,21 @@ pub(super) fn paths(circuit: &Circuit) -> (String, String) {
     (text(&circuit.path), text(&circuit.backup))
 }
 
-fn end(world: &World, node: &str, id: CircuitId, side: Side) -> Endpoint {
+pub(super) fn end(world: &World, node: &str, id: CircuitId, side: Side) -> Endpoint {
     match &world.agents[&name::<NodeName>(node)].objects[&ObjectKey::Endpoint(id, side)] {
         Object::Endpoint(end) => end.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-fn backup_of(world: &World, id: CircuitId) -> Option<proto_model::desired::Backup> {
+pub(super) fn backup_of(world: &World, id: CircuitId) -> Option<proto_model::desired::Backup> {
     match end(world, "a", id, Side::Source).leg {
         Leg::Tunnel { backup, .. } => backup,
         Leg::Local { .. } => panic!("local"),
     }
 }
 
-fn switch(world: &mut World, node: &str, id: CircuitId, side: Side, to: Way) {
+pub(super) fn switch(world: &mut World, node: &str, id: CircuitId, side: Side, to: Way) {
     let session = world.agents[&name::<NodeName>(node)].session.expect("connected");
     let why = "5 probes in a row were lost".to_owned();
     let said = Switch { circuit: id, side, to, why, at: world.now };

@@ -185,6 +185,7 @@ fn circuit(id: u64, size: usize) -> Write {
         reverted: None,
         created: Timestamp(0),
         since: Timestamp(0),
+        retiring: None,
     }))
 }
 
