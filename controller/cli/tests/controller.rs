@@ -6,7 +6,10 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::Output;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -22,6 +25,9 @@ struct Pretended {
     /// Does not answer the first create.
     mute_once: bool,
     events: Vec<v1::Event>,
+    /// Of all streams but the first, if they are others.
+    later: Option<Vec<v1::Event>>,
+    streams: Arc<AtomicUsize>,
     keys: Arc<Mutex<Vec<String>>>,
     received: Arc<Notify>,
 }
@@ -87,7 +93,9 @@ not_asked_for! {
     }
     type WatchStream = Stream<v1::Event>;
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let events: Vec<_> = self.events.iter().cloned().map(Ok).collect();
+        let first = self.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        let events = if first { &self.events } else { self.later.as_ref().unwrap_or(&self.events) };
+        let events: Vec<_> = events.iter().cloned().map(Ok).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(events))))
     }
     type WatchDropsStream = Stream<v1::NodeDropEvent>;
@@ -185,6 +193,25 @@ async fn foreweave(config: &tempfile::NamedTempFile, arguments: &[&str]) -> Outp
         .output()
         .await
         .expect("foreweave runs")
+}
+
+/// The first lines of a program that does not end by itself.
+async fn first_lines(config: &tempfile::NamedTempFile, arguments: &[&str], lines: usize) -> Vec<String> {
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_foreweave"))
+        .arg("--config")
+        .arg(config.path())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("foreweave runs");
+    let mut shown = BufReader::new(program.stdout.take().expect("piped")).lines();
+    let mut read = Vec::new();
+    while read.len() < lines {
+        read.push(shown.next_line().await.expect("text").expect("it goes on"));
+    }
+    read
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -359,7 +386,12 @@ async fn a_watch_prints_switches_as_they_come() {
             links: vec![link("a", middle), link(middle, "z")],
         })
     };
-    let first = v1::Circuit { path: way("m"), backup: way("n"), ..circuit(v1::circuit::State::Active) };
+    let first = v1::Circuit {
+        path: way("m"),
+        backup: way("n"),
+        backup_ready: true,
+        ..circuit(v1::circuit::State::Active)
+    };
     let turned = v1::Circuit {
         on_backup: vec![v1::Side::Destination.into()],
         protection: "lost 12 of 60 probes, 1 % is allowed".into(),
@@ -368,23 +400,49 @@ async fn a_watch_prints_switches_as_they_come() {
     let events = [first, turned].map(|circuit| v1::Event { event: Some(v1::event::Event::Circuit(circuit)) });
     let pretended = Pretended { events: events.to_vec(), ..Default::default() };
     let config = authority.configure(&[authority.serve(pretended).await]);
-    let shown = text(&foreweave(&config, &["watch"]).await.stdout);
-    let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
-        lines,
+        first_lines(&config, &["watch"], 2).await,
         [
             "circuit c42 web-db is active  a → m → z",
             "circuit c42 web-db sends: source by the path, destination by the backup  a → n → z  lost 12 of 60 probes, 1 % is allowed",
         ]
     );
-    let json = text(&foreweave(&config, &["watch", "--json"]).await.stdout);
-    let last: serde_json::Value = serde_json::from_str(json.lines().last().expect("two")).expect("JSON");
+    let json = first_lines(&config, &["watch", "--json"], 2).await;
+    let last: serde_json::Value = serde_json::from_str(&json[1]).expect("JSON");
     assert_eq!(last["circuit"]["on_backup"][0], "SIDE_DESTINATION");
     assert_eq!(last["circuit"]["backup"]["nodes"][1], "n");
 }
 
 #[tokio::test]
-async fn a_watch_is_one_line_per_event_until_the_controller_ends_it() {
+async fn a_watch_goes_on_when_the_controller_is_back_and_tells_only_what_changed() {
+    let authority = Authority::new();
+    let named = |id: u64, state| v1::Circuit { id, ..circuit(state) };
+    let told = |event| v1::Event { event: Some(event) };
+    let active = |id| told(v1::event::Event::Circuit(named(id, v1::circuit::State::Active)));
+    let caught_up = || told(v1::event::Event::CaughtUp(v1::Empty {}));
+    let suspended = told(v1::event::Event::Circuit(named(2, v1::circuit::State::Suspended)));
+    let pretended = Pretended {
+        events: vec![active(1), active(2), active(3), caught_up()],
+        later: Some(vec![active(1), suspended, caught_up(), active(4)]),
+        ..Default::default()
+    };
+    let config = authority.configure(&[authority.serve(pretended).await]);
+    let shown = first_lines(&config, &["watch"], 6).await;
+    let expected = [
+        "c1 web-db is active",
+        "c2 web-db is active",
+        "c3 web-db is active",
+        "c2 web-db is suspended",
+        "c3 is gone",
+        "c4 web-db is active",
+    ];
+    for (line, part) in shown.iter().zip(expected) {
+        assert!(line.contains(part), "{part}: {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_is_one_line_per_event() {
     let authority = Authority::new();
     let events = [
         v1::event::Event::Circuit(circuit(v1::circuit::State::Active)),
@@ -394,17 +452,11 @@ async fn a_watch_is_one_line_per_event_until_the_controller_ends_it() {
     let events = events.map(|event| v1::Event { event: Some(event) }).to_vec();
     let address = authority.serve(Pretended { events, ..Default::default() }).await;
     let config = authority.configure(&[address]);
-    let output = foreweave(&config, &["watch"]).await;
-    assert_eq!(output.status.code(), Some(3), "the stream ended");
-    let shown = text(&output.stdout);
-    assert_eq!(shown.lines().count(), 2, "{shown}");
-    assert!(
-        shown.contains("circuit c42 web-db is active") && shown.contains("circuit c42 is gone"),
-        "{shown}"
-    );
-    let output = foreweave(&config, &["watch", "--json"]).await;
+    let shown = first_lines(&config, &["watch"], 2).await;
+    assert!(shown[0].contains("circuit c42 web-db is active"), "{shown:?}");
+    assert!(shown[1].contains("circuit c42 is gone"), "{shown:?}");
+    let lines = first_lines(&config, &["watch", "--json"], 3).await;
     let lines: Vec<serde_json::Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(lines.len(), 3);
+        lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines[2]["circuit_gone"], 42);
 }

@@ -10,7 +10,11 @@ use proto_model::report::{DropCount, DropEvent};
 use proto_model::request::{CircuitRef, Event};
 use proto_model::{CircuitId, NodeName};
 use proto_wire::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Between two tries to reach a controller again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The circuits as they were last told, to show what turned. At most as many as the controller has.
 type Seen = BTreeMap<CircuitId, Circuit>;
@@ -32,32 +36,99 @@ pub(super) async fn circuits(
     events(fabric, v1::WatchRequest { circuits: true, resources: false, nodes: false }, only, out).await
 }
 
-/// Until the controller ends the stream, or the one circuit that is watched is gone.
+/// For good, or until the one circuit that is watched is gone. When contact is lost, or the controller ends the stream
+/// because it ends itself, another one is asked; what did not change meanwhile is not told again.
 async fn events(
     fabric: &mut Fabric,
     ask: v1::WatchRequest,
     only: Option<u64>,
     out: Out,
 ) -> Result<(), Failure> {
-    let mut stream = fabric.read(ask, async |mut client, ask| client.watch(ask).await).await?;
     let mut seen = Seen::new();
-    while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
+    let mut first = true;
+    loop {
+        let told = stream(fabric, ask, only, (&mut seen, first), out).await;
+        match told {
+            Ok(Ended::Gone) => return Ok(()),
+            Ok(Ended::ByController) => {}
+            Err(failure) if first || !matches!(failure, Failure::Unreachable { .. }) => return Err(failure),
+            Err(_) => {}
+        }
+        if std::mem::take(&mut first) {
+            out.note("contact with the controller is lost; trying again until it is back (end with Ctrl-C)");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Why a stream came to its end.
+enum Ended {
+    ByController,
+    /// What was watched is gone.
+    Gone,
+}
+
+/// One stream. `first`: nothing was told before.
+async fn stream(
+    fabric: &mut Fabric,
+    ask: v1::WatchRequest,
+    only: Option<u64>,
+    (seen, first): (&mut Seen, bool),
+    out: Out,
+) -> Result<Ended, Failure> {
+    let mut stream = fabric.read(ask, async |mut client, ask| client.watch(ask).await).await?;
+    // Circuits that were there before contact was lost, until the controller has told all that there is.
+    let mut missing: Option<BTreeSet<CircuitId>> = (!first).then(|| seen.keys().copied().collect());
+    loop {
+        let event = match stream.message().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(Ended::ByController),
+            Err(status) => match fabric.failure(&status) {
+                Failure::Unreachable { .. } => return Ok(Ended::ByController),
+                failure => return Err(failure),
+            },
+        };
         if only.is_some_and(|id| !concerns(&event, id)) {
             continue;
         }
-        let gone = only.is_some() && matches!(event.event, Some(v1::event::Event::CircuitGone(_)));
-        if let Some(text) = lines(&event, &mut seen)? {
-            out.item("Event", &event, || text)?;
-        } else if out.json {
-            out.item("Event", &event, String::new)?;
-        } else {
-            out.note("that is all there is now; changes follow (end with Ctrl-C)");
+        let caught_up = matches!(event.event, Some(v1::event::Event::CaughtUp(_)));
+        if let Some(v1::event::Event::Circuit(circuit)) = &event.event
+            && let Some(missing) = &mut missing
+        {
+            missing.remove(&CircuitId(circuit.id));
         }
-        if gone {
-            return Ok(());
+        let again = missing.is_some() && is_known(&event, seen)?;
+        if caught_up {
+            for id in missing.take().into_iter().flatten() {
+                let gone = v1::Event { event: Some(v1::event::Event::CircuitGone(id.0)) };
+                if tell(&gone, only, seen, out)? {
+                    return Ok(Ended::Gone);
+                }
+            }
+        }
+        if !again && !(caught_up && !first) && tell(&event, only, seen, out)? {
+            return Ok(Ended::Gone);
         }
     }
-    Err(ended())
+}
+
+/// A circuit that is as it was last told.
+fn is_known(event: &v1::Event, seen: &Seen) -> Result<bool, Failure> {
+    let event: Option<Event> = understood(event.clone())?;
+    let Some(Event::Circuit(view)) = event else { return Ok(false) };
+    Ok(seen.get(&view.circuit.id) == Some(&view.circuit))
+}
+
+/// True: it was about the one circuit that is watched, which is gone.
+fn tell(event: &v1::Event, only: Option<u64>, seen: &mut Seen, out: Out) -> Result<bool, Failure> {
+    if let Some(text) = lines(event, seen)? {
+        out.item("Event", event, || text)?;
+    } else if out.json {
+        out.item("Event", event, String::new)?;
+    } else {
+        out.note("that is all there is now; changes follow (end with Ctrl-C)");
+    }
+    Ok(only.is_some() && matches!(event.event, Some(v1::event::Event::CircuitGone(_))))
 }
 
 fn concerns(event: &v1::Event, id: u64) -> bool {
