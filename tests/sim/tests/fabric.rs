@@ -1,6 +1,8 @@
 //! Whole fabrics through hundreds of bad days. To repeat one: `FOREWEAVE_SIM_SEED=17 cargo nextest run -p tests-sim --test
 //! fabric`, which also prints everything that happened.
+use proto_model::circuit::Circuit;
 use proto_model::report::Way;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tests_sim::topology::Topology;
@@ -92,6 +94,61 @@ fn twenty_hosts_have_a_bad_day_too() {
         world.check_at_rest();
         world.check_end();
         println!("seed {seed}: {}", world.summary());
+    }
+}
+
+/// One end has long been on the backup, the other sends by the path: both are received until both send the new one.
+#[test]
+fn a_backup_that_becomes_the_path_loses_no_packet() {
+    let mut promoted = 0;
+    for seed in 6_000..6_010 {
+        let mut world = World::new(
+            topology("diamond"),
+            seed,
+            Mood { requests: 30, population: 6, slow_per_mille: 300, ..CALM },
+        );
+        world.run(Duration::from_secs(60));
+        world.watch_packets();
+        let before: BTreeMap<_, _> = world.active().into_iter().map(|c| (c.id, (c.path, c.backup))).collect();
+        world.turn_ends(if seed % 2 == 0 { "edge-a" } else { "edge-b" });
+        world.run(Duration::from_secs(13 * 60));
+        let moved =
+            |c: &&Circuit| before.get(&c.id).is_some_and(|(_, backup)| backup.is_some() && c.path == *backup);
+        promoted += world.active().iter().filter(moved).count();
+    }
+    assert!(promoted >= 10, "{promoted} backups became the path in 10 seeds");
+}
+
+/// The cores alone, in virtual time: whoever forwards needs no controller, and nobody notices its return.
+#[test]
+fn a_controller_that_is_away_for_an_hour_is_not_missed_and_its_return_takes_no_step() {
+    for seed in 7_000..7_003 {
+        let mood = Mood { probes: true, requests: 30, population: 6, ..CALM };
+        let mut world = World::new(topology("diamond"), seed, mood);
+        world.run(Duration::from_secs(60));
+        let (flows, delivered) = world.delivered();
+        assert!(flows > 0 && delivered == flows, "seed {seed}: {delivered} of {flows}");
+        let steps = world.steps();
+        world.lose_controller();
+        // A probe each 10 ms for an hour would be what this test spends its time on; the hosts take it for a stall.
+        world.probe(false);
+        for _ in 0..60 {
+            world.run(Duration::from_secs(60));
+            assert_eq!(world.delivered(), (flows, flows), "seed {seed}");
+        }
+        world.probe(true);
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.turns(), [], "seed {seed}: no way was bad");
+        world.cut("transit-1", "edge-b");
+        world.run(Duration::from_millis(150));
+        assert_eq!(world.delivered(), (flows, flows), "seed {seed}: {:?}", world.turns());
+        world.mend();
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.steps(), steps, "seed {seed}: without a controller nothing is to be done");
+        world.return_controller();
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.delivered(), (flows, flows));
+        assert_eq!(world.steps(), steps, "seed {seed}: the return of the controller took steps");
     }
 }
 

@@ -4,12 +4,12 @@ use clap::{Parser, ValueEnum};
 use std::time::Duration;
 use tests_kernel::lab::{Options, api};
 use tests_kernel::many;
-use tests_kernel::measure::{Row, print};
-use tests_kernel::protection::count;
+use tests_kernel::measure::{Row, Spread, print};
 use tests_kernel::protection::outage::{self, Death, Outages};
 use tests_kernel::protection::quality::{self, Decline};
 use tests_kernel::protection::routing::{self, Protocol};
 use tests_kernel::protection::scene::Scene;
+use tests_kernel::protection::{Times, away, count};
 
 #[derive(Parser)]
 struct Arguments {
@@ -25,6 +25,9 @@ struct Arguments {
     /// How long two ways alternate in quality, seconds.
     #[arg(long, default_value_t = 180)]
     alternate: u64,
+    /// How long the controller stays away, minutes.
+    #[arg(long, default_value_t = 12)]
+    away: u64,
     /// Only these parts.
     #[arg(long, value_enum)]
     only: Vec<Part>,
@@ -44,6 +47,7 @@ enum Part {
     Delay,
     False,
     Alternate,
+    Away,
 }
 
 /// What `--quick` makes of it.
@@ -61,6 +65,7 @@ fn main() -> Result<()> {
     bench.deaths().context("ways that die")?;
     bench.declines().context("ways that lose or become slow")?;
     bench.good_ways().context("ways that are good")?;
+    bench.away().context("without a controller")?;
     bench.routing().context("other routing")?;
     if bench.packets > 0 {
         let note = format!("; of {} packets in all of the above", bench.packets);
@@ -201,6 +206,53 @@ impl Bench {
         Ok(())
     }
 
+    fn away(&mut self) -> Result<()> {
+        if !self.wanted(Part::Away) {
+            return Ok(());
+        }
+        let seconds = if self.arguments.quick { QUICK_SECONDS } else { 60 * self.arguments.away };
+        eprintln!("  no controller for {seconds} s");
+        let scene = Scene::up("away", "", Options { register: true, ..Options::default() })?;
+        let seen = away::hold(&scene, Duration::from_secs(seconds))?;
+        scene.lab.down()?;
+        let what = format!("controller away for {:.1} min", seconds as f64 / 60.0);
+        let note = format!("; of {} packets in all, the way in use died meanwhile", seen.packets);
+        self.rows.push(count(
+            &format!("{what}: packets lost while no way was dead"),
+            seen.lost_while_good as f64,
+            0.0,
+            &note,
+        ));
+        self.rows.push(Row::alone(
+            &format!("{what}: outage when the way in use died in the middle, ms"),
+            Spread::one(seen.outage),
+            "one run",
+        ));
+        let [allowed, came, without] = seen.rules;
+        let note = format!("; {came} of {allowed} connections that a rule allows came about");
+        self.rows.push(count(
+            &format!("{what}: connections that no rule allows"),
+            f64::from(without),
+            0.0,
+            &note,
+        ));
+        if came < allowed {
+            bail!("{came} of {allowed} connections that a rule allows came about");
+        }
+        self.rows.push(count(
+            &format!("{what}: growth of the agent that grew most, MB"),
+            seen.growth,
+            5.0,
+            "",
+        ));
+        let writes = format!("{what}: steps on all kernels from its return until 20 s after it");
+        let note = format!("; {} while it was away, of neighbours on the link that died", seen.meanwhile);
+        self.rows.push(count(&writes, seen.writes as f64, 0.0, &note));
+        self.duplicates += seen.duplicates;
+        self.packets += seen.packets;
+        Ok(())
+    }
+
     fn routing(&mut self) -> Result<()> {
         if !self.wanted(Part::Routing) {
             return Ok(());
@@ -228,7 +280,12 @@ impl Bench {
 
     /// Ours against theirs, where ours was measured in this run.
     fn compare(&mut self, death: Death, what: &str, protocol: Protocol, theirs: &Outages) {
-        let other = format!("{}, {} repeats", protocol.name(), theirs.both.len());
+        let never = |times: &Times, patience: Duration| match times.never {
+            0 => String::new(),
+            never => format!(", {never} times not within {} s, which counts as that", patience.as_secs()),
+        };
+        let mut other = format!("{}, {} repeats", protocol.name(), theirs.both.len());
+        other += &never(&theirs.both, protocol.patience());
         let ours = match death {
             Death::Silent => &self.silent,
             Death::Carrier => &self.carrier,
@@ -243,11 +300,15 @@ impl Bench {
                 &theirs.ways[0],
             ));
         }
+        let millis = |patience: Duration| patience.as_secs_f64() * 1e3;
         for (what, percent, ours, theirs) in pairs {
+            let theirs = theirs.with_never(percent, millis(protocol.patience()));
             self.rows.push(match ours.is_empty() {
-                true => Row::alone(&what, theirs.at(percent), &other),
+                true => Row::alone(&what, theirs, &other),
                 false => {
-                    Row::compared(&format!("circuit, {what}"), ours.at(percent), &other, theirs.at(percent))
+                    let what = format!("circuit, {what}{}", never(ours, outage::PATIENCE));
+                    let ours = ours.with_never(percent, millis(outage::PATIENCE));
+                    Row::compared(&what, ours, &other, theirs)
                 }
             });
         }

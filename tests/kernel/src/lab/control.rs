@@ -2,7 +2,7 @@
 use super::link::Condition;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,6 +11,10 @@ use std::time::Duration;
 
 /// Neither side may keep the other waiting: the emulator carries frames meanwhile.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// What it answers who was too slow: a machine that is busy may stop a process between two lines.
+const LATE: &str = "late";
+/// How often such a one tries again.
+const TRIES: usize = 10;
 /// What an emulator answers when the change is in force.
 const DONE: &str = "done";
 
@@ -31,7 +35,7 @@ pub fn listen(folder: &Path, index: usize) -> Result<UnixListener> {
 pub fn heard(listener: &UnixListener, adopt: impl FnOnce(Condition) -> Result<()>) -> Result<()> {
     let (mut stream, _) = match listener.accept() {
         Ok(accepted) => accepted,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
         Err(error) => return Err(error).context("the emulator's socket"),
     };
     stream.set_nonblocking(false)?;
@@ -40,6 +44,14 @@ pub fn heard(listener: &UnixListener, adopt: impl FnOnce(Condition) -> Result<()
     let mut text = Vec::new();
     let understood = stream.read_to_end(&mut text).map_err(anyhow::Error::from);
     let outcome = understood.and_then(|_| Ok(serde_json::from_slice(&text)?)).and_then(adopt);
+    let late = |failure: &anyhow::Error| {
+        let kind = failure.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    };
+    if outcome.as_ref().is_err_and(late) {
+        let _ = stream.write_all(LATE.as_bytes());
+        return Ok(());
+    }
     let answer = outcome.map_or_else(|failure| format!("{failure:#}"), |()| DONE.to_owned());
     // Who does not wait for the answer does not want it.
     let _ = stream.write_all(answer.as_bytes());
@@ -48,18 +60,27 @@ pub fn heard(listener: &UnixListener, adopt: impl FnOnce(Condition) -> Result<()
 
 /// Tells the emulator of a link; on return it is so.
 pub(super) fn tell(folder: &Path, index: usize, condition: &Condition) -> Result<()> {
+    for _ in 0..TRIES {
+        match try_to_tell(folder, index, condition)?.as_str() {
+            DONE => return Ok(()),
+            LATE => {}
+            refusal => bail!("the link's emulator refuses: {refusal}"),
+        }
+    }
+    bail!("{TRIES} times the link's emulator was not told in time what to do: the machine is too busy")
+}
+
+/// What it answers.
+fn try_to_tell(folder: &Path, index: usize, condition: &Condition) -> Result<String> {
     let place = File::open(folder).with_context(|| folder.display().to_string())?;
     let mut stream =
         UnixStream::connect(through(&place, index)).context("the link's emulator does not hear")?;
-    stream.set_read_timeout(Some(4 * PATIENCE))?;
+    stream.set_read_timeout(Some(20 * PATIENCE))?;
     stream.write_all(&serde_json::to_vec(condition)?)?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("the link's emulator does not answer")?;
-    if answer != DONE {
-        bail!("the link's emulator refuses: {answer}");
-    }
-    Ok(())
+    Ok(answer)
 }
 
 #[cfg(test)]
@@ -91,6 +112,19 @@ mod tests {
                 heard(&listener, adopt).expect("heard");
             }
             assert_eq!(got, Some(condition()));
+            telling.join().expect("thread").expect("acknowledged");
+        });
+    }
+
+    #[test]
+    fn who_is_told_to_be_late_tells_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let listener = listen(folder.path(), 0).expect("listen");
+        listener.set_nonblocking(false).expect("wait");
+        std::thread::scope(|scope| {
+            let telling = scope.spawn(|| tell(folder.path(), 0, &condition()));
+            heard(&listener, |_| Err(std::io::Error::from(ErrorKind::TimedOut).into())).expect("heard");
+            heard(&listener, |_| Ok(())).expect("heard again");
             telling.join().expect("thread").expect("acknowledged");
         });
     }

@@ -1,4 +1,5 @@
 //! Protection measured: paths that die, lose or slow down under traffic, and how long until they are left.
+pub mod away;
 pub mod outage;
 pub mod quality;
 pub mod routing;
@@ -37,6 +38,13 @@ impl Times {
         Spread { median: percentile(&self.values, percent / 100.0), least, most }
     }
 
+    /// The same when traffic that never came back counts as having been away for as long as it was waited for.
+    pub fn with_never(&self, percent: f64, patience: f64) -> Spread {
+        let mut values = self.values.clone();
+        values.extend(std::iter::repeat_n(patience, self.never));
+        Self { values, never: 0 }.at(percent)
+    }
+
     /// A row for one percentile, with what it must reach.
     pub fn row(&self, what: &str, percent: f64, limit: Option<f64>, aim: &str) -> Row {
         let spread = self.at(percent);
@@ -64,6 +72,15 @@ pub fn count(what: &str, number: f64, limit: f64, note: &str) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_never_came_counts_as_the_patience_in_a_comparison() {
+        let mut times = Times::default();
+        times.add(Some(1.0));
+        times.add(None);
+        assert_eq!(times.at(99.0).median, 1.0);
+        assert_eq!(times.with_never(99.0, 60_000.0), Spread { median: 60_000.0, least: 1.0, most: 60_000.0 });
+    }
 
     #[test]
     fn a_time_that_never_came_is_not_reached() {

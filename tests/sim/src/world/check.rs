@@ -145,6 +145,11 @@ impl World {
         }
     }
 
+    /// Circuits that the controller says can be sent over.
+    pub fn active(&mut self) -> Vec<Circuit> {
+        self.circuits().into_iter().filter(|circuit| circuit.state == CircuitState::Active).collect()
+    }
+
     fn circuit(&mut self, id: CircuitId) -> Option<Circuit> {
         self.circuits().into_iter().find(|circuit| circuit.id == id)
     }

@@ -61,6 +61,8 @@ pub struct World {
     /// From the first of them to the second nothing passes.
     cut: BTreeSet<(NodeName, NodeName)>,
     turns: Vec<(NodeName, Way, Timestamp)>,
+    /// Whether every packet of an active circuit has to arrive.
+    watching: bool,
     /// Probes that each host answered, by label.
     reflected: BTreeMap<(NodeName, u32), u32>,
     /// What has been handled; printed with a failure.
@@ -156,6 +158,7 @@ impl World {
             disturbed: BTreeSet::new(),
             cut: BTreeSet::new(),
             turns: Vec::new(),
+            watching: false,
             reflected: BTreeMap::new(),
             events: 0,
             log: Vec::new(),
@@ -224,6 +227,7 @@ impl World {
             self.turn(at);
             if std::mem::take(&mut self.touched) {
                 self.check_always();
+                self.check_sent();
             }
         }
         self.now = until;
@@ -256,7 +260,7 @@ impl World {
         if let Some(node) = due.map(|(node, _)| node.clone()) {
             return self.agent_handles(&node, AgentInput::Tick);
         }
-        self.probe(at);
+        self.probe_due(at);
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {

@@ -7,6 +7,7 @@ use agent_core::protect::{Answer, Event as Happened, Key, Session, Told, Wish};
 use ebpf_abi::flow;
 use proto_model::report::Way;
 use proto_model::{NodeName, PathId, Timestamp};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl World {
     }
 
     /// The next protector that is due runs.
-    pub(super) fn probe(&mut self, at: Timestamp) {
+    pub(super) fn probe_due(&mut self, at: Timestamp) {
         let due = self.sites.iter().find(|(_, site)| match &site.life {
             Life::Alive(host) => self.probes_due(host).is_some_and(|due| due <= at),
             Life::Dead(_) | Life::Between => false,
@@ -111,15 +112,72 @@ impl World {
         self.mood.requests = 0;
     }
 
-    /// Flows that have two ways, and how many of them lead to the other end by the one that they are on now.
-    pub fn delivered(&self) -> (usize, usize) {
-        let now = |node: &NodeName, group: u32| match self.sites[node].kernel().maps.groups.get(&group) {
+    /// From now on each packet of an active circuit has to arrive, by the way that its end sends by at that moment.
+    pub fn watch_packets(&mut self) {
+        self.watching = true;
+    }
+
+    pub(super) fn check_sent(&mut self) {
+        if !self.watching || self.controller.is_none() {
+            return;
+        }
+        let active: BTreeSet<u64> = self.active().into_iter().map(|circuit| circuit.id.0).collect();
+        for (node, (_, flow, way), fate) in self.fates() {
+            let sent = active.contains(&flow.circuit) && self.way_of(&node, flow.group) == way;
+            if sent && !matches!(fate, Fate::Delivered(_)) {
+                self.fail(&format!(
+                    "a packet of c{} from {node}, sent by its {way:?}, is lost: {fate:?}",
+                    flow.circuit
+                ));
+            }
+        }
+    }
+
+    /// The ends of a host turn to their backups and stay there, whatever their protector sees.
+    ///
+    /// # Panics
+    /// When no host has this name.
+    pub fn turn_ends(&mut self, node: &str) {
+        let node: NodeName = node.parse().expect("a name");
+        let flows = self.sites[&node].kernel().maps.flows.values();
+        let groups: BTreeSet<u32> = flows.map(|flow| flow.group).filter(|group| *group != 0).collect();
+        for group in groups {
+            if let Some(site) = self.sites.get_mut(&node) {
+                site.kernel_mut().maps.groups.insert(group, flow::BACKUP);
+            }
+            let told = Told::Turned { group, to: Way::Backup, why: "as it was told to".into(), at: self.now };
+            self.agent_handles(&node, Input::Protector(told));
+        }
+        self.touched = true;
+    }
+
+    fn way_of(&self, node: &NodeName, group: u32) -> Way {
+        match self.sites[node].kernel().maps.groups.get(&group) {
             Some(&flow::BACKUP) => Way::Backup,
             Some(_) | None => Way::Primary,
-        };
+        }
+    }
+
+    /// Whether protectors probe from now on.
+    pub fn probe(&mut self, probes: bool) {
+        self.mood.probes = probes;
+    }
+
+    /// After [`Self::lose_controller`].
+    pub fn return_controller(&mut self) {
+        self.soon(1, Event::Restore);
+    }
+
+    /// That all kernels took so far.
+    pub fn steps(&self) -> u64 {
+        self.sites.values().map(|site| site.kernel().steps).sum()
+    }
+
+    /// Flows that have two ways, and how many of them lead to the other end by the one that they are on now.
+    pub fn delivered(&self) -> (usize, usize) {
         let fates = self.fates();
         let in_use = |(node, (_, flow, way), _): &&(NodeName, super::check::Sent, Fate)| {
-            flow.group != 0 && now(node, flow.group) == *way
+            flow.group != 0 && self.way_of(node, flow.group) == *way
         };
         let used: Vec<_> = fates.iter().filter(in_use).collect();
         let good = used.iter().filter(|(.., fate)| matches!(fate, Fate::Delivered(_))).count();
