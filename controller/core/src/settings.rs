@@ -229,17 +229,19 @@ mod tests {
 
     #[test]
     fn what_happens_again_and_again_has_a_pause() {
-        let set: [(&str, fn(&mut Timing) -> &mut Duration); 3] = [
-            ("timing.repair", |timing| &mut timing.repair),
-            ("timing.retry", |timing| &mut timing.retry),
-            ("timing.build_patience", |timing| &mut timing.build_patience),
-        ];
-        for (name, of) in set {
-            let mut settings = Settings::default();
-            *of(&mut settings.timing) = Duration::from_millis(999);
-            assert_eq!(settings.check().expect_err("too short").name, name);
-            *of(&mut settings.timing) = Duration::from_secs(1);
-            assert_eq!(settings.check(), Ok(()));
+        for name in ["repair", "retry", "build_patience"] {
+            let with = |pause: Duration| {
+                let mut settings = Settings::default();
+                match name {
+                    "repair" => settings.timing.repair = pause,
+                    "retry" => settings.timing.retry = pause,
+                    _ => settings.timing.build_patience = pause,
+                }
+                settings.check()
+            };
+            let refused = with(Duration::from_millis(999)).expect_err("too short");
+            assert_eq!(refused.name, format!("timing.{name}"));
+            assert_eq!(with(Duration::from_secs(1)), Ok(()));
         }
     }
 

@@ -106,7 +106,8 @@ async fn stream(
                 }
             }
         }
-        if !again && !(caught_up && !first) && tell(&event, only, seen, out)? {
+        let was_told = again || caught_up && !first;
+        if !was_told && tell(&event, only, seen, out)? {
             return Ok(Ended::Gone);
         }
     }
