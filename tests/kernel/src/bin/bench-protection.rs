@@ -246,7 +246,7 @@ impl Bench {
             "",
         ));
         let writes = format!("{what}: steps on all kernels from its return until 20 s after it");
-        let note = format!("; {} while it was away, of neighbours on the link that died", seen.meanwhile);
+        let note = format!("; {} while it was away", seen.meanwhile);
         self.rows.push(count(&writes, seen.writes as f64, 0.0, &note));
         self.duplicates += seen.duplicates;
         self.packets += seen.packets;

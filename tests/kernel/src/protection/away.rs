@@ -28,7 +28,7 @@ pub struct Away {
     pub outage: f64,
     /// Of the agent that grew most, MB.
     pub growth: f64,
-    /// Steps of all agents on their kernels while the controller was away: the neighbours on the link that died change.
+    /// Steps of all agents on their kernels while the controller was away.
     pub meanwhile: u64,
     /// And from its return until it had been back for a while.
     pub writes: u64,

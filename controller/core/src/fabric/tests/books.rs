@@ -195,8 +195,8 @@ fn live(seed: u64, life: Life) -> Counts {
         let before = in_use(&world);
         let what = operate(&mut world, &mut numbers, life);
         *counts.entry(what).or_default() += 1;
-        // A way whose link or host is gone cannot be kept.
-        if !["a link failed", "removed", "deleted", "repaired"].contains(&what) {
+        // A way whose link or host is gone cannot be kept, and agents of this world do not say again which way they send.
+        if !["a link failed", "removed", "deleted", "repaired", "restarted"].contains(&what) {
             keeps(&world, &before);
         }
         match life {
