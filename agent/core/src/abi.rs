@@ -249,7 +249,7 @@ pub fn peer(peer: &Peer) -> PeerKey {
 }
 
 /// The value of one that has not asked yet.
-pub const NEW_PEER: probe::Peer = probe::Peer { second: 0, spent: 0, answered: 0, reserved: [0; 4] };
+pub const NEW_PEER: probe::Peer = probe::Peer { second: 0, spent: 0, answered: 0, told: 0 };
 
 /// # Errors
 /// A session that does not fit 16 bits, which no agent writes.

@@ -19,6 +19,8 @@ pub const REFLECTOR: [u8; 4] = [169, 254, 86, 2];
 pub const INNER: u32 = 14 + 20 + 8;
 /// Answers per peer and second that the programs give; more are dropped.
 pub const PER_SECOND: u64 = 1_000;
+/// Answers per peer and second that the agent is told of; more are dropped. A link is probed ten times a second.
+pub const TOLD_PER_SECOND: u32 = 100;
 
 /// Bytes of the shortest packet of the authenticated mode (RFC 8762 §4.2.2).
 pub const AUTHENTICATED: u32 = 112;
@@ -102,7 +104,8 @@ pub struct Peer {
     pub spent: u64,
     /// Answers since the peer was added: the reflector's sequence number.
     pub answered: u32,
-    pub reserved: [u8; 4],
+    /// Its own answers of the running second that the agent was told of.
+    pub told: u32,
 }
 
 /// One answer to a probe of this host, as the program saw it arrive: a record of the ring buffer `PROBES`.
@@ -119,11 +122,12 @@ pub struct Reply {
     pub reserved: [u8; 2],
     /// Outer source.
     pub from: Address,
-    /// When the request was sent, came, was answered, and when the answer came (RFC 8762's T1 to T4): nanoseconds,
-    /// TAI; seconds modulo 2³². The first and the last are this host's clock.
-    pub sent: u64,
+    /// When the request came and was answered, by the reflector's clock (RFC 8762's T2 and T3): nanoseconds, seconds modulo
+    /// 2³².
     pub received: u64,
     pub answered: u64,
+    /// When the answer came: `bpf_ktime_get_ns` of this host, which nobody sets. T1 is what the sender remembers, by the
+    /// same clock; what the answer says of it is not needed.
     pub arrived: u64,
 }
 

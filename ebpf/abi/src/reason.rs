@@ -88,7 +88,8 @@ reasons! {
     MalformedProbe = 27, "malformed_probe";
     /// A path probe under a label that names no way back for the answer.
     NoWayBack = 28, "no_way_back";
-    /// A link probe of a known neighbour, beyond the answers that it gets in a second.
+    /// A link probe of a known neighbour beyond the answers that it gets in a second, or an answer of it beyond those that
+    /// are believed in a second.
     ProbeBudget = 29, "probe_budget";
 }
 

@@ -281,10 +281,11 @@ impl Carries {
         const STAMP: [u8; 2] = probe::PORT.to_be_bytes();
         if udp.destination == port {
             Some(Self::Tunnel)
-        } else if udp.destination == STAMP {
-            Some(Self::Request)
+        } else if udp.source == STAMP {
+            // From a reflector, and never a request: two reflectors would answer each other for ever.
+            Some(Self::Answer)
         } else {
-            (udp.source == STAMP).then_some(Self::Answer)
+            (udp.destination == STAMP).then_some(Self::Request)
         }
     }
 }

@@ -2,7 +2,7 @@
 use agent_core::io::Input;
 use agent_core::kernel_state::{Backup, Entry, Flow, Kernel, Target};
 use agent_core::protect::{Began, Order, Told};
-use proto_model::desired::{Change, Gate, Object, Side};
+use proto_model::desired::{Change, Gate, Leg, Object, Side};
 use proto_model::report::{Say, Switch, Way};
 use proto_model::{CircuitId, Timestamp};
 use tests_sim::host::Host;
@@ -124,7 +124,7 @@ fn a_restarted_agent_protects_what_the_kernel_forwards_before_a_controller_speak
     let sessions = |host: &mut Host| {
         let orders: Vec<Order> = host.orders.drain(..).collect();
         let session =
-            |order: &Order| if let Order::Measure(_, session) = order { Some(*session) } else { None };
+            |order: &Order| if let Order::Measure(_, all) = order { Some(all.clone()) } else { None };
         (orders.iter().filter_map(session).collect::<Vec<_>>(), orders)
     };
     let (before, _) = sessions(&mut host);
@@ -140,4 +140,30 @@ fn a_restarted_agent_protects_what_the_kernel_forwards_before_a_controller_speak
     assert_eq!(orders.iter().filter(|order| matches!(order, Order::Forget(_))).count(), 2, "{orders:?}");
     let guards = orders.iter().filter(|order| matches!(order, Order::Guard { began: Began::Before, .. }));
     assert_eq!(guards.count(), 1);
+}
+
+/// Two labels of one end lead back the same way while a circuit moves; under which of them the answers come is known to
+/// the far end only.
+#[test]
+fn a_restarted_agent_assumes_nothing_of_an_end_that_is_being_moved() {
+    let mut host = connected();
+    let mut objects = objects(Gate::Open);
+    for object in &mut objects {
+        if let Object::Endpoint(end) = object
+            && end.circuit == CircuitId(1)
+            && let Leg::Tunnel { receive: labels, .. } = &mut end.leg
+        {
+            labels.push(receive(2, 500));
+        }
+    }
+    host.tell(1, whole(1, &objects), T);
+    host.settle(T);
+    let mut host = Host::start(host.crash(), T);
+    let probed = |order: &Order| match order {
+        Order::Measure(_, sessions) => Some(sessions.iter().map(|one| one.receive).collect::<Vec<_>>()),
+        _ => None,
+    };
+    let orders: Vec<Order> = host.orders.drain(..).collect();
+    let seen: Vec<Vec<u32>> = orders.iter().filter_map(probed).collect();
+    assert_eq!(seen, [[label(2).value()], [label(2_002).value()]], "as the other end only: {orders:?}");
 }

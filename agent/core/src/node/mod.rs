@@ -20,6 +20,7 @@ use proto_model::desired::{Object, ObjectKey, Side, Tell};
 use proto_model::report::Say;
 use proto_model::{CircuitId, Generation, PathId, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// All state of an agent. Feed it with [`Node::handle`], then take outputs until there is none; call again with
@@ -40,7 +41,7 @@ pub struct Node {
     sampler: Sampler,
     orders: Orders,
     /// Paths that are probed only because the kernel's flows use them.
-    assumed: Vec<(PathId, End)>,
+    assumed: Vec<(PathId, IpAddr, End)>,
     outputs: VecDeque<Output>,
     /// Session and generation that the round under way brings about.
     round: Option<(u64, Generation)>,

@@ -5,12 +5,14 @@ use crate::io::Output;
 use crate::kernel_state::{Backup, Entry, EntryKey, Flow, HostSide, KernelState, Label, LabelAction, Target};
 use crate::ledger::Have;
 use crate::lower::Ways;
+use crate::protect::limits::VOICES;
 use crate::protect::{Guard, Order, Session};
 use ebpf_abi::Direction;
 use proto_model::desired::{self, Endpoint, Gate, Leg, NextHop, Object, ObjectKey, Receive, Side};
 use proto_model::report::Say;
 use proto_model::{CircuitId, FabricAddress, PathId, Timestamp};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 impl Node {
     /// Puts a protected end into its group, and offers it as one to probe its paths as, once its gate is open.
@@ -27,7 +29,10 @@ impl Node {
         let Some(group) = self.ledger.groups.join(who, two.guard(), seen, now) else { return ways };
         match end.gate {
             Gate::Closed => {}
-            Gate::Open => two.sessions().into_iter().for_each(|(path, s)| self.orders.offer(path, who, s)),
+            Gate::Open => {
+                let far = IpAddr::V4(end.remote.v4);
+                two.sessions().into_iter().for_each(|(path, s)| self.orders.offer(path, far, who, s));
+            }
         }
         Ways { group, ..ways }
     }
@@ -38,7 +43,8 @@ impl Node {
             Some(Object::Endpoint(end)) => {
                 let who: End = (end.circuit, end.side);
                 if let Some(two) = TwoWays::of(end) {
-                    two.sessions().into_iter().for_each(|(path, _)| self.orders.withdraw(path, who));
+                    let far = IpAddr::V4(end.remote.v4);
+                    two.sessions().into_iter().for_each(|(path, _)| self.orders.withdraw(path, far, who));
                     self.ledger.groups.leave(who);
                 }
             }
@@ -50,13 +56,15 @@ impl Node {
     /// Protects what the kernel forwards before any controller has spoken: a restart must not cost the second way.
     pub(super) fn assume(&mut self, seen: Vec<Seen>) {
         let mut guards = Vec::new();
-        for Seen { group, end, sessions } in seen {
+        for Seen { group, ends } in seen {
             let [primary, backup] = [1, 0].map(|way| PathId(u64::MAX - 2 * u64::from(group) - way));
             let guard = Guard { primary, backup, max_rtt: None, max_loss: None };
             let Some(order) = self.ledger.groups.assume(group, guard) else { continue };
-            for (path, session) in [primary, backup].into_iter().zip(sessions) {
-                self.orders.offer(path, end, session);
-                self.assumed.push((path, end));
+            for (far, end, sessions) in ends {
+                for (path, session) in [primary, backup].into_iter().zip(sessions) {
+                    self.orders.offer(path, far, end, session);
+                    self.assumed.push((path, far, end));
+                }
             }
             guards.push(order);
         }
@@ -68,8 +76,8 @@ impl Node {
 
     /// From now on the controller's words count.
     pub(super) fn stop_assuming(&mut self) {
-        for (path, end) in std::mem::take(&mut self.assumed) {
-            self.orders.withdraw(path, end);
+        for (path, far, end) in std::mem::take(&mut self.assumed) {
+            self.orders.withdraw(path, far, end);
         }
     }
 
@@ -105,26 +113,27 @@ impl Node {
     }
 }
 
-/// A group that flows in the kernel use, and one of the ends in it.
+/// A group that flows in the kernel use, and some of the ends in it.
 pub(super) struct Seen {
     group: u32,
-    end: End,
-    /// To probe its ways as this end.
-    sessions: [Session; 2],
+    /// The far resource, the end, and how its ways are probed as this end.
+    ends: Vec<(IpAddr, End, [Session; 2])>,
 }
 
-/// The kernel has no names for paths, so one end stands for each group. The label under which answers come is the one
-/// whose own answers go the same way.
+/// The kernel has no names for paths, so the ends of a group stand for its two. The label under which answers come is the
+/// one whose own answers go the same way; where there are two such (one of them is about to go), nobody here knows under
+/// which of them the far end answers, and the end is left out.
 pub(super) fn seen(state: &KernelState) -> Vec<Seen> {
-    let mut receives: BTreeMap<(u64, u32, u32), u32> = BTreeMap::new();
+    let mut receives: BTreeMap<(u64, u32, u32), Option<u32>> = BTreeMap::new();
     for entry in state.values() {
         if let Entry::Label(Label { label, circuit, action: LabelAction::Deliver { back, .. }, .. }) = entry {
-            receives.insert((*circuit, back.next_hop, back.label), *label);
+            let of = receives.entry((*circuit, back.next_hop, back.label));
+            of.and_modify(|one| *one = None).or_insert(Some(*label));
         }
     }
     let session = |circuit: u64, slot: u32, label: u32| {
         let Entry::NextHop(hop) = state.get(&EntryKey::NextHop(slot))? else { return None };
-        let receive = *receives.get(&(circuit, slot, label))?;
+        let receive = (*receives.get(&(circuit, slot, label))?)?;
         Some(Session { local: hop.local, remote: hop.remote, label, receive })
     };
     let mut by_group: BTreeMap<u32, Seen> = BTreeMap::new();
@@ -139,7 +148,10 @@ pub(super) fn seen(state: &KernelState) -> Vec<Seen> {
                 Direction::Reverse => Side::Destination,
             };
             let (group, end) = (backup.group, (CircuitId(flow.circuit), side));
-            by_group.entry(group).or_insert(Seen { group, end, sessions: [first, second] });
+            let seen = by_group.entry(group).or_insert_with(|| Seen { group, ends: Vec::new() });
+            if seen.ends.len() < VOICES && seen.ends.iter().all(|(_, known, _)| *known != end) {
+                seen.ends.push((flow.remote, end, [first, second]));
+            }
         }
     }
     by_group.into_values().collect()

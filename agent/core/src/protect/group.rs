@@ -42,6 +42,11 @@ impl Group {
         Self { guard, way, good_since: None, hold: HOLD, returned: None, moved: None }
     }
 
+    /// The same group with another guard.
+    pub(super) fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
     pub(super) fn decide(&mut self, primary: &Path, backup: &Path, now: Timestamp) -> Decision {
         let Some(way) = self.way else { return Decision::Stay(None) };
         let (here, there, other) = match way {
@@ -73,21 +78,24 @@ impl Group {
     /// Both live.
     fn compare(&mut self, here: &Path, there: &Path, other: Way, now: Timestamp) -> Decision {
         let rested = self.moved.map_or(now, |moved| moved.plus(QUALITY_EVERY));
-        if let Some(bad) = fault(here, &self.guard) {
-            if fault(there, &self.guard).is_some() || !pays(bad, here, there) {
-                return Decision::Stay(Some(now.plus(LOOK_AGAIN)));
-            }
+        let bad = fault(here, &self.guard);
+        if let Some(bad) = bad
+            && fault(there, &self.guard).is_none()
+            && pays(bad, here, there)
+        {
             if rested > now {
                 return Decision::Stay(Some(rested));
             }
             let why = of_fault(bad, here, there, other, &self.guard);
             return self.turn(other, For::Quality, why, now);
         }
-        let Some(since) = self.good_since else { return Decision::Stay(None) };
+        // Whether a faulty backup could be left for the primary's sake or not: where it is good, it is returned to.
+        let again = bad.map(|_| now.plus(LOOK_AGAIN));
+        let Some(since) = self.good_since else { return Decision::Stay(again) };
         let calm = since.plus(self.hold).max(rested);
         match calm <= now {
             true => self.turn(Way::Primary, For::Quality, of_return(there, now.since(since)), now),
-            false => Decision::Stay(Some(calm)),
+            false => Decision::Stay(Some(again.map_or(calm, |again| again.min(calm)))),
         }
     }
 

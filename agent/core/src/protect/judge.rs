@@ -26,7 +26,9 @@ pub(super) fn pays(fault: Fault, here: &Path, there: &Path) -> bool {
     match fault {
         Fault::Lossy => {
             let ((lost, of), (lost_there, of_there)) = (here.fates(), there.fates());
-            of_there > 0 && u64::from(lost_there) * u64::from(of) * 2 <= u64::from(lost) * u64::from(of_there)
+            lost > 0
+                && of_there > 0
+                && u64::from(lost_there) * u64::from(of) * 2 <= u64::from(lost) * u64::from(of_there)
         }
         Fault::Slow(_) => match (here.round_trip(), there.round_trip()) {
             (Some(here), Some(there)) => there.nanos() <= here.nanos() / 5 * 4,

@@ -26,13 +26,24 @@ pub const DEAD_AFTER: u32 = 5;
 /// … and on one that loses more, so many that it happens once in 10^8; a path that is known to lose half of all is
 /// lossy and not dead, unless it is silent for this many.
 pub const DEAD_AFTER_MOST: u32 = 25;
+/// A path is probed as up to so many of the circuits on it: one that is deleted, or whose far end stopped, is not taken
+/// for the path.
+pub const VOICES: usize = 3;
+/// After so many lost probes in a row the path is asked as the other ones too, so that at [`DEAD_AFTER`] it is known
+/// whether all are silent. One that is just being asked is waited for: five quarters of the smoothed round-trip time and …
+pub const DOUBT_AFTER: u32 = 1;
+pub const DOUBT_ROOM: Duration = Duration::from_millis(5);
+/// Probes of which the fate is unknown, as one circuit: at the bound the first one is taken for lost. It is far above what
+/// [`TIMEOUT_MOST`] leaves, and is reached only by a host that is stalled again and again.
+pub const WAITING: usize = 256;
 /// Weight of one probe in the loss that a path is known to have, beside that of its last 100: some 10 s at full rate.
 pub const KNOWN_WEIGHT: f64 = 1.0 / 1024.0;
 /// So many answered in a row: alive again.
 pub const ALIVE_AFTER: u32 = 3;
 /// A path that never answered is left after so long, if the other one answers.
 pub const PATIENCE: Duration = Duration::from_secs(1);
-/// The protector was run so much later than it asked for: it was stalled, not the path.
+/// The protector was run so much later than it asked for: it was stalled, not the path. Time in which it was stalled does
+/// not count for what is under way.
 pub const STALL: Duration = Duration::from_millis(20);
 /// Loss that a circuit without a bound of its own is taken to bear: 1 %, in millionths.
 pub const LOSS_BORNE: u32 = 10_000;
@@ -48,6 +59,8 @@ pub const SLOWER: Duration = Duration::from_millis(20);
 pub const USUAL_SECONDS: u64 = 60;
 /// … and stands while the path is slow, but not for ever.
 pub const USUAL_KEPT: Duration = Duration::from_secs(600);
+/// Addresses without a carrier that are remembered although no path begins there yet.
+pub const DOWN_MOST: usize = 4_096;
 /// Between two moves of a group for the sake of quality, its return to the primary included.
 pub const QUALITY_EVERY: Duration = Duration::from_secs(60);
 /// How long the primary must have been good before a group returns to it. Doubles up to [`HOLD_MOST`] when the primary

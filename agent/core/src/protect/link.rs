@@ -2,10 +2,11 @@
 use super::Answer;
 use super::flight::{Flight, Noted, Settled};
 use super::limits::{LINK_TIMEOUT, REPORT_EVERY};
-use super::session::round_trip;
+use super::voice::round_trip;
 use proto_model::desired::Peer;
 use proto_model::topology::Measured;
 use proto_model::{Latency, Loss, Timestamp};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -14,8 +15,16 @@ pub(super) struct Link {
     began: Timestamp,
     /// It has answered once; until then, and not for long, what is lost may be due to an end that is still being built.
     answers: bool,
-    last: Option<Answer>,
+    last: Option<Last>,
     seen: Seen,
+}
+
+/// The last answer whose times could be right.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    sent: Timestamp,
+    took: u64,
+    answer: Answer,
 }
 
 /// Since the last report.
@@ -45,6 +54,10 @@ impl Sums {
         self.most = self.most.max(nanos);
     }
 
+    fn extend(&mut self, nanos: Option<u64>) {
+        nanos.into_iter().for_each(|nanos| self.add(nanos));
+    }
+
     fn mean(&self) -> Latency {
         Latency::from_nanos(self.sum.checked_div(u64::from(self.count)).unwrap_or(0))
     }
@@ -56,8 +69,12 @@ impl Link {
         Self { peer, flight, began: now, answers: false, last: None, seen: Seen::default() }
     }
 
-    pub(super) fn send(&mut self, now: Timestamp) -> u32 {
-        self.flight.send(now)
+    pub(super) fn send(&mut self, now: Timestamp, stalled: Duration) -> u32 {
+        self.flight.send(now, stalled)
+    }
+
+    pub(super) fn sent(&mut self, sequence: u32, at: Timestamp) {
+        self.flight.sent(sequence, at);
     }
 
     pub(super) fn not_sent(&mut self, sequence: u32) {
@@ -65,25 +82,39 @@ impl Link {
     }
 
     pub(super) fn answered(&mut self, answer: &Answer) {
-        match self.flight.answered(answer.sequence, answer.reflected) {
+        let sent = match self.flight.answered(answer.sequence, answer.reflected) {
             Noted::Strange | Noted::Late { .. } => return,
-            Noted::InTime => {}
-        }
+            Noted::InTime { sent } => sent,
+        };
         if !std::mem::replace(&mut self.answers, true) {
             self.flight.drop_gap();
         }
-        self.seen.times.add(round_trip(answer));
-        if let Some(last) = self.last.replace(*answer)
-            && answer.sequence.wrapping_sub(last.sequence) == 1
+        let took = round_trip(sent, answer);
+        self.seen.times.extend(took);
+        let now = took.map(|took| Last { sent, took, answer: *answer });
+        if let (Some(last), Some(now)) = (std::mem::replace(&mut self.last, now), now)
+            && answer.sequence.wrapping_sub(last.answer.sequence) == 1
         {
-            self.seen.forward.add(differs((last.sent, last.received), (answer.sent, answer.received)));
-            self.seen.backward.add(differs((last.answered, last.arrived), (answer.answered, answer.arrived)));
+            self.vary(&last, &now);
+        }
+    }
+
+    /// Each of the two delays was between nothing and the whole round trip. When they differ by more, somebody set the
+    /// neighbour's clock between the two.
+    fn vary(&mut self, last: &Last, now: &Last) {
+        let most = last.took.max(now.took);
+        let there = |one: &Last| (one.sent.0, one.answer.received);
+        let back = |one: &Last| (one.answer.answered, one.answer.arrived.0);
+        let (forward, backward) = (differs(there(last), there(now)), differs(back(last), back(now)));
+        if forward <= most && backward <= most {
+            self.seen.forward.add(forward);
+            self.seen.backward.add(backward);
         }
     }
 
     /// Takes note of every probe whose fate is known by now.
-    pub(super) fn settle(&mut self, now: Timestamp, resumed: Timestamp) {
-        while let Some(settled) = self.flight.settle(now, resumed, LINK_TIMEOUT, true) {
+    pub(super) fn settle(&mut self, now: Timestamp, stalled: Duration) {
+        while let Some(settled) = self.flight.settle(now, stalled, LINK_TIMEOUT, true) {
             match settled {
                 Settled::Lost { sent } if !self.answers && sent.since(self.began) < REPORT_EVERY => {
                     self.flight.drop_gap();
@@ -134,7 +165,6 @@ fn share(part: u32, whole: u32) -> Loss {
 mod tests {
     use super::*;
     use crate::protect::Key;
-    use std::time::Duration;
 
     const START: Timestamp = Timestamp(1_000_000_000);
     const MILLI: u64 = 1_000_000;
@@ -156,9 +186,9 @@ mod tests {
     fn answer(sequence: u32, reflected: u32, sent: Timestamp) -> Answer {
         let received = sent.0 + 3_600_000 * MILLI + 5 * MILLI + u64::from(sequence % 2) * MILLI;
         let answered = received + 2 * MILLI;
-        let arrived = answered - 3_600_000 * MILLI + 7 * MILLI;
+        let arrived = Timestamp(answered - 3_600_000 * MILLI + 7 * MILLI);
         let of = Key::Link(std::net::IpAddr::from([192, 0, 2, 1]), 1);
-        Answer { of, sequence, reflected, sent: sent.0, received, answered, arrived }
+        Answer { of, sequence, reflected, received, answered, arrived }
     }
 
     /// Probes every 100 ms, of which the reflector sees those that `arrives` says, and answers that `returns` says.
@@ -170,7 +200,7 @@ mod tests {
         let mut link = link();
         let (mut now, mut reflected) = (START, 0);
         for n in 0..count {
-            let sequence = link.send(now);
+            let sequence = link.send(now, Duration::ZERO);
             if arrives(n) {
                 if returns(n) {
                     link.answered(&answer(sequence, reflected, now));
@@ -178,9 +208,9 @@ mod tests {
                 reflected += 1;
             }
             now = now.plus(Duration::from_millis(100));
-            link.settle(now, START);
+            link.settle(now, Duration::ZERO);
         }
-        link.settle(now.plus(LINK_TIMEOUT), START);
+        link.settle(now.plus(LINK_TIMEOUT), Duration::ZERO);
         link.report()
     }
 
@@ -192,6 +222,32 @@ mod tests {
         assert_eq!(seen.rtt_mean, Latency::from_micros(12_500));
         assert_eq!((seen.variation_forward, seen.variation_backward), (millis(1), Latency::ZERO));
         assert_eq!((seen.loss_forward, seen.loss_backward), (Loss::NONE, Loss::NONE));
+    }
+
+    #[test]
+    fn a_neighbours_clock_that_is_set_changes_no_time_and_no_variation() {
+        for step in [-5_000i64, 5_000] {
+            let (mut link, mut now) = (link(), START);
+            for n in 0..40 {
+                let sequence = link.send(now, Duration::ZERO);
+                let mut answer = answer(sequence, n, now);
+                let ahead = |at: u64| at.saturating_add_signed(step * 1_000_000);
+                // It is set while probe 20 is there.
+                if n >= 20 {
+                    answer.answered = ahead(answer.answered);
+                }
+                if n > 20 {
+                    answer.received = ahead(answer.received);
+                }
+                link.answered(&answer);
+                now = now.plus(Duration::from_millis(100));
+                link.settle(now, Duration::ZERO);
+            }
+            let seen = link.report().expect("answers");
+            let millis = Latency::from_millis;
+            assert_eq!((seen.probes, seen.rtt_min, seen.rtt_max), (40, millis(12), millis(13)), "{step} ms");
+            assert_eq!((seen.variation_forward, seen.variation_backward), (millis(1), Latency::ZERO));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod link;
 mod protector;
 mod session;
 mod timers;
+mod voice;
 
 pub use protector::Protector;
 
@@ -25,8 +26,8 @@ use std::net::IpAddr;
 /// What the engine wants of the protector. Orders may be repeated; the last one for a key counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
-    /// Probe this path, as one of the circuits on it.
-    Measure(PathId, Session),
+    /// Probe this path, as the circuits on it: at most [`limits::VOICES`], of different resources if there are such.
+    Measure(PathId, Vec<Session>),
     /// No circuit is on it any more.
     Forget(PathId),
     /// Turn this group when its way is worse than the other one.
@@ -80,6 +81,12 @@ pub enum Event {
         way: Way,
     },
     Answered(Answer),
+    /// When exactly a probe was sent, which may be a little later than it was wished for.
+    Sent {
+        probe: Probe,
+        sequence: u32,
+        at: Timestamp,
+    },
     /// A probe could not even be sent (no route, no carrier): it counts as lost.
     NotSent {
         probe: Probe,
@@ -96,21 +103,24 @@ pub enum Event {
 /// What is probed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Probe {
-    Path(PathId),
+    /// As the circuit end that receives under this label.
+    Path(PathId, u32),
     Link(LinkId),
 }
 
-/// An answer as the kernel saw it arrive; times in nanoseconds of the two hosts' clocks (RFC 8762: T1 to T4).
+/// An answer as the kernel saw it arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub of: Key,
     pub sequence: u32,
     /// The reflector's own number.
     pub reflected: u32,
-    pub sent: u64,
+    /// When the request came and was answered, in nanoseconds of the reflector's clock, which is nobody's business but
+    /// for the difference (RFC 8762: T2 and T3).
     pub received: u64,
     pub answered: u64,
-    pub arrived: u64,
+    /// By the protector's own clock, as all its times.
+    pub arrived: Timestamp,
 }
 
 /// By what an answer is recognised.
@@ -141,6 +151,8 @@ pub enum Wish {
         group: u32,
         to: Way,
     },
+    /// Take note that a path was answered after so long, the reflector's own time left out.
+    Took(Latency),
     /// Tell the engine.
     Tell(Told),
 }

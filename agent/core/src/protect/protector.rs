@@ -1,8 +1,10 @@
 //! All that the protector of one host knows: what happens goes to the path, link or group that it concerns.
 use super::group::{Decision, Group};
-use super::limits::{LINK_EVERY, LINKS_AT_FULL_RATE, PATHS_AT_FULL_RATE, PROBE_EVERY, REPORT_EVERY, STALL};
+use super::limits::{
+    DOWN_MOST, LINK_EVERY, LINKS_AT_FULL_RATE, PATHS_AT_FULL_RATE, PROBE_EVERY, REPORT_EVERY, STALL,
+};
 use super::link::Link;
-use super::session::Path;
+use super::session::{Health, Path};
 use super::timers::Timers;
 use super::{Answer, Began, Event, Guard, Key, Order, Probe, Session, Told, Wish};
 use ebpf_abi::label::index;
@@ -31,8 +33,9 @@ pub struct Protector {
     timers: Timers<Timer>,
     /// When a probe of each path is sent next.
     next: BTreeMap<PathId, Timestamp>,
-    /// End of the last stall: what was sent before is judged as if it had been sent then.
-    resumed: Timestamp,
+    /// How long it was not run although it should have been, in all, and until when that has been counted.
+    stalled: Duration,
+    counted: Timestamp,
     wishes: VecDeque<Wish>,
 }
 
@@ -51,13 +54,12 @@ impl Protector {
 
     /// Takes note of what happened at `now`, by a clock that never goes back; switches are told with its time.
     pub fn handle(&mut self, event: Event, now: Timestamp) {
-        if self.next_deadline().is_some_and(|due| now.since(due) > STALL) {
-            self.resumed = now;
-        }
+        self.count_stall(now);
         match event {
             Event::Ordered(order) => self.ordered(order, now),
             Event::Looked { group, way } => self.looked(group, way, now),
             Event::Answered(answer) => self.answered(&answer, now),
+            Event::Sent { probe, sequence, at } => self.sent(&probe, sequence, at),
             Event::NotSent { probe, sequence } => self.not_sent(probe, sequence, now),
             Event::Carrier { local, up } => self.carrier(local, up, now),
             Event::Tick => self.tick(now),
@@ -74,9 +76,16 @@ impl Protector {
         self.timers.first()
     }
 
+    fn count_stall(&mut self, now: Timestamp) {
+        if let Some(due) = self.next_deadline().filter(|due| now.since(*due) > STALL) {
+            self.stalled += now.since(due.max(self.counted));
+            self.counted = now;
+        }
+    }
+
     fn ordered(&mut self, order: Order, now: Timestamp) {
         match order {
-            Order::Measure(path, session) => self.measure(path, session, now),
+            Order::Measure(path, sessions) => self.measure(path, &sessions, now),
             Order::Forget(path) => self.forget(path, now),
             Order::Guard { group, guard, began } => self.guard(group, guard, began, now),
             Order::Unguard(group) => self.unguard(group),
@@ -85,15 +94,17 @@ impl Protector {
         }
     }
 
-    fn measure(&mut self, id: PathId, session: Session, now: Timestamp) {
+    fn measure(&mut self, id: PathId, sessions: &[Session], now: Timestamp) {
         self.unbind(id);
-        self.by_label.insert(index(session.receive), id);
-        self.by_local.entry(session.local).or_default().insert(id);
-        let down = self.down.contains(&session.local);
+        for session in sessions {
+            self.by_label.insert(index(session.receive), id);
+            self.by_local.entry(session.local).or_default().insert(id);
+        }
+        let down = sessions.iter().map(|session| session.local).find(|local| self.down.contains(local));
         self.with_path(id, now, |path, _| {
-            path.measure(session, now);
-            if down {
-                path.carrier(session.local, false);
+            path.measure(sessions, now);
+            if let Some(local) = down {
+                path.carrier(local, false);
             }
         });
         self.next.entry(id).or_insert(now);
@@ -107,14 +118,15 @@ impl Protector {
     }
 
     fn unbind(&mut self, id: PathId) {
-        let Some(session) = self.paths.get(&id).and_then(|path| path.session) else { return };
-        if self.by_label.get(&index(session.receive)) == Some(&id) {
-            self.by_label.remove(&index(session.receive));
-        }
-        if let Some(paths) = self.by_local.get_mut(&session.local) {
-            paths.remove(&id);
-            if paths.is_empty() {
-                self.by_local.remove(&session.local);
+        for session in self.paths.get(&id).into_iter().flat_map(Path::sessions) {
+            if self.by_label.get(&index(session.receive)) == Some(&id) {
+                self.by_label.remove(&index(session.receive));
+            }
+            if let Some(paths) = self.by_local.get_mut(&session.local) {
+                paths.remove(&id);
+                if paths.is_empty() {
+                    self.by_local.remove(&session.local);
+                }
             }
         }
     }
@@ -124,12 +136,12 @@ impl Protector {
         if let Some(known) = &known {
             self.unwatch(number, known.guard);
         }
-        let way = match (began, known) {
-            (Began::Before, Some(known)) => known.way,
-            (Began::Before, None) => None,
-            (Began::Now, _) => Some(Way::Primary),
+        let group = match (began, known) {
+            (Began::Before, Some(known)) => known.guarded(guard),
+            (Began::Before, None) => Group::new(guard, None),
+            (Began::Now, _) => Group::new(guard, Some(Way::Primary)),
         };
-        self.groups.insert(number, Group::new(guard, way));
+        self.groups.insert(number, group);
         for id in [guard.primary, guard.backup] {
             self.paths.entry(id).or_default().watch(number, &guard);
         }
@@ -200,10 +212,9 @@ impl Protector {
         match answer.of {
             Key::Path(label) => {
                 let Some(id) = self.by_label.get(&index(label)).copied() else { return };
-                let own = self.paths.get(&id).and_then(|path| path.session);
-                if own.is_some_and(|session| session.receive == label) {
-                    self.with_path(id, now, |path, resumed| path.answered(answer, now, resumed));
-                }
+                let mut took = None;
+                self.with_path(id, now, |path, stalled| took = path.answered(label, answer, now, stalled));
+                self.wishes.extend(took.map(Wish::Took));
             }
             Key::Link(from, session) => {
                 let id = self.by_peer.get(&(from, session));
@@ -214,9 +225,24 @@ impl Protector {
         }
     }
 
+    fn sent(&mut self, probe: &Probe, sequence: u32, at: Timestamp) {
+        match probe {
+            Probe::Path(id, receive) => {
+                if let Some(path) = self.paths.get_mut(id) {
+                    path.sent(*receive, sequence, at);
+                }
+            }
+            Probe::Link(id) => {
+                if let Some(link) = self.links.get_mut(id) {
+                    link.sent(sequence, at);
+                }
+            }
+        }
+    }
+
     fn not_sent(&mut self, probe: Probe, sequence: u32, now: Timestamp) {
         match probe {
-            Probe::Path(id) => self.with_path(id, now, |path, _| path.not_sent(sequence)),
+            Probe::Path(id, receive) => self.with_path(id, now, |path, _| path.not_sent(receive, sequence)),
             Probe::Link(id) => {
                 if let Some(link) = self.links.get_mut(&id) {
                     link.not_sent(sequence);
@@ -230,6 +256,9 @@ impl Protector {
             true => self.down.remove(&local),
             false => self.down.insert(local),
         };
+        if self.down.len() > DOWN_MOST {
+            self.down.retain(|local| self.by_local.contains_key(local));
+        }
         for id in self.by_local.get(&local).cloned().unwrap_or_default() {
             self.with_path(id, now, |path, _| path.carrier(local, up));
         }
@@ -250,12 +279,12 @@ impl Protector {
         let every =
             stretched(PROBE_EVERY, self.by_local.values().map(BTreeSet::len).sum(), PATHS_AT_FULL_RATE);
         let sends = self.sends(id, every, now);
-        self.with_path(id, now, |path, resumed| path.settle(now, resumed, true));
-        if let Some(path) = self.paths.get_mut(&id).filter(|_| sends)
-            && let Some(session) = path.session
-        {
-            let sequence = path.send(now);
-            self.wishes.push_back(Wish::SendPath { path: id, session, sequence });
+        self.with_path(id, now, |path, stalled| path.settle(now, stalled, true));
+        if let Some(path) = self.paths.get_mut(&id).filter(|_| sends) {
+            let wishes = &mut self.wishes;
+            path.send(now, self.stalled, |session, sequence| {
+                wishes.push_back(Wish::SendPath { path: id, session, sequence });
+            });
         }
         self.set_path_timer(id);
     }
@@ -263,17 +292,17 @@ impl Protector {
     fn link_due(&mut self, id: LinkId, now: Timestamp) {
         let every = stretched(LINK_EVERY, self.links.len(), LINKS_AT_FULL_RATE);
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.settle(now, self.resumed);
-        let sequence = link.send(now);
+        link.settle(now, self.stalled);
+        let sequence = link.send(now, self.stalled);
         self.wishes.push_back(Wish::SendLink { peer: link.peer.clone(), sequence });
         let phase = u64::from(link.peer.session);
         self.timers.set(Timer::Link(id), Some(on_grid(now, every, phase)));
     }
 
     fn report(&mut self, now: Timestamp) {
-        let resumed = self.resumed;
+        let stalled = self.stalled;
         let measured = self.links.iter_mut().filter_map(|(id, link)| {
-            link.settle(now, resumed);
+            link.settle(now, stalled);
             Some((id.clone(), link.report()?))
         });
         let measured: Vec<_> = measured.collect();
@@ -291,17 +320,21 @@ impl Protector {
     }
 
     fn set_path_timer(&mut self, id: PathId) {
-        let lost = self.paths.get(&id).and_then(|path| path.due(self.resumed));
+        let lost = self.paths.get(&id).and_then(|path| path.due(self.stalled));
         let next = self.next.get(&id).copied();
         self.timers.set(Timer::Path(id), lost.into_iter().chain(next).min());
     }
 
     /// Changes a path, and lets its groups decide if that changed what is thought of it.
-    fn with_path(&mut self, id: PathId, now: Timestamp, change: impl FnOnce(&mut Path, Timestamp)) {
+    fn with_path(&mut self, id: PathId, now: Timestamp, change: impl FnOnce(&mut Path, Duration)) {
         let path = self.paths.entry(id).or_default();
         let before = path.version;
-        change(path, self.resumed);
+        change(path, self.stalled);
         let changed = path.version != before;
+        if changed && path.health() == Health::Alive {
+            // What answers has a carrier, whatever was heard of it.
+            path.sessions().for_each(|session| _ = self.down.remove(&session.local));
+        }
         if path.is_idle() {
             self.paths.remove(&id);
         } else if changed {

@@ -1,10 +1,11 @@
 //! One path and what its probes show: alive or dead, how much is lost, how long the way there and back takes.
 use super::cusum::{Cusum, borne};
-use super::flight::{Flight, Noted, Settled, timeout};
+use super::flight::{Noted, Settled, timeout};
 use super::limits::{
-    ALIVE_AFTER, DEAD_AFTER, DEAD_AFTER_MOST, EVIDENCE, KNOWN_WEIGHT, RECENT, SLOWER, USUAL_KEPT,
-    USUAL_SECONDS,
+    ALIVE_AFTER, DEAD_AFTER, DEAD_AFTER_MOST, DOUBT_AFTER, DOUBT_ROOM, EVIDENCE, KNOWN_WEIGHT, RECENT,
+    SLOWER, USUAL_KEPT, USUAL_SECONDS,
 };
+use super::voice::{Voice, round_trip};
 use super::{Answer, Guard, Session};
 use proto_model::{Latency, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,12 +15,11 @@ use std::time::Duration;
 /// A path that groups use, and is probed while there is someone to probe it as.
 #[derive(Debug)]
 pub(super) struct Path {
-    pub(super) session: Option<Session>,
-    flight: Flight,
+    /// As whom it is probed. The first one speaks: losses are counted of its probes only.
+    voices: Vec<Voice>,
+    /// Whose turn it was last while nobody answers.
+    turn: usize,
     health: Health,
-    lost_in_row: u32,
-    first_lost: Timestamp,
-    answered_in_row: u32,
     smoothed: Option<u64>,
     timeout: Duration,
     recent: VecDeque<u64>,
@@ -61,12 +61,9 @@ pub(super) enum Death {
 impl Default for Path {
     fn default() -> Self {
         Self {
-            session: None,
-            flight: Flight::default(),
+            voices: Vec::new(),
+            turn: 0,
             health: Health::default(),
-            lost_in_row: 0,
-            first_lost: Timestamp(0),
-            answered_in_row: 0,
             smoothed: None,
             timeout: timeout(None, 0),
             recent: VecDeque::new(),
@@ -102,18 +99,27 @@ struct Usual {
 
 impl Path {
     pub(super) fn is_idle(&self) -> bool {
-        self.session.is_none() && self.groups.is_empty()
+        self.voices.is_empty() && self.groups.is_empty()
     }
 
-    /// Probes go out as this circuit from now on. What is known of the path stands, but that it answers has to be seen
-    /// anew: the former answers were another circuit's.
-    pub(super) fn measure(&mut self, session: Session, now: Timestamp) {
-        if self.session.replace(session) == Some(session) {
+    pub(super) fn sessions(&self) -> impl Iterator<Item = Session> {
+        self.voices.iter().map(|voice| voice.session)
+    }
+
+    /// Probes go out as these circuits from now on. What is known of the path stands; but when another one speaks than
+    /// before, that it answers has to be seen anew: the former answers were another circuit's.
+    pub(super) fn measure(&mut self, sessions: &[Session], now: Timestamp) {
+        let spoke = self.sessions().next();
+        self.voices.retain(|voice| sessions.contains(&voice.session));
+        for session in sessions {
+            if !self.sessions().any(|known| known == *session) {
+                self.voices.push(Voice::new(*session));
+            }
+        }
+        if self.sessions().next() == spoke {
             return;
         }
-        self.flight.begin_anew();
-        self.lost_in_row = 0;
-        self.answered_in_row = 0;
+        self.turn = self.voices.len().saturating_sub(1);
         match self.health {
             Health::Unknown { .. } | Health::Alive | Health::Dead(Death::NoCarrier(_)) => {
                 self.turn_to(Health::Unknown { since: Some(now) });
@@ -156,54 +162,102 @@ impl Path {
 
     pub(super) fn carrier(&mut self, local: IpAddr, up: bool) {
         match (up, self.health) {
-            (false, _) => self.turn_to(Health::Dead(Death::NoCarrier(local))),
+            // Answers to what was sent before may still come, and say nothing.
+            (false, _) => {
+                self.voices.iter_mut().for_each(Voice::begin_anew);
+                self.turn_to(Health::Dead(Death::NoCarrier(local)));
+            }
             // Not more is known than that probes can go out again.
             (true, Health::Dead(Death::NoCarrier(_))) => {
-                self.answered_in_row = 0;
                 self.turn_to(Health::Dead(Death::Silent { probes: 0, time: Duration::ZERO }));
             }
             (true, Health::Unknown { .. } | Health::Alive | Health::Dead(_)) => {}
         }
     }
 
-    /// The number of the probe that is sent now.
-    pub(super) fn send(&mut self, now: Timestamp) -> u32 {
-        self.flight.send(now)
-    }
-
-    pub(super) fn not_sent(&mut self, sequence: u32) {
-        self.flight.not_sent(sequence);
-    }
-
-    pub(super) fn answered(&mut self, answer: &Answer, now: Timestamp, resumed: Timestamp) {
-        let noted = self.flight.answered(answer.sequence, answer.reflected);
-        match noted {
-            Noted::Strange => return,
-            Noted::InTime => {}
-            Noted::Late { counted } => {
-                self.lost_in_row = 0;
-                if counted && self.losses.values_mut().any(|(_, cusum)| cusum.forgive()) {
-                    self.version += 1;
-                }
+    /// Which probes are sent now, with their numbers: as the one that speaks; when that has fallen silent, as the others
+    /// too; while nobody answers, as one after the other.
+    pub(super) fn send(&mut self, now: Timestamp, stalled: Duration, mut tell: impl FnMut(Session, u32)) {
+        let silent = self.voices.first().map_or(0, |voice| voice.lost_in_row);
+        let asked = match self.health {
+            Health::Alive if silent >= DOUBT_AFTER => 0..self.voices.len(),
+            Health::Alive => 0..self.voices.len().min(1),
+            Health::Unknown { .. } | Health::Dead(_) => {
+                self.turn = (self.turn + 1).checked_rem(self.voices.len()).unwrap_or(0);
+                self.turn..self.voices.len().min(self.turn + 1)
             }
+        };
+        for voice in self.voices.get_mut(asked).into_iter().flatten() {
+            tell(voice.session, voice.flight.send(now, stalled));
         }
-        self.time(round_trip(answer), now);
-        self.settle(now, resumed, false);
+    }
+
+    pub(super) fn sent(&mut self, receive: u32, sequence: u32, at: Timestamp) {
+        if let Some(voice) = self.voice(receive) {
+            voice.flight.sent(sequence, at);
+        }
+    }
+
+    pub(super) fn not_sent(&mut self, receive: u32, sequence: u32) {
+        if let Some(voice) = self.voice(receive) {
+            voice.flight.not_sent(sequence);
+        }
+    }
+
+    fn voice(&mut self, receive: u32) -> Option<&mut Voice> {
+        self.voices.iter_mut().find(|voice| voice.session.receive == receive)
+    }
+
+    /// What came under this label; how long the way there and back took, if that can be told.
+    pub(super) fn answered(
+        &mut self,
+        receive: u32,
+        answer: &Answer,
+        now: Timestamp,
+        stalled: Duration,
+    ) -> Option<Latency> {
+        let voice = self.voice(receive)?;
+        let (sent, forgiven) = match voice.flight.answered(answer.sequence, answer.reflected) {
+            Noted::Strange => return None,
+            Noted::InTime { sent } => (sent, false),
+            Noted::Late { sent, counted } => {
+                voice.lost_in_row = 0;
+                (sent, counted)
+            }
+        };
+        voice.heard = voice.heard.max(Some(sent));
+        let speaks = self.sessions().next().is_some_and(|session| session.receive == receive);
+        if forgiven && speaks && self.losses.values_mut().any(|(_, cusum)| cusum.forgive()) {
+            self.version += 1;
+        }
+        let took = round_trip(sent, answer);
+        if let Some(nanos) = took {
+            self.time(nanos, now);
+        }
+        self.settle(now, stalled, false);
+        took.map(Latency::from_nanos)
     }
 
     /// Takes note of every probe whose fate is known by now; lost is only what is judged after a look at the answers.
-    pub(super) fn settle(&mut self, now: Timestamp, resumed: Timestamp, judge: bool) {
-        while let Some(settled) = self.flight.settle(now, resumed, self.timeout, judge) {
+    pub(super) fn settle(&mut self, now: Timestamp, stalled: Duration, judge: bool) {
+        let timeout = self.timeout;
+        let next = |voices: &mut Vec<Voice>| {
+            let one = |(at, voice): (usize, &mut Voice)| {
+                Some((at, voice.flight.settle(now, stalled, timeout, judge)?))
+            };
+            voices.iter_mut().enumerate().find_map(one)
+        };
+        while let Some((at, settled)) = next(&mut self.voices) {
             match settled {
-                Settled::Lost { sent } => self.lost(sent, now),
-                Settled::Answered { forward, backward } => self.came_back(forward, backward),
+                Settled::Lost { sent } => self.lost(at, sent, now, stalled),
+                Settled::Answered { forward, backward } => self.came_back(at, forward, backward),
             }
         }
     }
 
     /// When a probe would be lost next.
-    pub(super) fn due(&self, resumed: Timestamp) -> Option<Timestamp> {
-        self.flight.due(resumed, self.timeout)
+    pub(super) fn due(&self, stalled: Duration) -> Option<Timestamp> {
+        self.voices.iter().filter_map(|voice| voice.flight.due(stalled, self.timeout)).min()
     }
 
     pub(super) fn health(&self) -> Health {
@@ -245,22 +299,43 @@ impl Path {
         self.health = health;
     }
 
-    fn lost(&mut self, sent: Timestamp, now: Timestamp) {
-        self.answered_in_row = 0;
-        if self.lost_in_row == 0 {
-            self.first_lost = sent;
-        }
-        self.lost_in_row = self.lost_in_row.saturating_add(1);
+    fn lost(&mut self, at: usize, sent: Timestamp, now: Timestamp, stalled: Duration) {
+        let Some(voice) = self.voices.get_mut(at) else { return };
+        voice.lost(sent);
+        let in_row = voice.lost_in_row;
         match self.health {
-            Health::Alive if self.lost_in_row >= self.dead_after() => {
-                let time = now.since(self.first_lost);
-                self.turn_to(Health::Dead(Death::Silent { probes: self.lost_in_row, time }));
-                self.flight.drop_gap();
+            Health::Alive if at == 0 => {
+                if in_row >= self.dead_after() {
+                    self.fell_silent(now, stalled);
+                }
             }
-            Health::Alive => {}
-            Health::Unknown { .. } | Health::Dead(_) => {
-                self.flight.drop_gap();
+            // Not asked how much it loses, only whether it answers at all.
+            Health::Alive | Health::Unknown { .. } | Health::Dead(_) => {
+                voice.flight.drop_gap();
             }
+        }
+    }
+
+    /// The one that speaks. If another one was answered since, it was not the path; only if all are silent it was.
+    fn fell_silent(&mut self, now: Timestamp, stalled: Duration) {
+        let Some((speaks, others)) = self.voices.split_first() else { return };
+        let (probes, since) = (speaks.lost_in_row, speaks.first_lost);
+        let wait =
+            self.smoothed.map_or(self.timeout, |nanos| Duration::from_nanos(nanos / 4 * 5) + DOUBT_ROOM);
+        let heard = others.iter().enumerate().max_by_key(|(_, voice)| voice.heard);
+        if let Some((at, _)) = heard.filter(|(_, voice)| voice.heard >= Some(since)) {
+            self.let_speak(at + 1);
+        } else if others.iter().all(|voice| voice.is_silent(since, now, stalled, wait.min(self.timeout))) {
+            self.voices.iter_mut().for_each(|voice| _ = voice.flight.drop_gap());
+            self.turn_to(Health::Dead(Death::Silent { probes, time: now.since(since) }));
+        }
+    }
+
+    fn let_speak(&mut self, at: usize) {
+        if at > 0 && at < self.voices.len() {
+            let mut voice = self.voices.remove(at);
+            voice.flight.drop_gap();
+            self.voices.insert(0, voice);
         }
     }
 
@@ -272,16 +347,25 @@ impl Path {
         (DEAD_AFTER..DEAD_AFTER_MOST).find(|n| f64::from(*n) >= rare).unwrap_or(DEAD_AFTER_MOST)
     }
 
-    fn came_back(&mut self, forward: u32, backward: u32) {
-        self.lost_in_row = 0;
-        self.answered_in_row = self.answered_in_row.saturating_add(1);
+    fn came_back(&mut self, at: usize, forward: u32, backward: u32) {
+        let Some(voice) = self.voices.get_mut(at) else { return };
+        voice.came_back();
+        let in_row = voice.answered_in_row;
         match self.health {
-            Health::Unknown { .. } => self.turn_to(Health::Alive),
-            Health::Dead(Death::Silent { .. }) if self.answered_in_row >= ALIVE_AFTER => {
+            Health::Dead(_) if in_row < ALIVE_AFTER => {}
+            Health::Unknown { .. } | Health::Dead(_) => {
+                self.let_speak(at);
                 self.turn_to(Health::Alive);
             }
-            Health::Alive | Health::Dead(_) => {}
+            Health::Alive => {}
         }
+        if at == 0 {
+            self.count(forward, backward);
+        }
+    }
+
+    /// One came back, and so many were lost before it on either way.
+    fn count(&mut self, forward: u32, backward: u32) {
         for (_, cusum) in self.losses.values_mut() {
             self.version += u64::from(cusum.note(forward, backward + 1));
         }
@@ -366,10 +450,4 @@ fn by_second(seconds: &mut VecDeque<(u64, u64)>, second: u64, new: u64, pick: fn
 /// How much more than usual is slow.
 pub(super) fn slower(usual: u64) -> u64 {
     usual.max(u64::try_from(SLOWER.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// Without the reflector's own time.
-pub(super) fn round_trip(answer: &Answer) -> u64 {
-    let there = answer.arrived.saturating_sub(answer.sent);
-    there.saturating_sub(answer.answered.saturating_sub(answer.received))
 }

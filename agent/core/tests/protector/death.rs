@@ -1,6 +1,6 @@
 //! Dead paths: left within 100 ms, never for a stall of the thread, and not returned to too early.
 use crate::world::*;
-use agent_core::protect::{Event, Order};
+use agent_core::protect::{Began, Event, Guard, Order};
 use proto_model::report::Way;
 use std::time::Duration;
 
@@ -45,6 +45,19 @@ fn a_lost_carrier_is_left_at_once() {
     assert_eq!(world.way(), Way::Backup);
     world.run(20 * SECOND);
     assert_eq!(world.way(), Way::Primary);
+}
+
+#[test]
+fn a_path_that_answers_has_a_carrier_whatever_was_heard_of_it() {
+    let mut world = World::new(1, |_| Behaviour::millis(2), |_| Behaviour::millis(2));
+    world.run(SECOND);
+    world.handle(Event::Carrier { local: local(PRIMARY), up: false });
+    world.run(60 * SECOND);
+    // What was heard is not believed again when the path's circuits change.
+    world.probe_as(PRIMARY, &[session(PRIMARY), other(PRIMARY, 1)]);
+    world.run(60 * SECOND);
+    let moves: Vec<Way> = world.moves.iter().map(|m| m.to).collect();
+    assert_eq!(moves, [Way::Backup, Way::Primary], "{:?}", world.moves);
 }
 
 #[test]
@@ -134,6 +147,23 @@ fn a_restart_takes_over_the_way_that_the_kernel_has() {
     assert_eq!(told[1..], ["it was found on its backup when the agent started"]);
     world.run(60 * SECOND);
     assert_eq!(world.way(), Way::Primary);
+}
+
+/// What the agent assumed after a restart becomes what the controller says.
+#[test]
+fn a_group_with_another_guard_is_held_back_as_before() {
+    let outage = |at: Duration| match at.as_secs() {
+        5..8 | 45..47 => Behaviour::millis(2).hole(),
+        _ => Behaviour::millis(2),
+    };
+    let mut world = World::new(1, outage, |_| Behaviour::millis(4));
+    world.run(50 * SECOND);
+    let max_rtt = Some(proto_model::Latency::from_millis(50));
+    world.order(Order::Guard { group: 1, guard: Guard { max_rtt, ..guard() }, began: Began::Before });
+    world.run(55 * SECOND);
+    assert_eq!(world.way(), Way::Backup, "it failed soon after a return: {:?}", world.moves);
+    world.run(15 * SECOND);
+    assert_eq!(world.way(), Way::Primary, "{:?}", world.moves);
 }
 
 #[test]

@@ -2,4 +2,5 @@
 mod death;
 mod quality;
 mod scale;
+mod voices;
 mod world;

@@ -35,8 +35,7 @@ fn a_host_sends_ten_thousand_path_probes_a_second_at_most() {
 fn a_path_is_probed_on_as_another_circuit() {
     let mut world = World::new(1, |_| Behaviour::millis(2), |_| Behaviour::millis(4));
     world.run(5 * SECOND);
-    let other = agent_core::protect::Session { label: 77, ..session(PRIMARY) };
-    world.order(Order::Measure(PRIMARY, other));
+    world.probe_as(PRIMARY, &[other(PRIMARY, 1)]);
     world.run(5 * SECOND);
     assert!(world.moves.is_empty(), "{:?}", world.moves);
 }

@@ -2,7 +2,7 @@
 use agent_core::protect::{Answer, Began, Event, Guard, Key, Order, Protector, Session, Told, Wish};
 use proto_model::report::Way;
 use proto_model::{PathId, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Behaviour {
 type Nature = Box<dyn Fn(Duration) -> Behaviour>;
 
 enum Due {
-    Reflect { path: PathId, sequence: u32, sent: Timestamp },
+    Reflect { path: PathId, receive: u32, sequence: u32 },
     Arrive(Answer),
 }
 
@@ -75,7 +75,12 @@ pub(crate) struct World {
     pub(crate) protector: Protector,
     pub(crate) chance: Chance,
     natures: BTreeMap<PathId, Nature>,
-    reflected: BTreeMap<PathId, u32>,
+    sessions: BTreeMap<PathId, Vec<Session>>,
+    reflected: BTreeMap<u32, u32>,
+    /// Ends that do not answer, by the label under which the answers would come.
+    pub(crate) silent: BTreeSet<u32>,
+    /// The far hosts' clocks are set all the time.
+    pub(crate) wild_clocks: bool,
     due: BTreeMap<(Timestamp, u64), Due>,
     number: u64,
     /// Answers that the kernel has and the protector has not looked at.
@@ -94,6 +99,12 @@ pub(crate) fn session(path: PathId) -> Session {
     Session { local: local(path), remote: IpAddr::from([192, 0, 2, 9]), label, receive: label + 50_000 }
 }
 
+/// Another circuit on the same path.
+pub(crate) fn other(path: PathId, number: u32) -> Session {
+    let one = session(path);
+    Session { label: one.label + 100 * number, receive: one.receive + 100 * number, ..one }
+}
+
 pub(crate) fn local(path: PathId) -> IpAddr {
     let low = path.0.to_be_bytes()[7];
     IpAddr::from([192, 0, 2, low])
@@ -110,7 +121,10 @@ impl World {
             protector: Protector::new(),
             chance: Chance::new(seed),
             natures: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             reflected: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            wild_clocks: false,
             due: BTreeMap::new(),
             number: 0,
             ring: Vec::new(),
@@ -137,7 +151,12 @@ impl World {
 
     pub(crate) fn path(&mut self, path: PathId, nature: impl Fn(Duration) -> Behaviour + 'static) {
         self.natures.insert(path, Box::new(nature));
-        self.order(Order::Measure(path, session(path)));
+        self.probe_as(path, &[session(path)]);
+    }
+
+    pub(crate) fn probe_as(&mut self, path: PathId, sessions: &[Session]) {
+        self.sessions.insert(path, sessions.to_vec());
+        self.order(Order::Measure(path, sessions.to_vec()));
     }
 
     pub(crate) fn order(&mut self, order: Order) {
@@ -182,8 +201,8 @@ impl World {
     pub(crate) fn restart(&mut self) {
         self.protector = Protector::new();
         self.ring.clear();
-        for path in self.natures.keys().copied().collect::<Vec<_>>() {
-            self.order(Order::Measure(path, session(path)));
+        for (path, sessions) in self.sessions.clone() {
+            self.order(Order::Measure(path, sessions));
         }
         self.order(Order::Guard { group: 1, guard: guard(), began: Began::Before });
     }
@@ -209,25 +228,26 @@ impl World {
     fn happen(&mut self) {
         let Some(((at, _), due)) = self.due.pop_first() else { return };
         match due {
-            Due::Reflect { path, sequence, sent } => {
-                let reflected = self.reflected.entry(path).or_default();
+            Due::Reflect { path, receive, sequence } => {
+                let reflected = self.reflected.entry(receive).or_default();
                 *reflected += 1;
-                let of = Key::Path(session(path).receive);
+                let (of, reflected) = (Key::Path(receive), *reflected);
                 // The far host's clock is far off.
-                let there = at.0 + 7_000_000_000;
+                let wild = if self.wild_clocks { self.chance.below(100_000_000_000) } else { 0 };
+                let there = at.0 + 7_000_000_000 + wild;
+                let wild = if self.wild_clocks { self.chance.below(100_000_000_000) } else { wild };
                 let answer = Answer {
                     of,
                     sequence,
-                    reflected: *reflected,
-                    sent: sent.0,
+                    reflected,
                     received: there,
-                    answered: there + 5_000,
-                    arrived: 0,
+                    answered: at.0 + 7_000_000_000 + wild + 5_000,
+                    arrived: Timestamp(0),
                 };
                 let behaviour = self.behaviour(path);
                 if !self.chance.happens(behaviour.loss.1) {
                     let arrived = at.plus(self.delay(behaviour)).plus(Duration::from_micros(5));
-                    self.at(arrived, Due::Arrive(Answer { arrived: arrived.0, ..answer }));
+                    self.at(arrived, Due::Arrive(Answer { arrived, ..answer }));
                 }
             }
             Due::Arrive(answer) => self.ring.push(answer),
@@ -236,15 +256,17 @@ impl World {
 
     fn perform(&mut self, wish: Wish) {
         match wish {
-            Wish::SendPath { path, sequence, .. } => {
+            Wish::SendPath { path, session, sequence } => {
                 self.sent += 1;
                 let behaviour = self.behaviour(path);
-                if !self.chance.happens(behaviour.loss.0) {
+                let hears = !self.silent.contains(&session.receive);
+                if !self.chance.happens(behaviour.loss.0) && hears {
                     let arrives = self.now.plus(self.delay(behaviour));
-                    self.at(arrives, Due::Reflect { path, sequence, sent: self.now });
+                    self.at(arrives, Due::Reflect { path, receive: session.receive, sequence });
                 }
             }
             Wish::SendLink { .. } => self.sent += 1,
+            Wish::Took(_) => {}
             Wish::Look(group) => {
                 let way = self.groups.get(&group).copied().unwrap_or_default();
                 self.protector.handle(Event::Looked { group, way }, self.now);

@@ -1,10 +1,10 @@
 //! Speaks rtnetlink synchronously: several requests in one system call, every one with its own answer.
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use tracing::debug;
 
@@ -26,6 +26,15 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// Of a dump: what it read changed under way, so that parts may be missing or there twice (`NLM_F_DUMP_INTR`).
+    fn torn() -> Self {
+        Self { errno: libc::EAGAIN, text: format!("what was read changed under way, {READS} times in a row") }
+    }
+
+    fn is_torn(&self) -> bool {
+        self.errno == libc::EAGAIN
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL].contains(&self.errno)
     }
@@ -40,6 +49,8 @@ pub(crate) struct Request {
 
 pub(crate) type Answer = Result<Vec<RouteNetlinkMessage>, Refused>;
 
+/// How often something is read that changes each time.
+const READS: usize = 10;
 /// What the kernel fills one answer of a dump with at most (`NLMSG_GOODSIZE` and `max_recvmsg_len`).
 const BUFFER: usize = 32 * 1024;
 
@@ -82,15 +93,33 @@ impl Netlink {
         Ok(answers.pop().unwrap_or_else(|| Ok(Vec::new())))
     }
 
+    /// What changes while it is read is read again.
+    ///
     /// # Errors
-    /// When the socket failed, or the kernel refused.
+    /// When the socket failed, the kernel refused, or it changed each time.
     pub(crate) fn dump(&mut self, message: RouteNetlinkMessage) -> anyhow::Result<Vec<RouteNetlinkMessage>> {
-        Ok(self.ask(message, NLM_F_DUMP)??)
+        let mut outcome = self.ask(message.clone(), NLM_F_DUMP)?;
+        for _ in 1..READS {
+            if !outcome.as_ref().is_err_and(Refused::is_torn) {
+                break;
+            }
+            outcome = self.ask(message.clone(), NLM_F_DUMP)?;
+        }
+        Ok(outcome?)
+    }
+
+    /// To which nothing answers.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> io::Result<Self> {
+        let socket = Socket::new(netlink_sys::protocols::NETLINK_KOBJECT_UEVENT)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
     fn collect(&mut self, first: u32, count: usize) -> io::Result<Vec<Answer>> {
         let mut parts: BTreeMap<u32, Vec<RouteNetlinkMessage>> = BTreeMap::new();
         let mut done: BTreeMap<u32, Answer> = BTreeMap::new();
+        let mut interrupted = BTreeSet::new();
         while done.len() < count {
             self.buffer.clear();
             let length = self.socket.recv(&mut self.buffer, 0)?;
@@ -102,6 +131,9 @@ impl Netlink {
                 if slot as usize >= count {
                     continue;
                 }
+                if message.header.flags & NLM_F_DUMP_INTR != 0 {
+                    interrupted.insert(slot);
+                }
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => parts.entry(slot).or_default().push(inner),
                     NetlinkPayload::Error(error) => {
@@ -112,7 +144,9 @@ impl Netlink {
                         done.insert(slot, answer);
                     }
                     NetlinkPayload::Done(_) => {
-                        done.insert(slot, Ok(parts.remove(&slot).unwrap_or_default()));
+                        let seen = parts.remove(&slot).unwrap_or_default();
+                        let whole = !interrupted.contains(&slot);
+                        done.insert(slot, if whole { Ok(seen) } else { Err(Refused::torn()) });
                     }
                     NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => {}
                     _ => {}

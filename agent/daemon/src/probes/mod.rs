@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
+use proto_model::Timestamp;
 use proto_model::report::Way;
 use sockets::Sockets;
 use std::collections::{BTreeSet, VecDeque};
@@ -31,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
@@ -39,6 +40,10 @@ use tracing::{debug, error, info};
 const WAITING: usize = 256;
 /// Orders taken at once; a deadline is not kept waiting by ten thousand of them.
 const ORDERS: usize = 64;
+/// Records that the ring holds at most.
+const ANSWERS: usize = ebpf_abi::maps::PROBES as usize / (size_of::<Reply>() + RING_HEADER);
+/// Bytes before each record of a ring buffer (`BPF_RINGBUF_HDR_SZ`).
+const RING_HEADER: usize = 8;
 /// How soon the engine is tried again when it had no room.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -173,6 +178,9 @@ impl Worker {
             return Ok(());
         }
         let mut timeout = self.clock.until(self.protector.next_deadline());
+        if let Some(at) = self.carriers.next_look() {
+            timeout = timeout.min(at.saturating_duration_since(Instant::now()));
+        }
         if self.news.is_waiting() {
             timeout = timeout.min(RETRY);
         }
@@ -184,11 +192,10 @@ impl Worker {
         }
     }
 
+    /// What is there now, and no more than one ring of what comes meanwhile: a tick is not kept waiting by answers.
     fn answers(&mut self) -> Result<()> {
-        while let Some(answer) = self.next_answer() {
-            if matches!(answer.of, Key::Path(_)) {
-                self.rtt.record(round_trip(&answer).as_secs_f64());
-            }
+        for _ in 0..ANSWERS {
+            let Some(answer) = self.next_answer() else { break };
             self.happened(Event::Answered(answer))?;
         }
         Ok(())
@@ -199,7 +206,7 @@ impl Worker {
         loop {
             let item = self.ring.next()?;
             if let Ok(bytes) = <Reply as Row>::Bytes::try_from(&*item) {
-                return Some(answer(&Reply::of(bytes)));
+                return Some(answer(&Reply::of(bytes), self.clock));
             }
         }
     }
@@ -237,12 +244,18 @@ impl Worker {
     fn grant(&mut self, wish: Wish) -> Result<Option<Event>> {
         match wish {
             Wish::SendPath { path, session, sequence } => {
+                let at = self.clock.now();
                 let sent = self.sockets.path(path, &session, sequence);
-                Ok(unsent(sent, Probe::Path(path), sequence))
+                Ok(Some(outcome(sent, Probe::Path(path, session.receive), sequence, at)))
             }
             Wish::SendLink { peer, sequence } => {
+                let at = self.clock.now();
                 let sent = self.sockets.link(&peer, sequence);
-                Ok(unsent(sent, Probe::Link(peer.link), sequence))
+                Ok(Some(outcome(sent, Probe::Link(peer.link), sequence, at)))
+            }
+            Wish::Took(time) => {
+                self.rtt.record(Duration::from_nanos(time.nanos()).as_secs_f64());
+                Ok(None)
             }
             Wish::Look(group) => Ok(Some(Event::Looked { group, way: self.look(group) })),
             Wish::Turn { group, to } => {
@@ -288,13 +301,17 @@ impl Worker {
     }
 }
 
-fn unsent(sent: std::io::Result<()>, probe: Probe, sequence: u32) -> Option<Event> {
-    let error = sent.err()?;
-    debug!(?probe, sequence, %error, "probe not sent");
-    Some(Event::NotSent { probe, sequence })
+fn outcome(sent: std::io::Result<()>, probe: Probe, sequence: u32, at: Timestamp) -> Event {
+    match sent {
+        Ok(()) => Event::Sent { probe, sequence, at },
+        Err(error) => {
+            debug!(?probe, sequence, %error, "probe not sent");
+            Event::NotSent { probe, sequence }
+        }
+    }
 }
 
-fn answer(reply: &Reply) -> Answer {
+fn answer(reply: &Reply, clock: Clock) -> Answer {
     let of = match reply.label {
         0 => Key::Link(abi::ip(&reply.from), reply.session),
         label => Key::Path(label),
@@ -303,17 +320,10 @@ fn answer(reply: &Reply) -> Answer {
         of,
         sequence: reply.sequence,
         reflected: reply.reflected,
-        sent: reply.sent,
         received: reply.received,
         answered: reply.answered,
-        arrived: reply.arrived,
+        arrived: clock.at(reply.arrived),
     }
-}
-
-/// Without the time at the far end.
-fn round_trip(answer: &Answer) -> Duration {
-    let there = answer.answered.saturating_sub(answer.received);
-    Duration::from_nanos(answer.arrived.saturating_sub(answer.sent).saturating_sub(there))
 }
 
 #[cfg(test)]
@@ -325,15 +335,9 @@ mod tests {
     fn an_answer_without_a_label_is_a_neighbours() {
         let from = "2001:db8::7".parse().expect("an address");
         let link = Reply { from: abi::address(from), session: 4, sequence: 9, ..Reply::new_zeroed() };
-        assert_eq!(answer(&link).of, Key::Link(from, 4));
-        let path = Reply { label: 77, ..link };
-        assert_eq!((answer(&path).of, answer(&path).sequence), (Key::Path(77), 9));
-    }
-
-    #[test]
-    fn the_far_ends_own_time_is_not_the_paths() {
-        let reply =
-            Reply { sent: 100, received: 7_000, answered: 7_030, arrived: 190, ..Reply::new_zeroed() };
-        assert_eq!(round_trip(&answer(&reply)), Duration::from_nanos(60));
+        let clock = Clock::start();
+        assert_eq!(answer(&link, clock).of, Key::Link(from, 4));
+        let path = answer(&Reply { label: 77, ..link }, clock);
+        assert_eq!((path.of, path.sequence), (Key::Path(77), 9));
     }
 }

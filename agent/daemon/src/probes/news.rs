@@ -3,7 +3,7 @@ use agent_core::protect::Told;
 use anyhow::{Result, bail};
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{Latency, Loss};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -12,14 +12,16 @@ use tokio::sync::mpsc::error::TrySendError;
 #[derive(Debug)]
 pub(crate) struct News {
     engine: mpsc::Sender<Told>,
-    /// In the order of the groups' last words.
-    turned: VecDeque<(u32, Told)>,
+    /// In the order of the groups' last words, and which of them is whose.
+    turned: BTreeMap<u64, (u32, Told)>,
+    last: BTreeMap<u32, u64>,
+    words: u64,
     measured: BTreeMap<LinkId, Measured>,
 }
 
 impl News {
     pub(crate) fn new(engine: mpsc::Sender<Told>) -> Self {
-        Self { engine, turned: VecDeque::new(), measured: BTreeMap::new() }
+        Self { engine, turned: BTreeMap::new(), last: BTreeMap::new(), words: 0, measured: BTreeMap::new() }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -31,8 +33,11 @@ impl News {
     pub(crate) fn tell(&mut self, told: Told) -> Result<()> {
         match told {
             Told::Turned { group, .. } => {
-                self.turned.retain(|(of, _)| *of != group);
-                self.turned.push_back((group, told));
+                self.words += 1;
+                if let Some(former) = self.last.insert(group, self.words) {
+                    self.turned.remove(&former);
+                }
+                self.turned.insert(self.words, (group, told));
             }
             Told::Measured(links) => {
                 for (link, seen) in links {
@@ -52,7 +57,8 @@ impl News {
         while self.is_waiting() {
             match self.engine.try_reserve() {
                 Ok(place) => {
-                    if let Some((_, told)) = self.turned.pop_front() {
+                    if let Some((_, (group, told))) = self.turned.pop_first() {
+                        self.last.remove(&group);
                         place.send(told);
                     } else {
                         place.send(Told::Measured(std::mem::take(&mut self.measured).into_iter().collect()));

@@ -14,6 +14,8 @@ use std::net::{IpAddr, UdpSocket};
 const SOCKETS: usize = ebpf_abi::maps::LOCALS as usize;
 /// Bytes of a socket's receive buffer, the kernel's least: answers come by the ring buffer, nobody reads here.
 const RECEIVE: usize = 0;
+/// Of linux/udp.h (RFC 6935 allows tunnels to do without).
+const UDP_NO_CHECK6_TX: libc::c_int = 101;
 /// Of link probes: one that arrives with less was routed (RFC 8762 §4.2.1 wants 255).
 const HOPS: u8 = 255;
 
@@ -37,7 +39,7 @@ impl Sockets {
         let port = self.port;
         // For whoever reads a capture; the label is what counts.
         let id = path.0 as u16;
-        through(&mut self.paths, session.local, bound, |socket| {
+        through(&mut self.paths, session.local, bound_for_paths, |socket| {
             let bytes = packet::path(session.label, id, sequence, tai()?);
             socket.send_to(&bytes, (session.remote, port))
         })
@@ -80,6 +82,25 @@ fn bound(local: IpAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Options by which datagrams leave without a checksum; nix has names for neither.
+#[derive(Clone, Copy, Debug)]
+struct NoSum;
+#[derive(Clone, Copy, Debug)]
+struct NoSum6;
+
+nix::setsockopt_impl!(NoSum, libc::SOL_SOCKET, libc::SO_NO_CHECK, bool, sockopt::SetBool);
+nix::setsockopt_impl!(NoSum6, libc::IPPROTO_UDP, UDP_NO_CHECK6_TX, bool, sockopt::SetBool);
+
+/// Without a UDP checksum, as the circuits' packets: so transit hosts pass them on where they pass those on.
+fn bound_for_paths(local: IpAddr) -> io::Result<UdpSocket> {
+    let socket = bound(local)?;
+    match local {
+        IpAddr::V4(_) => setsockopt(&socket, NoSum, &true)?,
+        IpAddr::V6(_) => setsockopt(&socket, NoSum6, &true)?,
+    }
+    Ok(socket)
+}
+
 fn bound_for_links(local: IpAddr) -> io::Result<UdpSocket> {
     let socket = bound(local)?;
     match local {
@@ -99,6 +120,12 @@ pub(crate) fn tai() -> io::Result<u64> {
 mod tests {
     use super::*;
 
+    const UDP_NO_CHECK6_RX: libc::c_int = 102;
+    #[derive(Clone, Copy, Debug)]
+    struct TakesNoSum6;
+    nix::setsockopt_impl!(TakesNoSum6, libc::IPPROTO_UDP, UDP_NO_CHECK6_RX, bool, sockopt::SetBool);
+    nix::getsockopt_impl!(NoSum, libc::SOL_SOCKET, libc::SO_NO_CHECK, bool, sockopt::GetBool);
+
     fn session(local: IpAddr) -> Session {
         Session { local, remote: local, label: 5, receive: 6 }
     }
@@ -107,6 +134,9 @@ mod tests {
     fn a_path_probe_arrives_from_its_address_at_the_port_of_the_tunnels() {
         for local in ["127.0.0.1", "::1"] {
             let far = UdpSocket::bind((local, 0)).expect("a far end");
+            if local == "::1" {
+                setsockopt(&far, TakesNoSum6, &true).expect("allowed");
+            }
             let port = far.local_addr().expect("bound").port();
             let mut sockets = Sockets::new(port);
             let before = tai().expect("TAI");
@@ -120,6 +150,25 @@ mod tests {
             assert_eq!(bytes[..length], packet::path(5, 0x42, 3, stamp.nanos()));
             assert!((before..=tai().expect("TAI")).contains(&stamp.nanos()));
         }
+    }
+
+    /// The kernel refuses IPv6 datagrams without a checksum where nobody asked for them (RFC 8200 §8.1), and shows the one
+    /// that an IPv4 datagram has to whoever reads whole packets.
+    #[test]
+    fn a_path_probe_has_no_udp_checksum() {
+        let v6 = "::1".parse().expect("an address");
+        let [strict, lax] = [(); 2].map(|()| UdpSocket::bind((v6, 0)).expect("a far end"));
+        setsockopt(&lax, TakesNoSum6, &true).expect("allowed");
+        for far in [&strict, &lax] {
+            far.set_nonblocking(true).expect("set");
+            let mut sockets = Sockets::new(far.local_addr().expect("bound").port());
+            sockets.path(PathId(1), &session(v6), 3).expect("sent");
+        }
+        let mut bytes = [0; 200];
+        assert!(strict.recv(&mut bytes).is_err() && lax.recv(&mut bytes).is_ok());
+        let v4: IpAddr = "127.0.0.1".parse().expect("an address");
+        let socket = bound_for_paths(v4).expect("bound");
+        assert!(nix::sys::socket::getsockopt(&socket, NoSum).expect("asked"));
     }
 
     #[test]

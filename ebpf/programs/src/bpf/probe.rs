@@ -5,7 +5,7 @@ use crate::bpf::maps::{PEERS, PROBES, REFLECTED};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::underlay::{correct, is_local, readdress};
 use ebpf_abi::label::{self, LabelEntry};
-use ebpf_abi::probe::{Answer, INNER, PER_SECOND, Peer, PeerKey, Reply, Request};
+use ebpf_abi::probe::{Answer, INNER, PER_SECOND, Peer, PeerKey, Reply, Request, TOLD_PER_SECOND};
 use ebpf_abi::{Address, Reason};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Ipv4, Ipv6, Udp, Vxlan};
@@ -43,7 +43,7 @@ pub(crate) fn path(skb: &Skb, outer: &Outer, entry: &LabelEntry, probe: &mut Pro
         }
         Role::Answer => {
             skb.fill(at + INNER, &mut probe.answer)?;
-            Ok(tell(entry.label, &outer.source, &probe.answer, probe.arrived))
+            Ok(tell(entry.label, &outer.source, &probe.answer))
         }
     }
 }
@@ -109,12 +109,13 @@ pub(crate) fn link(skb: &Skb, outer: &Outer, probe: &mut Probe) -> Result<i32, R
     if !is_local(&outer.destination) {
         return Ok(NEXT);
     }
-    if matches!(outer.carries, Carries::Answer) {
-        probe.answer = zerocopy::transmute!(probe.request);
-        return Ok(tell(0, &outer.source, &probe.answer, probe.arrived));
-    }
-    if !affordable(&peer) {
+    let is_answer = matches!(outer.carries, Carries::Answer);
+    if !affordable(&peer, is_answer) {
         return Err(Reason::ProbeBudget);
+    }
+    if is_answer {
+        probe.answer = zerocopy::transmute!(probe.request);
+        return Ok(tell(0, &outer.source, &probe.answer));
     }
     answer(probe, peer.view().answered, outer.ttl);
     let sent = send_back(skb, outer, probe)?;
@@ -153,18 +154,25 @@ fn payload(skb: &Skb, outer: &Outer) -> Option<u32> {
     whole.then_some(end.saturating_sub(outer.udp))
 }
 
-/// Whether this second has an answer left for this neighbour.
-#[inline(always)]
-fn affordable(peer: &Slot<Peer>) -> bool {
+/// Whether this second has an answer left: for this neighbour, or from it. Whoever forges a neighbour's answers can make
+/// its measurements wrong, but can neither fill the ring nor keep the agent busy.
+#[inline(never)]
+fn affordable(peer: &Slot<Peer>, is_answer: bool) -> bool {
     let second = now() / 1_000_000_000;
     let mut affordable = true;
     peer.update(|peer| {
         if peer.second != second {
             peer.second = second;
             peer.spent = 0;
+            peer.told = 0;
         }
-        affordable = peer.spent < PER_SECOND;
-        peer.spent += u64::from(affordable);
+        if is_answer {
+            affordable = peer.told < TOLD_PER_SECOND;
+            peer.told += u32::from(affordable);
+        } else {
+            affordable = peer.spent < PER_SECOND;
+            peer.spent += u64::from(affordable);
+        }
     });
     affordable
 }
@@ -190,7 +198,7 @@ fn send_back(skb: &Skb, outer: &Outer, probe: &mut Probe) -> Result<i32, Reason>
 
 /// An answer, for the agent. When the ring is full it is lost, as if on the way.
 #[inline(never)]
-fn tell(label: u32, from: &Address, answer: &Answer, arrived: u64) -> i32 {
+fn tell(label: u32, from: &Address, answer: &Answer) -> i32 {
     let Some(mut reply) = PROBES.reserve(0) else { return CONSUMED };
     reply.write(Reply {
         label,
@@ -199,10 +207,9 @@ fn tell(label: u32, from: &Address, answer: &Answer, arrived: u64) -> i32 {
         session: u16::from_be_bytes(answer.session),
         reserved: [0; 2],
         from: *from,
-        sent: answer.sender_timestamp.nanos(),
         received: answer.received.nanos(),
         answered: answer.timestamp.nanos(),
-        arrived,
+        arrived: now(),
     });
     reply.submit(0);
     CONSUMED

@@ -111,10 +111,18 @@ fn circuit_leaves_a_dead_path_without_a_controller_and_comes_back_after_the_hold
 
 #[test]
 fn both_directions_stay_usable_when_only_one_is_lost() -> Result<()> {
-    let protected = Protected::up("one-way", &topology(""))?;
-    let lab = &protected.fabric.lab;
-    for (from, to) in [("a", protected.transit.as_str()), (protected.transit.as_str(), "a")] {
+    let mut protected = Protected::up("one-way", &topology(""))?;
+    for there in [true, false] {
+        if !there {
+            // A new circuit begins on its path, which works again.
+            protected.fabric.delete("web-db")?;
+            protected.weave()?;
+        }
+        assert!(protected.both_on(false)?, "on the path that is about to be lost");
+        let (lab, transit) = (&protected.fabric.lab, protected.transit.as_str());
+        let (from, to) = if there { ("a", transit) } else { (transit, "a") };
         lab.change_one_way(from, to, &Change::Blackhole)?;
+        eventually("both ends send by the backup", || protected.both_on(true))?;
         eventually("packets pass both ways", || protected.passes())?;
         let flow = Flow::start(
             &protected.fabric.namespace("web"),
@@ -317,12 +325,13 @@ fn links_are_measured_near_their_emulated_delay() -> Result<()> {
             .iter()
             .all(|link| measured(link).is_ok_and(|ends| ends.len() == 2)))
     })?;
-    // Nothing is faster than the emulator; the least of many is not much slower, however busy the machine is.
-    for rtt in measured("a-t1")? {
-        assert!((12_000_000..22_000_000).contains(&rtt), "{rtt} ns with 12 ms of delay");
-    }
-    for rtt in measured("t2-b")? {
-        assert!(rtt < 10_000_000, "{rtt} ns without delay");
-    }
+    // Nothing is faster than the emulator, and what it does not delay is faster than what it does, however busy the
+    // machine is.
+    let (slow, fast) = (measured("a-t1")?, measured("t2-b")?);
+    assert!(slow.iter().all(|rtt| *rtt >= 12_000_000), "{slow:?} ns with 12 ms of delay");
+    assert!(
+        fast.iter().all(|rtt| rtt < slow.iter().min().unwrap_or(&0)),
+        "{fast:?} ns without, {slow:?} with"
+    );
     fabric.lab.down()
 }

@@ -205,7 +205,7 @@ impl Host {
 
     /// A neighbour that may ask under this session.
     pub(crate) fn peer(&self, remote: IpAddr, session: u16) -> Result<()> {
-        let peer = Peer { second: 0, spent: 0, answered: 0, reserved: [0; 4] };
+        let peer = Peer { second: 0, spent: 0, answered: 0, told: 0 };
         self.put("PEERS", &peer_key(remote, session), &peer)
     }
 

@@ -3,7 +3,7 @@ use crate::fixture::*;
 use crate::frame;
 use crate::stamp::{self, EXTENSION, PORT};
 use ebpf_abi::Reason;
-use ebpf_abi::probe::{PER_SECOND, Peer};
+use ebpf_abi::probe::{PER_SECOND, Peer, TOLD_PER_SECOND};
 use std::net::IpAddr;
 
 const SESSION: u16 = 0xbeef;
@@ -189,7 +189,7 @@ fn answers_beyond_a_seconds_budget_are_refused_by_name_and_the_next_second_has_a
         let (theirs, _) = ends(v6);
         let frame = request(v6, &stamp::request(1, SESSION));
         let spend = |second, spent| {
-            let peer = Peer { second, spent, answered: 40, reserved: [0; 4] };
+            let peer = Peer { second, spent, answered: 40, told: 0 };
             host.put("PEERS", &peer_key(theirs, SESSION), &peer).unwrap();
         };
         let second = in_one_second(|second| {
@@ -235,14 +235,13 @@ fn answer_to_our_own_probe_is_told_and_goes_no_further() {
         packet.extend(EXTENSION);
         let frame = stamp::datagram(ends(v6), (PORT, 20_862), &packet);
         host.leaves_alone(XDP, &frame);
-        let before = stamp::tai();
+        let before = stamp::monotonic();
         assert_eq!(host.run(UNDERLAY, &frame).unwrap().verdict, SHOT);
-        let after = stamp::tai();
+        let after = stamp::monotonic();
         let replies = host.replies().unwrap();
         let [reply] = replies.as_slice() else { panic!("{replies:?}") };
         assert_eq!((reply.label, reply.session, reply.from), (0, SESSION, address(ends(v6).0)));
         assert_eq!((reply.reflected, reply.sequence), (77, 78));
-        assert_eq!(reply.sent, stamp::SENT_NANOS);
         assert_eq!((reply.received, reply.answered), (1_000_000_002, 3_000_000_004));
         assert!((before..=after).contains(&reply.arrived));
         assert_eq!(host.all_drops().unwrap(), 0);
@@ -250,13 +249,49 @@ fn answer_to_our_own_probe_is_told_and_goes_no_further() {
 }
 
 #[test]
-fn request_from_port_862_is_a_request() {
-    let host = host();
-    let mut frame = request(false, &stamp::request(1, SESSION));
-    frame[34..36].copy_from_slice(&PORT.to_be_bytes());
-    frame::put_udp_checksum(false, &mut frame);
-    let out = host.sends(UNDERLAY, &frame).frame;
-    assert_eq!(out[34..38], [3, 0x5e, 3, 0x5e]);
+fn answers_beyond_a_seconds_budget_are_not_told() {
+    let mut host = host();
+    for v6 in [false, true] {
+        let (theirs, _) = ends(v6);
+        let frame = stamp::datagram(ends(v6), (PORT, 20_862), &stamp::answer(1, 2, SESSION));
+        let have = |host: &Host, second, told| {
+            let peer = Peer { second, spent: PER_SECOND, answered: 40, told };
+            host.put("PEERS", &peer_key(theirs, SESSION), &peer).unwrap();
+        };
+        in_one_second(|second| {
+            have(&host, second, TOLD_PER_SECOND - 1);
+            let before = host.dropped(Reason::ProbeBudget).unwrap().packets;
+            let verdicts = [(); 2].map(|()| host.run(UNDERLAY, &frame).unwrap().verdict);
+            let peer: Peer = host.get("PEERS", &peer_key(theirs, SESSION)).unwrap().unwrap();
+            let refused = host.dropped(Reason::ProbeBudget).unwrap().packets - before;
+            verdicts == [SHOT; 2] && refused == 1 && peer.told == TOLD_PER_SECOND
+        });
+        let told = host.replies().unwrap();
+        assert!(!told.is_empty() && told.iter().all(|reply| reply.sequence == 2), "{told:?}");
+        // The second before is over, and what was answered in it does not count.
+        have(&host, stamp::monotonic() / 1_000_000_000 - 1, TOLD_PER_SECOND);
+        host.run(UNDERLAY, &frame).unwrap();
+        assert_eq!(host.replies().unwrap().len(), 1, "IPv6 {v6}");
+    }
+}
+
+/// What two reflectors would do to each other if one of them were sent a request that seems to come from the other.
+#[test]
+fn what_comes_from_port_862_is_never_answered() {
+    let mut host = host();
+    for v6 in [false, true] {
+        let (theirs, ours) = ends(v6);
+        let answer = host.sends(UNDERLAY, &request(v6, &stamp::request(1, SESSION))).frame;
+        let from_a_reflector = stamp::datagram((theirs, ours), (PORT, PORT), &answer[stamp_at(v6)..]);
+        for packet in [stamp::request(1, SESSION), stamp::answer(1, 1, SESSION)] {
+            let frame = stamp::datagram((theirs, ours), (PORT, PORT), &packet);
+            assert_eq!(host.run(UNDERLAY, &frame).unwrap().verdict, SHOT, "IPv6 {v6}");
+        }
+        assert_eq!(host.run(UNDERLAY, &from_a_reflector).unwrap().verdict, SHOT, "IPv6 {v6}");
+        assert_eq!(host.replies().unwrap().len(), 3, "they are taken for answers");
+        let peer: Peer = host.get("PEERS", &peer_key(theirs, SESSION)).unwrap().unwrap();
+        assert_eq!(peer.answered, 1);
+    }
 }
 
 #[test]

@@ -165,14 +165,14 @@ fn host_number(host: &Host) -> u32 {
 fn answer_is_told_and_goes_no_further() {
     for v6 in [false, true] {
         let mut host = host(v6);
-        let before = stamp::tai();
+        let before = stamp::monotonic();
         for (number, sequence) in [(7, 1000), (8, u32::MAX)] {
             let packet = stamp::answer(number, sequence, 0xbeef);
             let frame = stamp::path_answer(ends(v6), LABEL, &packet);
             host.leaves_alone(XDP, &frame);
             assert_eq!(host.run(UNDERLAY, &frame).unwrap().verdict, SHOT);
         }
-        let after = stamp::tai();
+        let after = stamp::monotonic();
         nothing_counted(&host);
         let replies = host.replies().unwrap();
         assert_eq!(replies.len(), 2);
@@ -180,7 +180,6 @@ fn answer_is_told_and_goes_no_further() {
             assert_eq!((reply.label, reply.session), (LABEL, 0xbeef));
             assert_eq!((reply.reflected, reply.sequence), (number, sequence));
             assert_eq!(reply.from, address(ends(v6).0));
-            assert_eq!(reply.sent, stamp::SENT_NANOS);
             assert_eq!((reply.received, reply.answered), (1_000_000_002, 3_000_000_004));
             assert!((before..=after).contains(&reply.arrived), "{} in {before}..{after}", reply.arrived);
         }

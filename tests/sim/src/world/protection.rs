@@ -42,7 +42,7 @@ impl World {
     fn grant(&mut self, node: &NodeName, wish: Wish) {
         match wish {
             Wish::SendPath { path, session, sequence } => self.send_probe(node, path, session, sequence),
-            Wish::SendLink { .. } => {}
+            Wish::SendLink { .. } | Wish::Took(_) => {}
             Wish::Look(group) => {
                 let way = match self.sites[node].kernel().maps.groups.get(&group).copied() {
                     Some(flow::BACKUP) => Way::Backup,
@@ -83,9 +83,15 @@ impl World {
         let reflected = self.reflected.entry((node.clone(), label)).or_default();
         *reflected += 1;
         let arrives = self.now.plus(HOP * hops);
-        let (sent, arrived) = (self.now.0, arrives.0);
-        let (of, reflected) = (Key::Path(label), *reflected);
-        let answer = Answer { of, sequence, reflected, sent, received: sent, answered: sent, arrived };
+        let (there, of) = (self.now.0, Key::Path(label));
+        let answer = Answer {
+            of,
+            sequence,
+            reflected: *reflected,
+            received: there,
+            answered: there,
+            arrived: arrives,
+        };
         self.at(arrives, Event::Probed { node: node.clone(), answer });
     }
 
