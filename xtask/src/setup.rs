@@ -9,6 +9,9 @@ use std::process::Command;
 const LINKER: &str = "0.13.0";
 const LINKER_LLVM: [u32; 3] = [22, 23, 21];
 
+/// The STAMP sender of another make.
+const STAMP_SUITE: &str = "1.0.0";
+
 /// Programs that the build, the lab, the tests and the measurements call, by the Debian package that has them.
 const PROGRAMS: [(&str, &str); 9] = [
     ("cc", "build-essential"),
@@ -29,7 +32,8 @@ const OTHERS: &str = "packages by name:
 then, everywhere:
   rustup toolchain install nightly --component rust-src
   cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-22   (LLVM_PREFIX names LLVM's folder)
-  cargo install --locked cargo-nextest";
+  cargo install --locked cargo-nextest
+  cargo install --locked stamp-suite --version 1.0.0   (for the tests: a STAMP sender of another make)";
 
 pub(crate) fn run() -> Result<()> {
     let debian = has("apt-get");
@@ -50,6 +54,7 @@ pub(crate) fn run() -> Result<()> {
     };
     install_linker(toolchain, debian)?;
     install_test_runner()?;
+    install_stamp_sender();
     mount_bpffs()?;
     warn_of_an_old_kernel();
     eprintln!("  ready  BPF programs are built with {}", toolchain.describe());
@@ -174,6 +179,18 @@ fn install_test_runner() -> Result<()> {
         eprintln!("  note   {failure:#}; tests will run by cargo test, one after the other");
     }
     Ok(())
+}
+
+/// A STAMP sender that is not ours, for the tests that ask our reflectors; only those fail without it.
+fn install_stamp_sender() {
+    if output(shell::command("stamp-suite").arg("--version")).is_some() {
+        return;
+    }
+    let mut cargo = shell::clean(shell::command("cargo"));
+    cargo.args(["install", "--locked", "stamp-suite", "--version", STAMP_SUITE]);
+    if let Err(failure) = run_quietly("building stamp-suite (a minute, once)", &mut cargo) {
+        eprintln!("  note   {failure:#}; the tests of agent-daemon's interop need it");
+    }
 }
 
 /// Pins live in the BPF file system.
