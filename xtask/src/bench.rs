@@ -5,7 +5,11 @@ use std::fmt::Write;
 
 /// The sections of the page in order, each with its heading and the programs that print its tables as Markdown.
 const SECTIONS: [(Bench, &str, &[&str]); 3] = [
-    (Bench::Dataplane, "\n## Data plane\n\n", &["bench-throughput", "bench-dataplane", "bench-survival"]),
+    (
+        Bench::Dataplane,
+        "\n## Data plane\n\n",
+        &["bench-throughput", "bench-delay", "bench-dataplane", "bench-survival"],
+    ),
     (Bench::Control, "\n## Control\n\n", &["bench-control"]),
     (Bench::Protection, "\n## Protection\n\n", &["bench-protection"]),
 ];

@@ -5,4 +5,5 @@ pub mod dataplane;
 pub mod endpoint;
 pub mod hop;
 pub mod report;
+pub mod rivals;
 pub mod wires;
