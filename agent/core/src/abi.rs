@@ -1,13 +1,14 @@
 //! Kernel entries as the bytes of the data plane's maps, and back; the daemon only adds the interface indexes.
 use crate::kernel_state::{
-    Back, Backup, Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Peer, Row, Rules, Target,
+    Back, Backup, Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Peer, Row, Rules, Seal, Target,
 };
 use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::LabelEntry;
 use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::seal::SealRow;
 use ebpf_abi::{Address, Direction, flow as bytes};
-use proto_model::FabricAddress;
+use proto_model::{FabricAddress, SealKey};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The host side of an ENI as the maps refer to it.
@@ -103,7 +104,8 @@ pub fn flow(
     let none = Backup { slot: 0, label: 0, group: 0 };
     let (kind, target, label, backup) = match &flow.target {
         Target::NextHop { slot, label, backup } => {
-            (bytes::Flow::TUNNEL, *slot, *label, backup.unwrap_or(none))
+            let kind = if flow.sealed { bytes::Flow::SEALED } else { bytes::Flow::TUNNEL };
+            (kind, *slot, *label, backup.unwrap_or(none))
         }
         Target::Eni(host) => {
             let far = find(host)?;
@@ -140,7 +142,7 @@ pub fn read_flow(
 ) -> Result<Flow, Unreadable> {
     let find = |index: u32| host(index).ok_or(Unreadable::NoIndex(index));
     let target = match value.kind {
-        bytes::Flow::TUNNEL => {
+        bytes::Flow::TUNNEL | bytes::Flow::SEALED => {
             let (slot, label, group) = (value.backup_target, value.backup_label, value.group);
             let backup = (group != 0).then_some(Backup { slot, label, group });
             Target::NextHop { slot: value.target, label: value.label, backup }
@@ -162,6 +164,7 @@ pub fn read_flow(
         direction: Direction::of(value.direction),
         mtu: value.mtu,
         target,
+        sealed: value.kind == bytes::Flow::SEALED,
     })
 }
 
@@ -172,7 +175,8 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         label: label.label,
         kind: LabelEntry::TRANSIT,
         direction: label.direction as u8,
-        reserved: [0; 2],
+        sealed: 0,
+        reserved: 0,
         circuit: label.circuit,
         from: address(label.from),
         to: address(label.to),
@@ -193,7 +197,7 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
             entry.target = *next_hop;
             entry.out_label = *out_label;
         }
-        LabelAction::Deliver { eni, local, remote, back, mtu } => {
+        LabelAction::Deliver { eni, local, remote, back, mtu, sealed } => {
             entry.mtu = *mtu;
             let door = door(eni).ok_or_else(|| Unreadable::NoInterface(eni.clone()))?;
             entry.kind = kind(door.inner, LabelEntry::PEER, LabelEntry::EGRESS);
@@ -205,6 +209,7 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
             entry.remote_v4 = remote.v4.octets();
             entry.local_v4 = local.v4.octets();
             entry.back = back.next_hop;
+            entry.sealed = u8::from(*sealed);
             entry.out_label = back.label;
         }
     }
@@ -230,6 +235,7 @@ pub fn read_label(
             remote: FabricAddress { v4: entry.remote_v4.into(), v6: entry.remote_v6.into() },
             back: Back { next_hop: entry.back, label: entry.out_label },
             mtu: entry.mtu,
+            sealed: entry.sealed != 0,
         },
         kind => return Err(Unreadable::Kind { what: "label", kind }),
     };
@@ -256,6 +262,23 @@ pub const NEW_PEER: probe::Peer = probe::Peer { second: 0, spent: 0, answered: 0
 pub fn read_peer(key: &PeerKey) -> Result<Peer, Unreadable> {
     let session = u16::try_from(key.session).map_err(|_| Unreadable::Session(key.session))?;
     Ok(Peer { remote: ip(&key.remote), session })
+}
+
+/// What goes into `SEALS`; more than two keys do not fit.
+pub fn seal(seal: &Seal) -> SealRow {
+    let key = |at: usize| seal.keys.get(at).map_or([0; 32], |key| key.0);
+    SealRow {
+        circuit: seal.circuit,
+        keys: [key(0), key(1)],
+        slot: seal.slot,
+        mtu: seal.mtu,
+        reserved: [0; 2],
+    }
+}
+
+pub fn read_seal(row: &SealRow) -> Seal {
+    let keys = row.keys.iter().filter(|key| **key != [0; 32]).map(|key| SealKey(*key));
+    Seal { circuit: row.circuit, keys: keys.collect(), slot: row.slot, mtu: row.mtu }
 }
 
 /// What goes into `RULESETS` and, before it, into `RULES` from row `start` on.
@@ -357,6 +380,7 @@ mod tests {
             direction: Direction::Reverse,
             mtu: 1_350,
             target,
+            sealed: false,
         }
     }
 
@@ -381,6 +405,15 @@ mod tests {
     }
 
     #[test]
+    fn sealed_flows_read_back_as_written() {
+        let target = Target::NextHop { slot: 9, label: 77, backup: None };
+        let written = Flow { sealed: true, ..a_flow(target, "fdfb::2".parse().expect("address")) };
+        let (key, value) = flow(&written, door).expect("known interfaces");
+        assert_eq!(value.kind, bytes::Flow::SEALED);
+        assert_eq!(read_flow(&key, &value, host), Ok(written));
+    }
+
+    #[test]
     fn an_interface_that_is_not_there_is_named() {
         let flow_to = a_flow(Target::Eni(HostSide("gone".into())), "::1".parse().expect("address"));
         let refusal = flow(&flow_to, door).expect_err("no such interface");
@@ -395,6 +428,7 @@ mod tests {
             remote: fabric(2),
             back: Back { next_hop: n, label: n + 70 },
             mtu: 1_350,
+            sealed: n == 2,
         };
         for (action, kind) in [
             (LabelAction::Transit { next_hop: 3, out_label: 99 }, LabelEntry::TRANSIT),
@@ -421,6 +455,14 @@ mod tests {
         assert_eq!(read_peer(&peer(&written)), Ok(written));
         let odd = PeerKey { session: 1 << 16, ..peer(&written) };
         assert_eq!(read_peer(&odd), Err(Unreadable::Session(1 << 16)));
+    }
+
+    #[test]
+    fn seals_read_back_as_written() {
+        for keys in [vec![SealKey([1; 32])], vec![SealKey([1; 32]), SealKey([2; 32])]] {
+            let written = Seal { circuit: 7, keys, slot: 9, mtu: 1390 };
+            assert_eq!(read_seal(&seal(&written)), written);
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(crate) fn made_anew(have: &Entry, want: &Entry) -> bool {
 
 fn is_ground(key: &EntryKey) -> bool {
     match key {
-        EntryKey::NextHop(_) | EntryKey::Eni(_) | EntryKey::Rules(_) => true,
+        EntryKey::NextHop(_) | EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => true,
         EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) | EntryKey::Flow(..) => false,
     }
 }
@@ -111,7 +111,7 @@ fn stage(key: &EntryKey, goal: &Goal) -> Option<Stage> {
         Goal::Put(_) | Goal::Blocked(_) => Some(Stage::Bind),
         Goal::Remove | Goal::Leaned => match key {
             EntryKey::NextHop(_) => Some(Stage::Tidy),
-            EntryKey::Eni(_) | EntryKey::Rules(_) => Some(Stage::Clear),
+            EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => Some(Stage::Clear),
             EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) | EntryKey::Flow(..) => {
                 Some(Stage::Unbind)
             }

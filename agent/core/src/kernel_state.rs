@@ -2,8 +2,8 @@
 //!
 //! Entries speak of interfaces by name; the interpreter in the daemon turns names into the kernel's indexes.
 use ebpf_abi::{Address, Direction, Mac};
-use proto_model::FabricAddress;
 use proto_model::resource::Attachment;
+use proto_model::{FabricAddress, SealKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,6 +31,8 @@ pub enum EntryKey {
     Eni(HostSide),
     /// Circuit number.
     Rules(u64),
+    /// Circuit number.
+    Seal(u64),
     /// Index in `LABELS`.
     Label(u32),
     /// Neighbour's underlay address and session, in `PEERS`.
@@ -45,6 +47,7 @@ pub enum Entry {
     NextHop(NextHop),
     Eni(Eni),
     Rules(Rules),
+    Seal(Seal),
     Label(Label),
     Peer(Peer),
     Route(Route),
@@ -119,6 +122,18 @@ pub struct Row {
     pub family: u8,
 }
 
+/// A row of `SEALS`: an end of a circuit here encrypts for the holder of these keys, and decrypts what comes from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    pub circuit: u64,
+    /// The newest first; 1 or 2.
+    pub keys: Vec<SealKey>,
+    /// Index of this end's first receive label.
+    pub slot: u32,
+    /// Bytes of the longest packet of the circuit.
+    pub mtu: u16,
+}
+
 /// A slot of `LABELS`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
@@ -139,6 +154,7 @@ pub enum LabelAction {
     Transit { next_hop: u32, out_label: u32 },
     /// Decapsulate into this ENI; inner addresses must be these. Probes are answered by the way `back`.
     /// `mtu`: see [`Flow::mtu`].
+    /// Of a sealed circuit, only what the agent decrypts is delivered.
     Deliver {
         eni: HostSide,
         local: FabricAddress,
@@ -146,6 +162,8 @@ pub enum LabelAction {
         back: Back,
         #[serde(default)]
         mtu: u16,
+        #[serde(default)]
+        sealed: bool,
     },
 }
 
@@ -190,6 +208,9 @@ pub struct Flow {
     #[serde(default)]
     pub mtu: u16,
     pub target: Target,
+    /// The agent encrypts the packets before they go to the next hop.
+    #[serde(default)]
+    pub sealed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +236,7 @@ impl Entry {
             Self::NextHop(hop) => EntryKey::NextHop(hop.slot),
             Self::Eni(eni) => EntryKey::Eni(eni.host.clone()),
             Self::Rules(rules) => EntryKey::Rules(rules.circuit),
+            Self::Seal(seal) => EntryKey::Seal(seal.circuit),
             Self::Label(label) => EntryKey::Label(ebpf_abi::label::index(label.label)),
             Self::Peer(peer) => EntryKey::Peer(peer.remote, peer.session),
             Self::Route(route) => EntryKey::Route(route.host.clone(), route.to),

@@ -212,7 +212,11 @@ impl Ledger {
             EntryKey::Eni(_) => &mut self.wanted.enis,
             EntryKey::Flow(..) => &mut self.wanted.flows,
             EntryKey::Rules(_) => &mut self.wanted.rulesets,
-            EntryKey::NextHop(_) | EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) => return,
+            EntryKey::NextHop(_)
+            | EntryKey::Seal(_)
+            | EntryKey::Label(_)
+            | EntryKey::Peer(..)
+            | EntryKey::Route(..) => return,
         };
         *counter = counter.saturating_add_signed(by);
     }
@@ -227,6 +231,7 @@ fn turns_with(entry: &Entry) -> Option<u32> {
         | Entry::NextHop(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
+        | Entry::Seal(_)
         | Entry::Peer(_)
         | Entry::Route(_) => None,
     }
@@ -242,6 +247,7 @@ fn leads_to(entry: &Entry) -> Option<&HostSide> {
         | Entry::NextHop(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
+        | Entry::Seal(_)
         | Entry::Peer(_)
         | Entry::Route(_) => None,
     }
@@ -258,6 +264,7 @@ pub(crate) fn describe(key: &EntryKey) -> String {
         EntryKey::NextHop(slot) => format!("next hop {slot}"),
         EntryKey::Eni(host) => format!("interface {}", host.0),
         EntryKey::Rules(circuit) => format!("the rule set of c{circuit}"),
+        EntryKey::Seal(circuit) => format!("the encryption of c{circuit}"),
         EntryKey::Label(index) => format!("label index {index}"),
         EntryKey::Peer(remote, session) => format!("session {session} of {remote}"),
         EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.0),

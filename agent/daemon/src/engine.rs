@@ -349,6 +349,7 @@ impl Engine {
             boot: boot.trim().to_owned(),
             underlays: self.underlays.summary.underlays.clone(),
             datapath: self.underlays.summary.sentences.clone(),
+            seal_keys: Vec::new(),
         }
     }
 

@@ -223,7 +223,8 @@ impl Host {
             let link = Some(self.link_layer(&way));
             self.put(Entry::NextHop(NextHop { slot: way.slot, local, remote, link }));
             let back = Back { next_hop: way.slot, label: way.send };
-            let action = LabelAction::Deliver { eni: eni.clone(), local: own, remote: far, back, mtu: 0 };
+            let (eni, mtu, sealed) = (eni.clone(), 0, false);
+            let action = LabelAction::Deliver { eni, local: own, remote: far, back, mtu, sealed };
             let direction = ebpf_abi::Direction::Forward;
             let (label, circuit) = (way.receive, 5);
             let one = Label { label, circuit, direction, from: remote, to: local, action: action.clone() };

@@ -169,6 +169,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("expires", &["--for", "--until"]),
     ("confirm_within", &["--confirm-within"]),
     ("encrypted", &["--encrypted"]),
+    ("encrypted_links", &["--encrypted-links"]),
     ("max_price", &["--max-price"]),
     ("max_hops", &["--max-hops"]),
     ("via", &["--via"]),

@@ -118,6 +118,7 @@ fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
         "loss" => bounds.max_loss = Some(parsed(key, value)?),
         "bandwidth" => bounds.bandwidth = parsed(key, value)?,
         "encrypted" if value.is_empty() => bounds.encrypted = true,
+        "encrypted-links" if value.is_empty() => bounds.encrypted_links = true,
         "max-price" => bounds.max_price = Some(parsed(key, value)?),
         "max-hops" => bounds.max_hops = Some(parsed(key, value)?),
         "via" => bounds.via.extend(list(key, value)?),
@@ -126,8 +127,8 @@ fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
         "avoid-tag" => bounds.avoid_tags.extend(list(key, value)?),
         other => {
             return Err(format!(
-                "\"{other}\" is not one of service, latency, loss, bandwidth, encrypted, max-price, max-hops, via, \
-                 avoid, require-tag, avoid-tag, priority"
+                "\"{other}\" is not one of service, latency, loss, bandwidth, encrypted, encrypted-links, max-price, \
+                 max-hops, via, avoid, require-tag, avoid-tag, priority"
             ));
         }
     }
@@ -193,8 +194,8 @@ mod tests {
 
     #[test]
     fn an_intent_takes_every_bound() {
-        let text = "service=http latency=20ms loss=0.5% bandwidth=10mbit encrypted max-price=0.02 max-hops=3 via=a,b \
-                    avoid=c require-tag=eu avoid-tag=x,y priority=7";
+        let text = "service=http latency=20ms loss=0.5% bandwidth=10mbit encrypted encrypted-links max-price=0.02 \
+                    max-hops=3 via=a,b avoid=c require-tag=eu avoid-tag=x,y priority=7";
         let IntentText(intent) = text.parse().expect("intent");
         assert_eq!(intent.service.as_str(), "http");
         assert_eq!(intent.priority, 7);
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(bounds.max_rtt, Some(Latency::from_millis(20)));
         assert_eq!(bounds.max_loss, Some(Loss::from_ppm(5_000)));
         assert_eq!(bounds.bandwidth, Bandwidth::mbit(10));
-        assert!(bounds.encrypted);
+        assert!(bounds.encrypted && bounds.encrypted_links);
         assert_eq!(bounds.max_price.map(|p| p.micro_dollars_per_gb()), Some(20_000));
         assert_eq!((bounds.max_hops, bounds.via.len(), bounds.avoid.len()), (Some(3), 2, 1));
         assert_eq!((bounds.require_tags.len(), bounds.avoid_tags.len()), (1, 2));

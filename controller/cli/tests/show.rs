@@ -278,6 +278,7 @@ fn nodes_and_links_are_listed_with_their_faults() {
             key: ObjectKey::Endpoint(CircuitId(1), Side::Source),
             why: "namespace web does not exist".into(),
         }],
+        seal_keys: vec![proto_model::SealKey([7; 32])],
     };
     let expected = NodeView {
         name: named("edge-b"),

@@ -9,7 +9,7 @@ use proto_model::plan::HostChange;
 use proto_model::resource::{Attachment, Resource};
 use proto_model::rule::{Revert, Rule, RuleSet};
 use proto_model::topology::LinkId;
-use proto_model::{CircuitId, FabricAddress, NodeName, PathId, ResourceId, Timestamp};
+use proto_model::{CircuitId, FabricAddress, NodeName, PathId, ResourceId, Seal, SealKey, Timestamp};
 
 /// One end of a circuit.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Circuit<'a> {
     /// The path that it was on, until both ends have left it.
     pub retiring: Option<&'a Lane>,
     pub bounds: &'a Bounds,
+    /// Encryption keys of the hosts of source and destination; none: in the clear.
+    pub keys: Option<[&'a [SealKey]; 2]>,
     pub gate: Gate,
     pub expires: Option<Timestamp>,
     pub rules_version: u32,
@@ -71,11 +73,10 @@ impl<'a> Tunnel<'a> {
     }
 }
 
-/// Bytes of an IP packet that fit through the path as the topology is now.
-pub fn mtu(path: &Path, topology: &Topology) -> Result<u16, Broken> {
+/// Bytes of an IP packet of a circuit with these bounds that fit through the path as the topology is now.
+pub fn mtu(path: &Path, bounds: &Bounds, topology: &Topology) -> Result<u16, Broken> {
     let tunnel = Tunnel::new(path, topology)?;
-    let mtus = tunnel.links.iter().map(|link| link.mtu(tunnel.family));
-    Ok(mtus.min().unwrap_or(crate::route::cost::LOCAL_MTU))
+    Ok(crate::route::cost::mtu(&tunnel.links, tunnel.family, bounds))
 }
 
 /// Every object of the circuit but the interfaces, which it shares with others of its ends.
@@ -84,8 +85,10 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
     let mut objects = Vec::with_capacity(path.nodes.len() * 2 + 2);
     if let (Some((source, destination)), [node]) = (circuit.route.local, path.nodes.as_slice()) {
         let leg = |other: &Tip<'_>, label| Leg::Local { resource: other.resource.clone(), label };
-        objects.push((node.clone(), endpoint(circuit, Side::Source, leg(&circuit.destination, source))));
-        objects.push((node.clone(), endpoint(circuit, Side::Destination, leg(&circuit.source, destination))));
+        objects
+            .push((node.clone(), endpoint(circuit, Side::Source, leg(&circuit.destination, source), None)));
+        let far = leg(&circuit.source, destination);
+        objects.push((node.clone(), endpoint(circuit, Side::Destination, far, None)));
         objects.push((node.clone(), rules(circuit)));
         return Ok(objects);
     }
@@ -107,7 +110,8 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
             None => None,
         };
         let leg = Leg::Tunnel { path: tip.path, send: tip.send, receive: tip.receive, backup };
-        objects.push((tip.node.clone(), endpoint(circuit, side, leg)));
+        let seal = circuit.keys.map(|keys| seal(keys, side));
+        objects.push((tip.node.clone(), endpoint(circuit, side, leg, seal)));
         objects.push((tip.node, rules(circuit)));
     }
     Ok(objects)
@@ -183,7 +187,16 @@ impl Tunnel<'_> {
     }
 }
 
-fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg) -> Object {
+/// For the holder of the other end's keys.
+fn seal([source, destination]: [&[SealKey]; 2], side: Side) -> Seal {
+    let far = match side {
+        Side::Source => destination,
+        Side::Destination => source,
+    };
+    Seal { keys: far.to_vec() }
+}
+
+fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg, seal: Option<Seal>) -> Object {
     let (here, there) = match side {
         Side::Source => (&circuit.source, &circuit.destination),
         Side::Destination => (&circuit.destination, &circuit.source),
@@ -197,6 +210,7 @@ fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg) -> Object {
         gate: circuit.gate,
         mtu: circuit.route.mtu_of_both(),
         expires: circuit.expires,
+        seal,
     })
 }
 

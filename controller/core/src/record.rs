@@ -5,7 +5,7 @@ use proto_model::plan::Plan;
 use proto_model::resource::Resource;
 use proto_model::rule::{Revert, Rule};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
-use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
+use proto_model::{CircuitId, Label, NodeName, ResourceId, SealKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -48,6 +48,9 @@ pub struct NodeRecord {
     #[serde(default)]
     pub keys: Keys,
     pub underlays: Vec<Underlay>,
+    /// Public halves of its encryption keys as last announced, the newest first.
+    #[serde(default)]
+    pub seal_keys: Vec<SealKey>,
 }
 
 /// Which certificates open a session of a node.

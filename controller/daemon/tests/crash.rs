@@ -27,6 +27,7 @@ fn transaction(i: u64) -> Vec<Write> {
         enrolled: None,
         keys: Keys::Unknown,
         underlays: vec![],
+        seal_keys: vec![],
     };
     writes.push(Write::Put(Record::Node(fresh)));
     writes

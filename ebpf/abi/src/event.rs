@@ -29,7 +29,7 @@ pub struct DropEvent {
     pub source_port: [u8; 2],
     pub destination_port: [u8; 2],
     pub protocol: u8,
-    /// [`HOOK_ENI`], [`HOOK_UNDERLAY_TCX`] or [`HOOK_UNDERLAY_XDP`].
+    /// [`HOOK_ENI`], [`HOOK_UNDERLAY_TCX`], [`HOOK_UNDERLAY_XDP`] or [`HOOK_SEAL`].
     pub hook: u8,
     pub reserved: [u8; 6],
 }
@@ -37,6 +37,8 @@ pub struct DropEvent {
 pub const HOOK_ENI: u8 = 1;
 pub const HOOK_UNDERLAY_TCX: u8 = 2;
 pub const HOOK_UNDERLAY_XDP: u8 = 3;
+/// Between the agent and the programs, see [`crate::seal`].
+pub const HOOK_SEAL: u8 = 4;
 
 /// Value of `EVENT_BUDGET`, by reason and per CPU: what is left of [`PER_SECOND`] in the running second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -58,6 +58,14 @@ impl Flow {
     pub const PEER: u8 = 2;
     /// The other end is this host itself, whose ENI has both sides here: `bpf_redirect(target)`.
     pub const EGRESS: u8 = 3;
+    /// As [`Flow::TUNNEL`], but the agent encrypts the packets first (see [`crate::seal`]).
+    pub const SEALED: u8 = 4;
+
+    /// Whether the other end is on another host: then `target` is a slot in `NEXT_HOPS`, else an interface.
+    #[inline(always)]
+    pub const fn leaves_host(&self) -> bool {
+        matches!(self.kind, Self::TUNNEL | Self::SEALED)
+    }
 }
 
 /// Value of `NEXT_HOPS`: the next host on a path, with its link-layer addresses resolved by the agent.

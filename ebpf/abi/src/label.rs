@@ -24,7 +24,9 @@ pub struct LabelEntry {
     pub kind: u8,
     /// Direction of packets that arrive under this label, as [`crate::Direction`].
     pub direction: u8,
-    pub reserved: [u8; 2],
+    /// Delivery: 1 when only encrypted packets are taken under this label (see [`crate::seal`]); else 0.
+    pub sealed: u8,
+    pub reserved: u8,
     pub circuit: u64,
     /// The only outer source from which this label is accepted.
     pub from: Address,

@@ -18,6 +18,7 @@ pub mod maps;
 pub mod probe;
 pub mod reason;
 pub mod rules;
+pub mod seal;
 pub mod stats;
 
 pub use reason::Reason;

@@ -19,6 +19,8 @@
 //! | `PEERS` | hash | [`PeerKey`](crate::probe::PeerKey) → [`Peer`](crate::probe::Peer) | agent; programs spend its budget | the object fails |
 //! | `REFLECTED` | array | label index → probes answered (`u32`) | programs; the agent zeroes a slot before use | as `LABELS` |
 //! | `PROBES` | ring buffer | [`Reply`](crate::probe::Reply) | programs | the reply is lost, as if on the way |
+//! | `SEALS` | hash | circuit → [`SealRow`](crate::seal::SealRow) | agent | the object fails |
+//! | `SEALERS` | array of 2 | [`PLAIN`](crate::seal::PLAIN), [`CIPHER`](crate::seal::CIPHER) → interface (`u32`) | agent | fixed size |
 //! | `SETTINGS` | array of 1 | 0 → [`Settings`] | agent | fixed size |
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -44,6 +46,8 @@ pub const GROUPS: u32 = 16_384;
 pub const PEERS: u32 = 4_096;
 /// Bytes of the ring buffer of probes' answers: 7,281 of them.
 pub const PROBES: u32 = 1 << 19;
+/// Entries of `SEALS`: one per encrypted circuit end.
+pub const SEALS: u32 = 16_384;
 /// Underlay addresses of a host.
 pub const LOCALS: u32 = 256;
 
@@ -81,6 +85,11 @@ pub mod name {
     /// XDP on an underlay interface: transit and early drop; delivery goes on to tcx.
     pub const UNDERLAY_XDP: &str = "underlay_xdp";
 
+    /// On the TAP interface through which the agent gives packets that it decrypted.
+    pub const PLAIN_INGRESS: &str = "plain_ingress";
+    /// On the TAP interface through which the agent gives messages that it encrypted.
+    pub const CIPHER_INGRESS: &str = "cipher_ingress";
+
     pub const MAPS: &[&str] = &[
         "FLOWS",
         "NEXT_HOPS",
@@ -100,5 +109,7 @@ pub mod name {
         "PEERS",
         "REFLECTED",
         "PROBES",
+        "SEALS",
+        "SEALERS",
     ];
 }

@@ -91,6 +91,14 @@ reasons! {
     /// A link probe of a known neighbour beyond the answers that it gets in a second, or an answer of it beyond those that
     /// are believed in a second.
     ProbeBudget = 29, "probe_budget";
+    /// A packet in the clear under a label of an encrypted circuit.
+    NotSealed = 30, "not_sealed";
+    /// An encrypted packet that does not decrypt: damaged, replayed, or meant for other keys.
+    SealBroken = 31, "seal_broken";
+    /// An encrypted circuit has agreed on no session key yet (or its far end does not answer), and no more packets can wait.
+    NoSealSession = 32, "no_seal_session";
+    /// No agent runs that could encrypt or decrypt.
+    NoSealer = 33, "no_sealer";
 }
 
 /// Size of `REASONS`; numbers stay below it.

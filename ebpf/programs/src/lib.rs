@@ -8,6 +8,7 @@ pub mod firewall;
 pub mod headers;
 pub mod network;
 pub mod rules;
+pub mod seal;
 pub mod stamp;
 pub mod transport;
 pub mod tunnel;

@@ -13,6 +13,13 @@
 //!                   └ PEER, EGRESS: parse inside → circuit's addresses? → firewall → outer headers off → workload
 //! ```
 //!
+//! Encrypted circuits (seal.rs) make a turn through the agent on both ends:
+//!
+//! ```text
+//! workload ─ENI─▶ eni_ingress … firewall → TAP ⇒ agent encrypts ⇒ TAP ─▶ cipher_ingress → outer headers → next hop
+//! underlay ─────▶ underlay_ingress … label → TAP ⇒ agent decrypts ⇒ TAP ─▶ plain_ingress → firewall → workload
+//! ```
+//!
 //! Every program returns `Result<Forward, Reason>`; `door.rs` makes the verdict of it, counts each drop in `REASONS`
 //! and `DROPS`, and tells some in `EVENTS`. What is not ours goes on untouched (`TCX_NEXT`, `XDP_PASS`).
 //! The decisions themselves are in the library of this package, which the kernel's programs and host tests share.

@@ -6,7 +6,8 @@ use crate::resource::Attachment;
 use crate::rule::RuleSet;
 use crate::topology::LinkId;
 use crate::{
-    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Timestamp,
+    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Seal,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -69,6 +70,10 @@ pub struct Endpoint {
     /// From then on, by this host's clock, nothing of this end is there any more, whoever speaks or is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// Its packets leave this host encrypted, and come in no other way. None: in the clear; always so for
+    /// [`Leg::Local`], whose packets do not leave the host.
+    #[serde(default)]
+    pub seal: Option<Seal>,
 }
 
 /// How an endpoint reaches the other end.

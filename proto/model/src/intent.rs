@@ -13,8 +13,11 @@ pub struct Bounds {
     pub max_loss: Option<Loss>,
     /// Reserved in each direction; zero: best effort.
     pub bandwidth: Bandwidth,
-    /// Only links declared as encrypted.
+    /// Encrypted end to end, between the hosts of its two ends.
     pub encrypted: bool,
+    /// Only links declared as encrypted.
+    #[serde(default)]
+    pub encrypted_links: bool,
     /// Sum of the links' prices, at most.
     pub max_price: Option<Price>,
     /// 1 to 16 links; default 8.

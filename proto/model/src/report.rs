@@ -1,7 +1,7 @@
 //! What an agent says back.
 use crate::desired::{ObjectKey, Side};
 use crate::topology::{LinkId, Measured, Underlay};
-use crate::{CircuitId, Generation, Timestamp};
+use crate::{CircuitId, Generation, SealKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -17,6 +17,9 @@ pub struct Hello {
     pub underlays: Vec<Underlay>,
     /// How transit packets are handled, per interface, and why: "eth0: xdp (native)", "veth1: tcx (…)".
     pub datapath: Vec<String>,
+    /// Public halves of its encryption keys, the newest first; at most [`crate::seal::KEYS`]. Empty: it cannot encrypt.
+    #[serde(default)]
+    pub seal_keys: Vec<SealKey>,
 }
 
 /// The kernel was brought to `generation`, except for what failed.

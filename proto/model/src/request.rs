@@ -230,6 +230,9 @@ pub struct NodeView {
     pub reported: Generation,
     /// What it could not bring about, and why.
     pub failures: Vec<crate::report::Failure>,
+    /// Public halves of its encryption keys, the newest first.
+    #[serde(default)]
+    pub seal_keys: Vec<crate::SealKey>,
 }
 
 /// A link as the API shows it.

@@ -98,6 +98,9 @@ pub struct LinkValues {
     pub price: Price,
     /// The provider encrypts it (MACsec, IPsec): good enough for intents that ask for encryption.
     pub encrypted: bool,
+    /// Only circuits that are encrypted end to end may take it.
+    #[serde(default)]
+    pub require_encryption: bool,
     /// Free words to require or avoid: a jurisdiction, a provider.
     pub tags: BTreeSet<Name>,
     /// Taken out of service by an operator: no new circuit uses it.

@@ -78,6 +78,7 @@ fn hello(underlays: Vec<v1::Underlay>) -> v1::Say {
         boot: "00000000-0000-0000-0000-000000000000".into(),
         underlays,
         datapath: Vec::new(),
+        seal_keys: Vec::new(),
     };
     v1::Say { say: Some(say::Say::Hello(hello)) }
 }

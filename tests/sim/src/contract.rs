@@ -100,7 +100,7 @@ fn replaced_in_place(bench: &mut dyn Bench) {
                 }
             }
             Entry::Route(route) => route.mtu = if route.mtu == 0 { 1_210 } else { 0 },
-            Entry::Peer(_) => {}
+            Entry::Seal(_) | Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
         put(bench, entry);
@@ -144,7 +144,7 @@ fn dependents_are_refused(bench: &mut dyn Bench) {
     let needy = |entry: &Entry| match entry {
         Entry::Label(label) => matches!(label.action, LabelAction::Deliver { .. }),
         Entry::Route(_) | Entry::Flow(_) => true,
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => false,
+        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => false,
     };
     for entry in everything(&at).iter().filter(|entry| needy(entry)) {
         let refusal = bench.kernel().perform(&Step::Put(entry.clone()));
@@ -245,7 +245,7 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
     let deliver = |index, own, far| {
         let back = Back { next_hop: own, label: 40 + own };
         let (eni, local, remote) = (host(own), address(own), address(far));
-        let action = LabelAction::Deliver { eni, local, remote, back, mtu: 1_400 };
+        let action = LabelAction::Deliver { eni, local, remote, back, mtu: 1_400, sealed: false };
         Entry::Label(Label {
             label: (1u32 << ebpf_abi::label::INDEX_BITS) | index,
             circuit: 7,
@@ -325,6 +325,7 @@ fn flow(own: u32, far: u32, v6: bool, target: Target) -> Entry {
         direction: Direction::Forward,
         mtu: 1_400,
         target,
+        sealed: false,
     })
 }
 

@@ -176,5 +176,6 @@ pub fn hello() -> Hello {
         boot: "one".into(),
         underlays: Vec::new(),
         datapath: Vec::new(),
+        seal_keys: Vec::new(),
     }
 }

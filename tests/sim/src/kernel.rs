@@ -7,6 +7,7 @@ use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::seal::SealRow;
 use ebpf_abi::{flow, maps};
 use proto_model::FabricAddress;
 use proto_model::resource::Attachment;
@@ -44,6 +45,7 @@ pub struct Maps {
     pub rulesets: BTreeMap<u64, RuleSetRef>,
     pub rules: BTreeMap<u32, RuleRow>,
     pub peers: BTreeMap<PeerKey, probe::Peer>,
+    pub seals: BTreeMap<u64, SealRow>,
     /// Written by the protector alone; what is not there is [`flow::PRIMARY`].
     pub groups: BTreeMap<u32, u32>,
 }
@@ -124,6 +126,7 @@ impl PretendedKernel {
         );
         left.extend(self.maps.rulesets.keys().map(|circuit| format!("rules of c{circuit}")));
         left.extend(self.maps.next_hops.keys().map(|slot| format!("next hop {slot}")));
+        left.extend(self.maps.seals.keys().map(|circuit| format!("the encryption of c{circuit}")));
         left.extend(self.maps.peers.keys().map(|peer| format!("peer {}", abi::ip(&peer.remote))));
         let turned = self.maps.groups.iter().filter(|(_, way)| **way != flow::PRIMARY);
         left.extend(turned.map(|(group, _)| format!("group {group} on its backup")));
@@ -166,6 +169,10 @@ impl PretendedKernel {
                 }
                 self.maps.labels.insert(label::index(label.label), value);
                 Ok(())
+            }
+            Entry::Seal(seal) => {
+                self.maps.seals.insert(seal.circuit, abi::seal(seal));
+                bound("SEALS", self.maps.seals.len(), maps::SEALS)
             }
             Entry::Peer(peer) => {
                 self.maps.peers.entry(abi::peer(peer)).or_insert(abi::NEW_PEER);
@@ -224,7 +231,7 @@ impl PretendedKernel {
     fn clear_references(&mut self, index: u32) {
         self.maps.labels.retain(|_, label| label.kind == LabelEntry::TRANSIT || label.target != index);
         self.maps.flows.retain(|key, flow| {
-            key.eni != index && (flow.kind == flow::Flow::TUNNEL || flow.target != index)
+            key.eni != index && (flow.leaves_host() || flow.target != index)
         });
     }
 
@@ -287,6 +294,13 @@ impl PretendedKernel {
                 }
                 self.maps.rulesets.remove(circuit);
             }
+            EntryKey::Seal(circuit) => {
+                let sealed = |l: &&LabelEntry| l.sealed != 0 && l.circuit == *circuit;
+                if self.maps.labels.values().any(|label| sealed(&label)) {
+                    self.sin(format!("the encryption of c{circuit} was removed while a label needed it"));
+                }
+                self.maps.seals.remove(circuit);
+            }
             EntryKey::Label(index) => {
                 self.maps.labels.remove(index);
             }
@@ -312,7 +326,7 @@ impl PretendedKernel {
         let Some(index) = self.index(host) else { return };
         let label = self.maps.labels.values().find(|l| l.kind != LabelEntry::TRANSIT && l.target == index);
         let of_flow = |(key, flow): &(&FlowKey, &flow::Flow)| {
-            key.eni == index || (flow.kind != flow::Flow::TUNNEL && flow.target == index)
+            key.eni == index || (!flow.leaves_host() && flow.target == index)
         };
         let bound = label.map(|l| format!("label {}", l.label));
         let bound = bound.or_else(|| {
@@ -326,9 +340,9 @@ impl PretendedKernel {
 
 /// The slots of `NEXT_HOPS` that a flow sends to.
 fn ways(flow: &flow::Flow) -> Vec<u32> {
-    match (flow.kind, flow.group) {
-        (flow::Flow::TUNNEL, 0) => vec![flow.target],
-        (flow::Flow::TUNNEL, _) => vec![flow.target, flow.backup_target],
+    match (flow.leaves_host(), flow.group) {
+        (true, 0) => vec![flow.target],
+        (true, _) => vec![flow.target, flow.backup_target],
         _ => Vec::new(),
     }
 }
@@ -370,7 +384,7 @@ impl Kernel for PretendedKernel {
             .labels
             .retain(|_, label| label.kind == LabelEntry::TRANSIT || there.contains(&label.target));
         self.maps.flows.retain(|key, flow| {
-            there.contains(&key.eni) && (flow.kind == flow::Flow::TUNNEL || there.contains(&flow.target))
+            there.contains(&key.eni) && (flow.leaves_host() || there.contains(&flow.target))
         });
         let mut entries: Vec<Entry> = Vec::new();
         for (slot, hop) in &self.maps.next_hops {
@@ -393,6 +407,7 @@ impl Kernel for PretendedKernel {
                 .collect();
             entries.push(Entry::Rules(abi::read_rules(set, &rows).map_err(|why| why.to_string())?));
         }
+        entries.extend(self.maps.seals.values().map(|row| Entry::Seal(abi::read_seal(row))));
         for key in self.maps.peers.keys() {
             entries.push(Entry::Peer(abi::read_peer(key).map_err(|why| why.to_string())?));
         }

@@ -69,6 +69,7 @@ pub fn end(circuit: u64, own: u32, far: u32, neighbour: u8, gate: Gate) -> Endpo
         gate,
         mtu: 1_450,
         expires: None,
+        seal: None,
     }
 }
 
@@ -111,6 +112,7 @@ pub fn local(circuit: u64, source: u32, destination: u32, gate: Gate) -> [Object
             gate,
             mtu: 1_500,
             expires: None,
+            seal: None,
         })
     })
 }

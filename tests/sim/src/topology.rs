@@ -125,6 +125,7 @@ impl Link {
             loss: self.loss,
             price: self.price,
             encrypted: self.encrypted,
+            require_encryption: false,
             tags: self.tags.clone(),
             disabled: false,
         }

@@ -235,6 +235,7 @@ fn possible(mut want: KernelState) -> KernelState {
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Label(_)
+        | Entry::Seal(_)
         | Entry::Peer(_)
         | Entry::Route(_) => true,
     });

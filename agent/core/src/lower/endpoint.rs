@@ -1,7 +1,9 @@
 //! One end of a circuit: labels that deliver to the workload, its route, and, once the gate is open, its flows.
 use super::Ways;
 use super::direction;
-use crate::kernel_state::{Back, Backup, Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Target};
+use crate::kernel_state::{
+    Back, Backup, Entry, EntryKey, Flow, HostSide, Label, LabelAction, Route, Seal, Target,
+};
 use ebpf_abi::label::index;
 use proto_model::FabricAddress;
 use proto_model::LEAST_IPV6_MTU as LEAST_MTU;
@@ -10,7 +12,8 @@ use std::net::IpAddr;
 
 /// `own`: address of the resource here. `ways`: slots of the next hops; unused when the other end is on this host.
 pub(crate) fn entries(end: &Endpoint, own: &FabricAddress, ways: Ways) -> Vec<Entry> {
-    let mut entries = deliveries(end, own, ways);
+    let mut entries: Vec<Entry> = seal(end).into_iter().map(Entry::Seal).collect();
+    entries.extend(deliveries(end, own, ways));
     entries.push(Entry::Route(route(end, own)));
     match end.gate {
         Gate::Closed => {}
@@ -29,16 +32,24 @@ fn route(end: &Endpoint, own: &FabricAddress) -> Route {
     Route { host: HostSide::of(own), to: end.remote, mtu }
 }
 
+/// Of an end whose packets leave this host, and leave it encrypted.
+fn seal(end: &Endpoint) -> Option<Seal> {
+    let (Leg::Tunnel { receive, .. }, Some(seal)) = (&end.leg, &end.seal) else { return None };
+    let slot = receive.first().map_or(0, |r| index(r.label.value()));
+    Some(Seal { circuit: end.circuit.0, keys: seal.keys.clone(), slot, mtu: end.mtu })
+}
+
 /// Keys of [`entries`].
 pub(crate) fn keys(end: &Endpoint, own: &FabricAddress) -> Vec<EntryKey> {
     let host = HostSide::of(own);
-    let mut keys: Vec<EntryKey> = match &end.leg {
+    let mut keys: Vec<EntryKey> = seal(end).map(|seal| EntryKey::Seal(seal.circuit)).into_iter().collect();
+    keys.extend::<Vec<EntryKey>>(match &end.leg {
         Leg::Tunnel { receive, backup, .. } => {
             let labels = receive.iter().chain(backup.iter().map(|backup| &backup.receive));
             labels.map(|r| EntryKey::Label(index(r.label.value()))).collect()
         }
         Leg::Local { .. } => Vec::new(),
-    };
+    });
     keys.push(EntryKey::Route(host.clone(), end.remote));
     match end.gate {
         Gate::Closed => {}
@@ -80,6 +91,7 @@ fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive, back: Back) 
             remote: end.remote,
             back,
             mtu: end.mtu,
+            sealed: seal(end).is_some(),
         },
     })
 }
@@ -111,6 +123,7 @@ fn flow(end: &Endpoint, own: &FabricAddress, ways: Ways, local: IpAddr, remote: 
         direction: direction(end.side),
         mtu: end.mtu,
         target,
+        sealed: seal(end).is_some(),
     })
 }
 
@@ -153,6 +166,7 @@ mod tests {
             gate,
             mtu: 1_450,
             expires: None,
+            seal: None,
         }
     }
 
@@ -181,12 +195,39 @@ mod tests {
                     }
                     Entry::Label(label) => assert_eq!(label.direction, receives),
                     Entry::Route(route) => assert_eq!(route.to, address(2)),
-                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => {
+                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => {
                         panic!("an end has none of these")
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_sealed_end_neither_sends_nor_takes_anything_in_the_clear() {
+        let mut sealed = end(Side::Source, Gate::Open);
+        sealed.seal = Some(proto_model::Seal { keys: vec![proto_model::SealKey([7; 32])] });
+        let entries = entries(&sealed, &address(1), WAYS);
+        let keys_of: Vec<_> = entries.iter().map(Entry::key).collect();
+        assert_eq!(keys_of, keys(&sealed, &address(1)));
+        assert_eq!(keys_of[0], EntryKey::Seal(7));
+        for entry in &entries {
+            match entry {
+                Entry::Seal(seal) => assert_eq!((seal.slot, seal.keys.len()), (9, 1)),
+                Entry::Flow(flow) => assert!(flow.sealed),
+                Entry::Label(Label { action: LabelAction::Deliver { sealed, .. }, .. }) => assert!(sealed),
+                Entry::Label(_)
+                | Entry::Route(_)
+                | Entry::NextHop(_)
+                | Entry::Eni(_)
+                | Entry::Rules(_)
+                | Entry::Peer(_) => continue,
+            }
+            let needs_key = crate::lower::needs(entry).contains(&EntryKey::Seal(7));
+            assert_eq!(needs_key, !matches!(entry, Entry::Seal(_)));
+        }
+        sealed.leg = Leg::Local { resource: "db".parse().expect("a name"), label: label(12) };
+        assert!(super::entries(&sealed, &address(1), WAYS).iter().all(|e| !matches!(e, Entry::Seal(_))));
     }
 
     #[test]

@@ -111,18 +111,20 @@ fn check(label: Label, local: IpAddr, remote: IpAddr) -> Result<u32, Refused> {
 pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
     use crate::kernel_state::{LabelAction, Target};
     match entry {
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) => Vec::new(),
+        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => Vec::new(),
         Entry::Label(label) => match &label.action {
             LabelAction::Transit { next_hop, .. } => vec![EntryKey::NextHop(*next_hop)],
-            LabelAction::Deliver { eni, back, .. } => {
+            LabelAction::Deliver { eni, back, sealed, .. } => {
                 // A label written before there were probes has no way back.
                 let back = (back.label != 0).then_some(EntryKey::NextHop(back.next_hop));
-                std::iter::once(EntryKey::Eni(eni.clone())).chain(back).collect()
+                let seal = sealed.then_some(EntryKey::Seal(label.circuit));
+                std::iter::once(EntryKey::Eni(eni.clone())).chain(back).chain(seal).collect()
             }
         },
         Entry::Route(route) => vec![EntryKey::Eni(route.host.clone())],
         Entry::Flow(flow) => {
             let mut needs = vec![EntryKey::Eni(flow.host.clone()), EntryKey::Rules(flow.circuit)];
+            needs.extend(flow.sealed.then_some(EntryKey::Seal(flow.circuit)));
             match &flow.target {
                 Target::NextHop { slot, backup, .. } => {
                     needs.push(EntryKey::NextHop(*slot));

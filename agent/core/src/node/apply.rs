@@ -328,7 +328,9 @@ impl Node {
         let dependents = match key {
             EntryKey::Eni(host) => self.ledger.bound_to(host),
             EntryKey::Rules(circuit) => self.flows_of(CircuitId(*circuit)),
-            EntryKey::NextHop(_)
+            // What needs it belongs to the same end, and is marked with it.
+            EntryKey::Seal(_)
+            | EntryKey::NextHop(_)
             | EntryKey::Label(_)
             | EntryKey::Peer(..)
             | EntryKey::Route(..)

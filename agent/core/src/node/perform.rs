@@ -160,7 +160,11 @@ impl Node {
 fn is_on(key: &EntryKey, host: &HostSide) -> bool {
     match key {
         EntryKey::Eni(on) | EntryKey::Route(on, _) | EntryKey::Flow(on, _) => on == host,
-        EntryKey::NextHop(_) | EntryKey::Rules(_) | EntryKey::Label(_) | EntryKey::Peer(..) => false,
+        EntryKey::NextHop(_)
+        | EntryKey::Rules(_)
+        | EntryKey::Seal(_)
+        | EntryKey::Label(_)
+        | EntryKey::Peer(..) => false,
     }
 }
 
@@ -174,7 +178,7 @@ fn origin(entry: &Entry) -> Option<ObjectKey> {
     use proto_model::{CircuitId, Label};
     let end = |circuit, side| Some(ObjectKey::Endpoint(CircuitId(circuit), side));
     match entry {
-        Entry::NextHop(_) | Entry::Route(_) | Entry::Peer(_) => None,
+        Entry::NextHop(_) | Entry::Route(_) | Entry::Peer(_) | Entry::Seal(_) => None,
         Entry::Eni(eni) => eni.resource.parse().ok().map(ObjectKey::Eni),
         Entry::Rules(rules) => Some(ObjectKey::Rules(CircuitId(rules.circuit))),
         Entry::Label(label) => match (&label.action, label.direction) {

@@ -11,6 +11,7 @@ use ebpf_abi::label::LabelEntry;
 use ebpf_abi::maps::{self, Settings};
 use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::seal::SealRow;
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
 use std::path::{Path, PathBuf};
 use tracing::warn;
@@ -49,7 +50,7 @@ rows!(
     Stats,
     Dropped
 );
-rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply);
+rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply, SealRow);
 
 impl Row for ebpf_abi::Address {
     type Bytes = Self;
@@ -160,10 +161,10 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts() -> [Layout; 18] {
+fn layouts() -> [Layout; 20] {
     let row = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let slot = size_of::<u32>();
-    use ebpf_abi::{label, reason};
+    use ebpf_abi::{label, reason, seal};
     [
         row("FLOWS", MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), maps::FLOWS),
         row("NEXT_HOPS", MapType::Array, slot, size_of::<NextHop>(), maps::NEXT_HOPS),
@@ -183,6 +184,8 @@ fn layouts() -> [Layout; 18] {
         row("PEERS", MapType::Hash, size_of::<PeerKey>(), size_of::<Peer>(), maps::PEERS),
         row("REFLECTED", MapType::Array, slot, size_of::<u32>(), label::CAPACITY),
         row("PROBES", MapType::RingBuf, 0, 0, maps::PROBES),
+        row("SEALS", MapType::Hash, size_of::<u64>(), size_of::<SealRow>(), maps::SEALS),
+        row("SEALERS", MapType::Array, slot, size_of::<u32>(), seal::SEALERS),
     ]
 }
 

@@ -21,7 +21,8 @@ pub(crate) mod upgrade;
 use crate::config::Underlays;
 use agent_core::abi::{self, Door};
 use agent_core::kernel_state::{
-    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Step, Target,
+    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Seal, Step,
+    Target,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::flow::{Flow as FlowRow, FlowKey, NextHop as NextHopRow};
@@ -29,6 +30,7 @@ use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::maps::Settings;
 use ebpf_abi::probe::{Peer as PeerRow, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::seal::SealRow;
 use ebpf_abi::stats::Stats;
 use enis::Known;
 use maps::{PerCpu, Slots, Table};
@@ -68,6 +70,7 @@ pub struct Linux {
     stats: PerCpu<Stats>,
     peers: Table<PeerKey, PeerRow>,
     reflected: Slots<u32>,
+    seals: Table<u64, SealRow>,
     /// ENIs that are there.
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
@@ -144,6 +147,7 @@ impl Linux {
             stats: PerCpu::new(programs.take_map("STATS")?)?,
             peers: Table::new(programs.take_map("PEERS")?)?,
             reflected: Slots::new(programs.take_map("REFLECTED")?)?,
+            seals: Table::new(programs.take_map("SEALS")?)?,
             namespaces,
             netlink,
             programs,
@@ -175,6 +179,7 @@ impl Linux {
             Step::Put(Entry::NextHop(hop)) => self.put_next_hop(hop),
             Step::Put(Entry::Eni(eni)) => self.put_eni(eni),
             Step::Put(Entry::Rules(rules)) => self.put_rules(rules),
+            Step::Put(Entry::Seal(seal)) => self.put_seal(seal),
             Step::Put(Entry::Label(label)) => self.put_label(label),
             Step::Put(Entry::Peer(peer)) => self.put_peer(peer),
             Step::Put(Entry::Route(route)) => self.put_route(route),
@@ -185,6 +190,7 @@ impl Linux {
             }
             Step::Remove(EntryKey::Eni(host)) => self.remove_eni(host),
             Step::Remove(EntryKey::Rules(circuit)) => Ok(self.rulesets.remove(circuit)?),
+            Step::Remove(EntryKey::Seal(circuit)) => self.remove_seal(*circuit),
             Step::Remove(EntryKey::Label(index)) => self.remove_label(*index),
             Step::Remove(EntryKey::Peer(remote, session)) => {
                 let key = abi::peer(&Peer { remote: *remote, session: *session });
@@ -267,6 +273,19 @@ impl Linux {
             .with_context(|| format!("PEERS takes {} neighbours", ebpf_abi::maps::PEERS))
     }
 
+    fn put_seal(&mut self, seal: &Seal) -> Result<()> {
+        if seal.keys.is_empty() || seal.keys.len() > proto_model::seal::KEYS {
+            bail!("{} keys of the far end; 1 or {} are needed", seal.keys.len(), proto_model::seal::KEYS);
+        }
+        self.seals
+            .put(&seal.circuit, &abi::seal(seal))
+            .with_context(|| format!("SEALS takes {} circuits", ebpf_abi::maps::SEALS))
+    }
+
+    fn remove_seal(&mut self, circuit: u64) -> Result<()> {
+        Ok(self.seals.remove(&circuit)?)
+    }
+
     fn remove_label(&mut self, index: u32) -> Result<()> {
         self.slot(index, "LABELS", self.labels.len())?;
         self.labels.put(index, &LabelEntry::new_zeroed())?;
@@ -298,7 +317,7 @@ impl Linux {
             }
         }
         let refers = |key: &FlowKey, row: &FlowRow| {
-            key.eni == index || (row.kind != FlowRow::TUNNEL && row.target == index)
+            key.eni == index || (!row.leaves_host() && row.target == index)
         };
         let rows = self.flows.rows().collect::<Result<Vec<_>, _>>()?;
         for (key, _) in rows.iter().filter(|(key, row)| refers(key, row)) {

@@ -7,6 +7,7 @@ use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
 use anyhow::Result;
 use ebpf_abi::label::LabelEntry;
 use ebpf_abi::rules::RuleSetRef;
+use ebpf_abi::seal::SealRow;
 use proto_model::FabricAddress;
 use proto_model::resource::Attachment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,6 +167,11 @@ impl Linux {
                     self.peers.remove(&key)?;
                 }
             }
+        }
+        for row in self.seals.rows() {
+            let (circuit, row) = row?;
+            // Of an unreadable row the circuit remains, so that it differs from every wanted one, or goes.
+            entries.push(Entry::Seal(abi::read_seal(&SealRow { circuit, ..row })));
         }
         for row in self.rulesets.rows() {
             let (circuit, set) = row?;

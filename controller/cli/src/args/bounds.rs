@@ -15,9 +15,12 @@ pub struct BoundsArgs {
     /// Reserved in each direction; without it: best effort
     #[arg(long, value_name = "BANDWIDTH")]
     pub bandwidth: Option<Bandwidth>,
-    /// Only links that are declared as encrypted
+    /// Encrypt end to end, between the hosts of the two ends (WireGuard); hosts on the way see ciphertext only
     #[arg(long)]
     pub encrypted: bool,
+    /// Only links that are declared as encrypted (by `link set --encrypted`)
+    #[arg(long)]
+    pub encrypted_links: bool,
     /// Egress fees summed over the links, at most
     #[arg(long, value_name = "PRICE")]
     pub max_price: Option<Price>,
@@ -45,6 +48,7 @@ impl BoundsArgs {
             max_loss: self.loss,
             bandwidth: self.bandwidth.unwrap_or_default(),
             encrypted: self.encrypted,
+            encrypted_links: self.encrypted_links,
             max_price: self.max_price,
             max_hops: self.max_hops,
             via: self.via.iter().cloned().collect(),

@@ -67,9 +67,12 @@ pub struct LinkSet {
     /// Egress fees
     #[arg(long, value_name = "PRICE", default_value = "0$/GB")]
     pub price: Price,
-    /// The provider encrypts it: good enough for circuits that ask for encryption
+    /// The provider encrypts it: good enough for circuits that ask for encrypted links
     #[arg(long)]
     pub encrypted: bool,
+    /// Only circuits that are encrypted end to end may take it
+    #[arg(long)]
+    pub require_encryption: bool,
     /// A word that circuits can require or avoid
     #[arg(long = "tag", value_name = "WORD")]
     pub tags: Vec<Name>,

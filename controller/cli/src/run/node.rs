@@ -131,6 +131,7 @@ fn values(set: &LinkSet) -> LinkValues {
         loss: set.loss,
         price: set.price,
         encrypted: set.encrypted,
+        require_encryption: set.require_encryption,
         tags: set.tags.iter().cloned().collect(),
         disabled: set.disable,
     }

@@ -68,6 +68,9 @@ pub fn bounds(bounds: &Bounds) -> String {
     if bounds.encrypted {
         parts.push("encrypted".into());
     }
+    if bounds.encrypted_links {
+        parts.push("encrypted links".into());
+    }
     if let Some(price) = bounds.max_price {
         parts.push(format!("≤ {price}"));
     }

@@ -13,7 +13,7 @@ use crate::route::admission::MIN_MTU;
 use proto_model::access::Fingerprint;
 use proto_model::desired::{Object, ObjectKey};
 use proto_model::report::{Hello, Report, Say, Telemetry};
-use proto_model::{CircuitId, Generation, NodeName, Timestamp};
+use proto_model::{CircuitId, Generation, NodeName, SealKey, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Failures of one node that are remembered, also of objects that it could not remove; the last ones by key are
@@ -103,6 +103,7 @@ impl Fabric {
         self.forget_switches(name);
         self.topology.set_connected(name, true);
         self.announced(name, hello.underlays, now);
+        self.learn_keys(name, hello.seal_keys, now);
         self.step.tell(name, true);
         self.step.announce_node(name);
         if was_given_up {
@@ -131,10 +132,34 @@ impl Fabric {
         }
     }
 
+    /// Encryption keys that differ go to the other ends of the encrypted circuits that end here.
+    fn learn_keys(&mut self, name: &NodeName, keys: Vec<SealKey>, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.record.seal_keys != keys) else {
+            return;
+        };
+        node.record.seal_keys = keys;
+        let lost = node.record.seal_keys.is_empty();
+        self.step.put(Record::Node(node.record.clone()));
+        let ends_here = |id: &CircuitId| {
+            let circuit = self.circuits.get(*id)?;
+            let sealed = circuit.spec.bounds.encrypted;
+            (sealed && ends(circuit.phase.route()?).contains(name)).then_some(*id)
+        };
+        for id in node.circuits.iter().filter_map(ends_here).collect::<Vec<_>>() {
+            if lost {
+                self.suspend(id, no_key(name), now);
+                self.queue(id, now);
+            } else if self.want_objects(id).is_err() {
+                self.queue(id, now);
+            }
+        }
+    }
+
     /// A placed circuit whose links have changed: other outer addresses, another MTU, or another path.
     fn follow_topology(&mut self, id: CircuitId, now: Timestamp) {
         let Some(old) = self.route_of(id) else { return };
-        let mtu = |path| compile::mtu(path, &self.topology).ok().filter(|mtu| *mtu >= MIN_MTU);
+        let Some(bounds) = self.circuit(id).map(|circuit| circuit.spec.bounds.clone()) else { return };
+        let mtu = |path| compile::mtu(path, &bounds, &self.topology).ok().filter(|mtu| *mtu >= MIN_MTU);
         let second = old.second().map(|lane| mtu(&lane.path));
         let Some(first) = mtu(&old.path) else {
             if second.flatten().is_some() && self.can_promote(id, &BTreeSet::new()) {
@@ -393,6 +418,11 @@ impl Fabric {
             node.count_drops(telemetry.drops, self.settings.limits.drop_counts, is_there);
         }
     }
+}
+
+/// Why a host cannot be the end of an encrypted circuit.
+pub(super) fn no_key(name: &NodeName) -> String {
+    format!("{name} has announced no encryption key; its agent cannot encrypt")
 }
 
 /// Bounds on what an agent announces.

@@ -234,6 +234,13 @@ impl Fabric {
                     "see `foreweave node list`",
                 );
             }
+            let keyless = |node| self.nodes.get(node).is_none_or(|node| node.record.seal_keys.is_empty());
+            if spec.bounds.encrypted && keyless(node) {
+                return refuse(
+                    super::agents::no_key(node),
+                    "see `foreweave-agent check` there, or upgrade it",
+                );
+            }
         }
         Ok(())
     }

@@ -39,8 +39,13 @@ impl Fabric {
                 let what = format!("there are {limit} nodes, which is the bound");
                 return Err(Refusal::new(Kind::Exhausted, what).hint("remove some, or raise limits.nodes"));
             }
-            let record =
-                NodeRecord { name: name.clone(), enrolled: None, keys: Keys::Unknown, underlays: Vec::new() };
+            let record = NodeRecord {
+                name: name.clone(),
+                enrolled: None,
+                keys: Keys::Unknown,
+                underlays: Vec::new(),
+                seal_keys: Vec::new(),
+            };
             self.step.put(Record::Node(record.clone()));
             self.add_node(record, now);
             self.step.announce_node(&name);

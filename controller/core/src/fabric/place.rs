@@ -8,6 +8,7 @@ use crate::record::{Placed, Record};
 use crate::route::paths::inner;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::{Gate, Object, ObjectKey};
+use proto_model::intent::Bounds;
 use proto_model::plan::Plan;
 use proto_model::{CircuitId, Generation, Label, NodeName, Refusal, ResourceId, Timestamp};
 use std::cmp::Reverse;
@@ -126,6 +127,12 @@ impl Fabric {
         else {
             return Ok(());
         };
+        let keys = |node: Option<&NodeName>| {
+            let node = node.and_then(|name| self.nodes.get(name));
+            node.map(|node| node.record.seal_keys.as_slice()).unwrap_or_default()
+        };
+        let nodes = &route.path.nodes;
+        let sealed = circuit.spec.bounds.encrypted;
         let compiled = compile::Circuit {
             id,
             source: Tip { resource: &circuit.spec.source, address: source },
@@ -133,6 +140,7 @@ impl Fabric {
             route,
             retiring: circuit.protection.retiring.as_ref().map(|old| &old.lane),
             bounds: &circuit.spec.bounds,
+            keys: sealed.then(|| [keys(nodes.first()), keys(nodes.last())]),
             gate: if circuit.phase.opened() { Gate::Open } else { Gate::Closed },
             expires: circuit.spec.expires,
             rules_version: circuit.rules_version,
@@ -438,7 +446,7 @@ impl Fabric {
     /// Whether a path can carry its circuit any longer.
     pub(super) fn is_broken(&self, path: &Path) -> bool {
         inner(path).iter().any(|node| self.nodes.get(node).is_none_or(|at| at.is_given_up()))
-            || compile::mtu(path, &self.topology).is_err()
+            || compile::mtu(path, &Bounds::default(), &self.topology).is_err()
     }
 
     /// Whether a host of its ends is lost for longer than this circuit waits for it: an active one may still be used.

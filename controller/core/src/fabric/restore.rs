@@ -11,6 +11,7 @@ use crate::registry::resources::Resources;
 use crate::settings::{BadSetting, Settings};
 use crate::topology::Topology;
 use proto_model::circuit::Path;
+use proto_model::intent::Bounds;
 use proto_model::report::Traffic;
 use proto_model::resource::Status;
 use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
@@ -329,7 +330,8 @@ impl Fabric {
     /// One whose links are gone is another circuit's no more than it is this one's path's trouble.
     fn settle_backup(&mut self, id: CircuitId, now: Timestamp) {
         let Some(route) = self.route_of(id) else { return };
-        if let Some(broken) = route.second().and_then(|lane| compile::mtu(&lane.path, &self.topology).err()) {
+        let mtu = |lane: &Lane| compile::mtu(&lane.path, &Bounds::default(), &self.topology);
+        if let Some(broken) = route.second().and_then(|lane| mtu(lane).err()) {
             self.drop_backup(id, &format!("the backup cannot be used: {broken}; another one is sought"), now);
             self.step.persist(id);
         }

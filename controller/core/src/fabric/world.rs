@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) events: Vec<Event>,
     pub(super) hang_ups: Vec<(NodeName, Session, String)>,
     pub(super) underlays: BTreeMap<NodeName, Vec<Underlay>>,
+    /// Announced when they connect.
+    pub(super) seal_keys: BTreeMap<NodeName, Vec<proto_model::SealKey>>,
     pub(super) keys: BTreeMap<NodeName, Fingerprint>,
     replies: BTreeMap<Ticket, Result<Response, Refusal>>,
     tickets: u64,
@@ -83,6 +85,7 @@ impl World {
             events: Vec::new(),
             hang_ups: Vec::new(),
             underlays: BTreeMap::new(),
+            seal_keys: BTreeMap::new(),
             keys: BTreeMap::new(),
             replies: BTreeMap::new(),
             tickets: 0,
@@ -161,6 +164,7 @@ impl World {
             boot: "x".into(),
             underlays,
             datapath: Vec::new(),
+            seal_keys: self.seal_keys.get(&node).cloned().unwrap_or_default(),
         };
         self.say(node.as_str(), session, Say::Hello(hello));
     }

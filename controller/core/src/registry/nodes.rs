@@ -177,6 +177,7 @@ impl Node {
             desired: self.desire.generation(),
             reported: self.reported,
             failures: failures.map(|(key, why)| Failure { key: key.clone(), why: why.clone() }).collect(),
+            seal_keys: self.record.seal_keys.clone(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Broken {
     Hops { hops: usize, max: u8 },
     #[error("{link} is not encrypted")]
     NotEncrypted { link: LinkId },
+    #[error("{link} takes only circuits that are encrypted end to end")]
+    InTheClear { link: LinkId },
     #[error("{link} lacks the tag {tag}")]
     TagMissing { link: LinkId, tag: Name },
     #[error("{link} has the tag {tag}, which is to be avoided")]
@@ -63,6 +65,9 @@ impl Broken {
     }
     fn is_encryption(&self) -> bool {
         matches!(self, Self::NotEncrypted { .. })
+    }
+    fn is_clearness(&self) -> bool {
+        matches!(self, Self::InTheClear { .. })
     }
 }
 
@@ -119,8 +124,11 @@ fn rtt(links: &[&Link], offer: &Offer, max: Latency, now: Timestamp) -> Option<B
 
 fn security(links: &[&Link], bounds: &Bounds) -> Vec<Broken> {
     let mut broken = Vec::new();
-    if let Some(link) = links.iter().find(|link| bounds.encrypted && !link.values.encrypted) {
+    if let Some(link) = links.iter().find(|link| bounds.encrypted_links && !link.values.encrypted) {
         broken.push(Broken::NotEncrypted { link: link.id.clone() });
+    }
+    if let Some(link) = links.iter().find(|link| !bounds.encrypted && link.values.require_encryption) {
+        broken.push(Broken::InTheClear { link: link.id.clone() });
     }
     for tag in &bounds.require_tags {
         if let Some(link) = links.iter().find(|link| !link.values.tags.contains(tag)) {
@@ -188,6 +196,9 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
     }
     if only(Broken::is_encryption).next().is_some() {
         sentences.push(format!("{asked} if links without encryption are allowed"));
+    }
+    if only(Broken::is_clearness).next().is_some() {
+        sentences.push(format!("{asked} if it is encrypted end to end"));
     }
     if only(|broken| matches!(broken, Broken::CapacityUnknown { .. })).next().is_some() {
         sentences.push("best effort (no bandwidth), or after the capacity of the links is set".into());

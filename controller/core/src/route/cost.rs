@@ -1,7 +1,8 @@
 //! What a path offers and what it costs, term by term.
 use crate::topology::{self, Link, Source};
+use proto_model::intent::Bounds;
 use proto_model::plan::{Offer, Term, Weights};
-use proto_model::{Bandwidth, Latency, Loss, Price, Timestamp};
+use proto_model::{Bandwidth, Latency, Loss, Price, Timestamp, seal};
 
 /// MTU of a circuit whose ends share a host: as on Ethernet. A larger one would shrink under running connections
 /// when the resource gets a circuit through tunnels.
@@ -135,7 +136,13 @@ pub fn additive(link: &Link, weights: &Weights, now: Timestamp) -> f64 {
     rtt + weights.hop + weights.price * link.values.price.micro_dollars_per_gb() as f64 / 1e6
 }
 
-pub fn offer(links: &[&Link], now: Timestamp) -> Offer {
+/// Bytes of an IP packet of a circuit with these bounds that fit through the links.
+pub fn mtu(links: &[&Link], family: topology::Family, bounds: &Bounds) -> u16 {
+    let Some(least) = links.iter().map(|link| link.mtu(family)).min() else { return LOCAL_MTU };
+    least.saturating_sub(if bounds.encrypted { seal::OVERHEAD } else { 0 })
+}
+
+pub fn offer(links: &[&Link], bounds: &Bounds, now: Timestamp) -> Offer {
     let family = topology::family(links.iter().copied());
     Offer {
         rtt: links.iter().try_fold(Latency::ZERO, |sum, link| Some(sum.saturating_add(link.rtt(now).value?))),
@@ -144,7 +151,7 @@ pub fn offer(links: &[&Link], now: Timestamp) -> Offer {
         price: links.iter().fold(Price::FREE, |price, link| price.saturating_add(link.values.price)),
         encrypted: links.iter().all(|link| link.values.encrypted),
         mtu: match family {
-            Ok(family) => links.iter().map(|link| link.mtu(family)).min().unwrap_or(LOCAL_MTU),
+            Ok(family) => mtu(links, family, bounds),
             Err(_) => 0,
         },
     }

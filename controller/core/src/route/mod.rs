@@ -196,7 +196,7 @@ fn candidate(path: Path, links: &[&Link], weights: &Weights, bounds: &Bounds, no
         terms: sum.terms(weights),
         cost: sum.cost(weights),
         rejected: Vec::new(),
-        offer: cost::offer(links, now),
+        offer: cost::offer(links, bounds, now),
         path,
     }
 }

@@ -292,7 +292,8 @@ fn allowed(query: &Query<'_>, link: &Link) -> bool {
     let bounds = query.ask.bounds;
     !query.strict
         || (has_room(query, link)
-            && (!bounds.encrypted || link.values.encrypted)
+            && (!bounds.encrypted_links || link.values.encrypted)
+            && (bounds.encrypted || !link.values.require_encryption)
             && bounds.require_tags.is_subset(&link.values.tags)
             && bounds.avoid_tags.is_disjoint(&link.values.tags))
 }

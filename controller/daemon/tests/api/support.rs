@@ -180,6 +180,7 @@ pub(crate) fn hello(address: &str) -> v1::Say {
         boot: "b".into(),
         underlays: vec![underlay],
         datapath: Vec::new(),
+        seal_keys: Vec::new(),
     }))
 }
 

@@ -2,9 +2,11 @@
 use crate::bpf::door::{Forward, Sight};
 use crate::bpf::maps::{FLOWS, GROUPS, NEXT_HOPS, SETTINGS, STATS};
 use crate::bpf::packet::{Skb, Slot};
+use crate::bpf::seal;
 use crate::bpf::tables::Kernel;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
+use ebpf_abi::label::LabelEntry;
 use ebpf_abi::{Direction, Reason};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Subject};
@@ -33,6 +35,7 @@ pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(flow.direction), network, transport)?;
     let sent = match flow.kind {
+        Flow::SEALED => seal::encrypt(skb, flow, network.family)?,
         Flow::TUNNEL => tunnel(skb, flow, network, transport)?,
         Flow::PEER => hand_over(skb, flow, network)?,
         _ => {
@@ -90,6 +93,20 @@ fn hand_over(skb: &Skb, flow: &Flow, network: &Network) -> Result<i32, Reason> {
     skb.hand_over(flow.target)
 }
 
+/// To the workload that a label leads to, the frame being as long as it shall be.
+#[inline(always)]
+pub(crate) fn hand_in(skb: &Skb, entry: &LabelEntry, family: u8) -> Result<i32, Reason> {
+    skb.fits(entry.target, 0)?;
+    let link = Ethernet {
+        destination: entry.mac,
+        source: entry.gateway,
+        ethertype: ethertype(family).to_be_bytes(),
+    };
+    skb.write(0, &link)?;
+    skb.claim();
+    if entry.kind == LabelEntry::PEER { skb.hand_over(entry.target) } else { skb.send(entry.target) }
+}
+
 #[inline(always)]
 fn link(flow: &Flow, network: &Network) -> Ethernet {
     Ethernet {
@@ -105,7 +122,12 @@ pub(crate) fn ethertype(family: u8) -> u16 {
 }
 
 #[inline(always)]
-fn tunnel(skb: &Skb, flow: &Flow, network: &Network, transport: &Transport) -> Result<i32, Reason> {
+pub(crate) fn tunnel(
+    skb: &Skb,
+    flow: &Flow,
+    network: &Network,
+    transport: &Transport,
+) -> Result<i32, Reason> {
     let port = SETTINGS.get(0).ok_or(Reason::HelperFailed)?.port;
     let wrap = Wrap {
         source_port: tunnel::source_port(network, transport),

@@ -11,6 +11,7 @@ use ebpf_abi::maps::{self, Settings};
 use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::reason;
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
+use ebpf_abi::seal::{SEALERS as SEALERS_ENTRIES, SealRow};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
 
 #[btf_map]
@@ -56,3 +57,8 @@ pub(crate) static PEERS: HashMap<PeerKey, Peer, { maps::PEERS as usize }> = Hash
 pub(crate) static REFLECTED: Array<u32, { label::CAPACITY as usize }> = Array::new();
 #[btf_map]
 pub(crate) static PROBES: RingBuf<Reply, { maps::PROBES as usize }> = RingBuf::new();
+/// Read by the agent alone; see `ebpf_abi::seal`.
+#[btf_map]
+pub(crate) static SEALS: HashMap<u64, SealRow, { maps::SEALS as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static SEALERS: Array<u32, { SEALERS_ENTRIES as usize }> = Array::new();

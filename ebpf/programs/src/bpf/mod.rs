@@ -4,6 +4,7 @@ mod endpoint;
 mod maps;
 mod packet;
 mod probe;
+mod seal;
 mod tables;
 mod transit;
 mod underlay;
@@ -11,7 +12,7 @@ mod work;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use ebpf_abi::event::{HOOK_ENI, HOOK_UNDERLAY_TCX};
+use ebpf_abi::event::{HOOK_ENI, HOOK_SEAL, HOOK_UNDERLAY_TCX};
 use ebpf_programs::bytes::Bytes;
 use packet::{Frame, Skb};
 use work::Work;
@@ -29,6 +30,22 @@ fn underlay_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let Some(work) = Work::begin(HOOK_UNDERLAY_TCX, skb.ifindex(), skb.length()) else { return door::BROKEN };
     let result = underlay::arrival(&skb, work);
+    door::tcx(result, &work.sight)
+}
+
+#[classifier]
+fn cipher_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(work) = Work::begin(HOOK_SEAL, skb.ifindex(), skb.length()) else { return door::BROKEN };
+    let result = seal::encrypted(&skb, work);
+    door::tcx(result, &work.sight)
+}
+
+#[classifier]
+fn plain_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(work) = Work::begin(HOOK_SEAL, skb.ifindex(), skb.length()) else { return door::BROKEN };
+    let result = seal::decrypted(&skb, work);
     door::tcx(result, &work.sight)
 }
 

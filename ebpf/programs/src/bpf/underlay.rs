@@ -6,6 +6,7 @@ use crate::bpf::endpoint::{
 use crate::bpf::maps::{LABELS, LOCALS, SETTINGS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::probe;
+use crate::bpf::seal;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
@@ -151,8 +152,11 @@ fn readdress6(skb: &Skb, hop: &NextHop, ttl: u8) -> Result<(), Reason> {
 
 #[inline(always)]
 fn deliver(skb: &Skb, work: &mut Work) -> Result<i32, Reason> {
-    let Work { sight, network, transport, outer, entry, .. } = work;
-    let inner = outer.udp + Udp::LENGTH + Vxlan::LENGTH;
+    let inner = work.outer.udp + Udp::LENGTH + Vxlan::LENGTH;
+    if work.entry.sealed != 0 {
+        return seal::decrypt(skb, work, inner);
+    }
+    let Work { sight, network, transport, entry, .. } = work;
     read_network(skb, inner, network)?;
     sight.addresses(network);
     if !belongs(network, entry) {
@@ -168,7 +172,7 @@ fn deliver(skb: &Skb, work: &mut Work) -> Result<i32, Reason> {
 
 /// A circuit carries the packets of its two resources and of nobody else.
 #[inline(always)]
-fn belongs(network: &Network, entry: &LabelEntry) -> bool {
+pub(crate) fn belongs(network: &Network, entry: &LabelEntry) -> bool {
     if network.family == 4 {
         same(&network.source, &mapped(entry.remote_v4)) && same(&network.destination, &mapped(entry.local_v4))
     } else {

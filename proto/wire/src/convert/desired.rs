@@ -2,13 +2,13 @@
 use super::fields::{
     address, each, inner, interface, list, name, needed, optional, ranged, required, unknown,
 };
-use super::units::{fabric_address, label, latency, loss, mtu};
+use super::units::{fabric_address, key_bytes, label, latency, loss, mtu, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
-use proto_model::{CircuitId, Generation, PathId, Timestamp};
+use proto_model::{CircuitId, Generation, PathId, Seal, Timestamp};
 use std::net::IpAddr;
 
 impl TryFrom<v1::Tell> for Tell {
@@ -181,7 +181,24 @@ impl TryFrom<v1::Endpoint> for Endpoint {
             gate: if endpoint.gate_open { Gate::Open } else { Gate::Closed },
             mtu: ranged("mtu", endpoint.mtu.into(), 0, u16::MAX.into(), " bytes")?,
             expires: (endpoint.expires != 0).then_some(Timestamp(endpoint.expires)),
+            seal: optional("seal", endpoint.seal)?,
         })
+    }
+}
+
+impl TryFrom<v1::endpoint::Seal> for Seal {
+    type Error = Malformed;
+    fn try_from(seal: v1::endpoint::Seal) -> Result<Self> {
+        if seal.keys.is_empty() {
+            return Err(Malformed::new("keys", "is empty; 1 or 2 are allowed"));
+        }
+        Ok(Self { keys: seal_keys("keys", seal.keys)? })
+    }
+}
+
+impl From<Seal> for v1::endpoint::Seal {
+    fn from(seal: Seal) -> Self {
+        Self { keys: key_bytes(&seal.keys) }
     }
 }
 
@@ -265,6 +282,7 @@ impl From<Endpoint> for v1::Endpoint {
             gate_open: matches!(endpoint.gate, Gate::Open),
             mtu: endpoint.mtu.into(),
             expires: endpoint.expires.map_or(0, |at| at.0),
+            seal: endpoint.seal.map(Into::into),
         }
     }
 }

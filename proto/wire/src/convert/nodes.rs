@@ -3,7 +3,7 @@ use super::fields::{
     address, all_clipped, clipped, count, each, inner, interface, list, name, name_set, needed, required,
     sentence, sentences, strings, unknown,
 };
-use super::units::{bandwidth, latency, loss, mtu, price};
+use super::units::{bandwidth, key_bytes, latency, loss, mtu, price, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
@@ -65,6 +65,7 @@ impl TryFrom<v1::Node> for NodeView {
             desired: Generation(node.desired_generation),
             reported: Generation(node.reported_generation),
             failures: list("failures", limits::OBJECTS, node.failures)?,
+            seal_keys: seal_keys("seal_keys", node.seal_keys)?,
         })
     }
 }
@@ -99,6 +100,7 @@ impl From<NodeView> for v1::Node {
             desired_generation: node.desired.0,
             reported_generation: node.reported.0,
             failures: each(node.failures),
+            seal_keys: key_bytes(&node.seal_keys),
         }
     }
 }
@@ -112,6 +114,7 @@ impl TryFrom<v1::LinkValues> for LinkValues {
             loss: loss("loss", values.loss)?,
             price: price("price", values.price)?,
             encrypted: values.encrypted,
+            require_encryption: values.require_encryption,
             tags: name_set("tags", limits::TAGS, &values.tags)?,
             disabled: values.disabled,
         })
@@ -126,6 +129,7 @@ impl From<LinkValues> for v1::LinkValues {
             loss: values.loss.ppm(),
             price: values.price.micro_dollars_per_gb(),
             encrypted: values.encrypted,
+            require_encryption: values.require_encryption,
             tags: strings(values.tags),
             disabled: values.disabled,
         }

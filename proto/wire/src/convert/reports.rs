@@ -4,7 +4,7 @@ use super::fields::{
     address_if_any, all_clipped, bounded, byte, clipped, each, harmless, inner, list, needed, port, required,
     sentence, sentences,
 };
-use super::units::{latency, loss};
+use super::units::{key_bytes, latency, loss, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::{
@@ -58,6 +58,7 @@ impl TryFrom<v1::Hello> for Hello {
             boot: sentence("boot", hello.boot)?,
             underlays: list("underlays", limits::UNDERLAYS, hello.underlays)?,
             datapath: sentences("datapath", hello.datapath)?,
+            seal_keys: seal_keys("seal_keys", hello.seal_keys)?,
         })
     }
 }
@@ -70,6 +71,7 @@ impl From<Hello> for v1::Hello {
             boot: clipped(hello.boot),
             underlays: each(hello.underlays),
             datapath: all_clipped(hello.datapath),
+            seal_keys: key_bytes(&hello.seal_keys),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Quantities: refused above their largest value instead of silently cut.
-use super::fields::{inner, ranged, required};
+use super::fields::{count, inner, ranged, required};
 use super::{Malformed, Result};
 use crate::v1;
-use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price, Timestamp, Until};
+use proto_model::seal::KEYS;
+use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price, SealKey, Timestamp, Until};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -67,6 +68,27 @@ pub(super) fn ending(at: u64, after: u64) -> Result<Option<Timestamp>> {
         0 => Ok((at != 0).then_some(Timestamp(at))),
         _ => Err(Malformed::new("lifetime", "is set; what is in force has a time instead")),
     }
+}
+
+/// Public keys of one host, each once.
+pub(super) fn seal_keys(field: &str, keys: Vec<Vec<u8>>) -> Result<Vec<SealKey>> {
+    count(field, KEYS, keys.len())?;
+    let mut found: Vec<SealKey> = Vec::with_capacity(keys.len());
+    for (i, key) in keys.into_iter().enumerate() {
+        let at = format!("{field}[{i}]");
+        let length = key.len();
+        let bytes: [u8; 32] =
+            key.try_into().map_err(|_| Malformed::new(&at, format!("has {length} bytes; a key has 32")))?;
+        if found.contains(&SealKey(bytes)) {
+            return Err(Malformed::new(at, "repeats the one before it"));
+        }
+        found.push(SealKey(bytes));
+    }
+    Ok(found)
+}
+
+pub(super) fn key_bytes(keys: &[SealKey]) -> Vec<Vec<u8>> {
+    keys.iter().map(|key| key.0.to_vec()).collect()
 }
 
 pub(super) fn finite(field: &str, value: f64) -> Result<f64> {

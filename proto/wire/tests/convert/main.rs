@@ -339,6 +339,7 @@ fn faults_of_a_second_way_are_located() {
             gate_open: true,
             mtu: 1450,
             expires: 0,
+            seal: None,
         }))
     };
     assert!(Tell::try_from(endpoint(backup())).is_ok());

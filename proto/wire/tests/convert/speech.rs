@@ -9,7 +9,7 @@ use proto_model::desired::{
 };
 use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
 use proto_model::topology::Measured;
-use proto_model::{Generation, PathId};
+use proto_model::{Generation, PathId, Seal};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Source), Just(Side::Destination)]
@@ -104,8 +104,9 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];
     let gate = (any::<bool>(), any::<u16>(), of(moment()));
-    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, gate).prop_map(
-        |(circuit, side, resource, remote, leg, (open, mtu, expires))| Endpoint {
+    let seal = of(seal_keys(1).prop_map(|keys| Seal { keys }));
+    let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, gate, seal).prop_map(
+        |(circuit, side, resource, remote, leg, (open, mtu, expires), seal)| Endpoint {
             circuit,
             side,
             resource,
@@ -114,6 +115,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
             gate: if open { Gate::Open } else { Gate::Closed },
             mtu,
             expires,
+            seal,
         },
     );
     let hop = (circuit_id(), side(), receive(), next_hop())
@@ -176,9 +178,16 @@ pub(crate) fn drop_event() -> impl Strategy<Value = DropEvent> {
 }
 
 pub(crate) fn say() -> impl Strategy<Value = Say> {
-    let hello = (sentence(), sentence(), sentence(), vec(underlay(), 0..4), vec(sentence(), 0..4)).prop_map(
-        |(version, kernel, boot, underlays, datapath)| Hello { version, kernel, boot, underlays, datapath },
-    );
+    let sentences = vec(sentence(), 0..4);
+    let hello = (sentence(), sentence(), sentence(), vec(underlay(), 0..4), sentences, seal_keys(0))
+        .prop_map(|(version, kernel, boot, underlays, datapath, seal_keys)| Hello {
+            version,
+            kernel,
+            boot,
+            underlays,
+            datapath,
+            seal_keys,
+        });
     let report = (any::<(u64, bool)>(), vec(failure(), 0..4), vec(object_key(), 0..4)).prop_map(
         |((generation, whole), failed, recovered)| Report {
             generation: Generation(generation),

@@ -17,7 +17,7 @@ use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, RuleSpec};
 use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
-    Price, ResourceId, ServiceName, Timestamp,
+    Price, ResourceId, SealKey, ServiceName, Timestamp,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -89,23 +89,30 @@ pub(crate) fn finite() -> impl Strategy<Value = f64> {
 pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
     let sets =
         (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
-    (of(latency()), of(loss()), bandwidth(), any::<bool>(), of(price()), of(1..=16_u8), sets)
-        .prop_map(|(max_rtt, max_loss, bandwidth, encrypted, max_price, max_hops, sets)| {
-            let (via, avoid, require_tags, avoid_tags) = sets;
-            Bounds {
-                max_loss,
-                avoid: avoid.difference(&via).cloned().collect(),
-                avoid_tags: avoid_tags.difference(&require_tags).cloned().collect(),
-                max_rtt,
-                bandwidth,
-                encrypted,
-                max_price,
-                max_hops,
-                via,
-                require_tags,
-            }
-        })
+    (of(latency()), of(loss()), bandwidth(), any::<(bool, bool)>(), of(price()), of(1..=16_u8), sets)
+        .prop_map(
+            |(max_rtt, max_loss, bandwidth, (encrypted, encrypted_links), max_price, max_hops, sets)| {
+                let (via, avoid, require_tags, avoid_tags) = sets;
+                Bounds {
+                    max_loss,
+                    avoid: avoid.difference(&via).cloned().collect(),
+                    avoid_tags: avoid_tags.difference(&require_tags).cloned().collect(),
+                    max_rtt,
+                    bandwidth,
+                    encrypted,
+                    encrypted_links,
+                    max_price,
+                    max_hops,
+                    via,
+                    require_tags,
+                }
+            },
+        )
         .boxed()
+}
+
+pub(crate) fn seal_keys(least: usize) -> impl Strategy<Value = Vec<SealKey>> {
+    btree_set(any::<[u8; 32]>(), least..=2).prop_map(|keys| keys.into_iter().map(SealKey).collect())
 }
 
 pub(crate) fn intent() -> impl Strategy<Value = Intent> {
@@ -354,9 +361,16 @@ pub(crate) fn failure() -> impl Strategy<Value = Failure> {
 
 pub(crate) fn node_view() -> impl Strategy<Value = NodeView> {
     let state = prop_oneof![Just(NodeState::Expected), Just(NodeState::Connected), Just(NodeState::Lost)];
-    let lists = (vec(underlay(), 0..3), vec(sentence(), 0..3), vec(failure(), 0..3));
+    let lists = (vec(underlay(), 0..3), vec(sentence(), 0..3), vec(failure(), 0..3), seal_keys(0));
     (node(), state, lists, (sentence(), sentence()), of(timestamp()), any::<(u64, u64)>()).prop_map(
-        |(name, state, (underlays, datapath, failures), (version, kernel), seen, (desired, reported))| {
+        |(
+            name,
+            state,
+            (underlays, datapath, failures, seal_keys),
+            (version, kernel),
+            seen,
+            (desired, reported),
+        )| {
             NodeView {
                 name,
                 state,
@@ -368,21 +382,16 @@ pub(crate) fn node_view() -> impl Strategy<Value = NodeView> {
                 desired: Generation(desired),
                 reported: Generation(reported),
                 failures,
+                seal_keys,
             }
         },
     )
 }
 
 pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
-    (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, bool)>(), btree_set(name(), 0..4))
-        .prop_map(|(rtt, capacity, loss, price, (encrypted, disabled), tags)| LinkValues {
-            rtt,
-            capacity,
-            loss,
-            price,
-            encrypted,
-            tags,
-            disabled,
+    (of(latency()), of(bandwidth()), loss(), price(), any::<(bool, bool, bool)>(), btree_set(name(), 0..4))
+        .prop_map(|(rtt, capacity, loss, price, (encrypted, disabled, require_encryption), tags)| {
+            LinkValues { rtt, capacity, loss, price, encrypted, require_encryption, tags, disabled }
         })
 }
 

@@ -61,6 +61,7 @@ pub(super) fn link_values(link: &Link) -> v1::SetLinkRequest {
         loss: link.shape.loss,
         price: link.price,
         encrypted: link.encrypted,
+        require_encryption: false,
         tags: link.tags.clone(),
         disabled: false,
     };

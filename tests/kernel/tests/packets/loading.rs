@@ -7,7 +7,7 @@ fn every_program_passes_the_verifier() {
     let verified = host.verified().unwrap();
     let mut names: Vec<_> = verified.iter().map(|v| v.program.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["eni_ingress", "underlay_ingress", "underlay_xdp"]);
+    assert_eq!(names, ["cipher_ingress", "eni_ingress", "plain_ingress", "underlay_ingress", "underlay_xdp"]);
     for program in &verified {
         println!(
             "{}: {} instructions verified, {} bytes of machine code",

@@ -40,7 +40,7 @@ impl Map<'_> {
             return Fate::Dropped("its own interface is gone".into());
         }
         match flow.kind {
-            Flow::TUNNEL => self.tunnel(from, flow, way),
+            Flow::TUNNEL | Flow::SEALED => self.tunnel(from, flow, way),
             _ => match kernel.interface(flow.target) {
                 Some(there) if carries(&there.eni.address, flow.remote) => {
                     Fate::Delivered(there.eni.resource.clone())

@@ -23,6 +23,7 @@ pub(super) fn hello() -> Say {
         boot: String::new(),
         underlays: Vec::new(),
         datapath: Vec::new(),
+        seal_keys: Vec::new(),
     })
 }
 

@@ -175,7 +175,7 @@ fn each_kind_of_bound_that_breaks_is_told_with_its_numbers() {
     world.ask(Request::SetLink { link: link("a", "t2"), values }).expect("known");
     for (wanted, says) in [
         (with(|w| w.bounds.max_hops = Some(1)), "if 2 hops are allowed"),
-        (with(|w| w.bounds.encrypted = true), "without encryption"),
+        (with(|w| w.bounds.encrypted_links = true), "without encryption"),
         (with(|w| w.bounds.max_price = Some("0.01".parse().expect("price"))), "a price of 0.05 $/GB"),
         (with(|w| w.bounds.max_rtt = Some(Latency::from_millis(1))), "latency ≤ 2 ms"),
         (with(|w| w.bounds.require_tags = [name("eu")].into()), "lacks the tag eu"),
