@@ -15,6 +15,7 @@ mod orders;
 pub mod protect;
 mod rows;
 mod sample;
+pub mod seal;
 mod slots;
 mod status;
 mod timed;

@@ -1,4 +1,5 @@
 //! What an operator may set, read from one TOML file.
+use crate::seal::Timing;
 use anyhow::{Context, Result, bail};
 use proto_model::Name;
 use proto_model::rule::Prefix;
@@ -6,6 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,6 +28,41 @@ pub struct Config {
     pub underlay: Vec<Underlay>,
     /// Which STAMP senders that are no neighbours are answered, by this process; none: nobody.
     pub stamp: Option<Stamp>,
+    #[serde(default)]
+    pub encryption: Encryption,
+}
+
+/// How encrypted circuits change their keys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encryption {
+    /// Seconds after which a session gets new keys: 1 to 120, WireGuard's own value.
+    #[serde(default = "default_rekey")]
+    pub rekey_after: u64,
+}
+
+impl Default for Encryption {
+    fn default() -> Self {
+        Self { rekey_after: default_rekey() }
+    }
+}
+
+impl Encryption {
+    pub fn timing(&self) -> Timing {
+        Timing { rekey_after: Duration::from_secs(self.rekey_after) }
+    }
+
+    fn check(&self) -> Result<()> {
+        let most = default_rekey();
+        if self.rekey_after == 0 || self.rekey_after > most {
+            bail!("[encryption] rekey_after = {} is not allowed (1 to {most} seconds)", self.rekey_after);
+        }
+        Ok(())
+    }
+}
+
+fn default_rekey() -> u64 {
+    Timing::default().rekey_after.as_secs()
 }
 
 /// Whom the reflector in user space answers.
@@ -125,6 +162,7 @@ impl Config {
             bail!("{} underlays, at most {UNDERLAYS} are allowed", self.underlay.len());
         }
         self.stamp.as_ref().map_or(Ok(()), |stamp| stamp.check(self.port))?;
+        self.encryption.check()?;
         let mut seen = BTreeSet::new();
         for underlay in &self.underlay {
             let name = &underlay.interface;
@@ -185,6 +223,17 @@ mod tests {
         assert!(refusal("allow = [\"everybody\"]").contains("is not a prefix"));
         assert!(refusal("allow = [\"::/0\"]\nport = 4789").contains("not that of the tunnels"));
         assert!(refusal("allow = [\"::/0\"]\nkey_file = \"k\"").contains("absolute"));
+    }
+
+    #[test]
+    fn sessions_can_change_their_keys_more_often_than_wireguard_wants_but_not_less() {
+        let parse =
+            |seconds: u64| Config::parse(&format!("state = \"/s\"\n[encryption]\nrekey_after = {seconds}\n"));
+        assert_eq!(parse(2).expect("valid").encryption.timing().rekey_after, Duration::from_secs(2));
+        for wrong in [0, 121] {
+            let refusal = format!("{:#}", parse(wrong).expect_err("must be refused"));
+            assert!(refusal.contains("1 to 120 seconds"), "{refusal}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::kernel::{Attach, Options, Summary, events};
 use crate::memory::Memory;
 use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
+use crate::seal::keys::Keys;
 use crate::stamp::Reflector;
 use crate::uplink::{self, Line};
 use agent_core::io::{Input, Output};
@@ -107,6 +108,7 @@ struct Engine {
     protector: ProtectorThread,
     told: mpsc::Receiver<Told>,
     underlays: Underlays,
+    keys: Keys,
     tasks: JoinSet<Result<()>>,
 }
 
@@ -121,11 +123,14 @@ struct Underlays {
 
 impl Engine {
     async fn start(run: &Run) -> Result<Self> {
+        let keys = Keys::load(&run.config.state)?;
         let options = Options {
             pins: run.config.pins.clone(),
             port: run.config.port,
             underlays: run.config.underlays(),
             attach: Attach::of_this_kernel(),
+            keys: keys.clone(),
+            timing: run.config.encryption.timing(),
         };
         let (kernel, Opened { summary, shared }, replies) = KernelThread::start(options).await?;
         let counters = Arc::new(Counters::open(&run.config.pins, shared.clone())?);
@@ -162,6 +167,7 @@ impl Engine {
             protector,
             told,
             underlays: Underlays { summary, looking: false, again: false },
+            keys,
             tasks,
         };
         engine.observe().await?;
@@ -349,7 +355,7 @@ impl Engine {
             boot: boot.trim().to_owned(),
             underlays: self.underlays.summary.underlays.clone(),
             datapath: self.underlays.summary.sentences.clone(),
-            seal_keys: Vec::new(),
+            seal_keys: self.keys.public(),
         }
     }
 

@@ -11,6 +11,7 @@ mod memory;
 pub mod metrics;
 pub mod probes;
 pub mod recorder;
+pub mod seal;
 pub mod stamp;
 pub mod uninstall;
 pub mod uplink;

@@ -3,6 +3,7 @@ use crate::config::Config;
 use crate::identity;
 use crate::kernel::{filters, links, netlink::Netlink, programs};
 use crate::memory::Memory;
+use crate::seal::keys;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -49,6 +50,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
         if directory == &config.state {
             Memory::of(&config.state).remove()?;
             removed.identity = identity::forget(&config.state)?;
+            keys::forget(&config.state)?;
         }
         match std::fs::remove_dir(directory) {
             Ok(()) => {}

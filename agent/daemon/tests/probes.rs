@@ -8,6 +8,8 @@ use agent_daemon::clock::Clock;
 use agent_daemon::config::{Transit, Underlay, Underlays};
 use agent_daemon::kernel::{Attach, Linux, Options};
 use agent_daemon::probes::ProtectorThread;
+use agent_daemon::seal::Timing;
+use agent_daemon::seal::keys::Keys;
 use aya::maps::{Array, Map, MapData};
 use ebpf_abi::flow::{BACKUP, PRIMARY};
 use nix::mount::{MsFlags, mount};
@@ -197,6 +199,8 @@ impl Host {
             port: 4789,
             underlays: Underlays::These(ways(number).map(underlay).to_vec()),
             attach: Attach::Tcx,
+            keys: Keys::generate().expect("random numbers"),
+            timing: Timing::default(),
         };
         Self { number, pins, linux: Linux::open(&options).expect("the kernel opens") }
     }

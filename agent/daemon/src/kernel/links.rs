@@ -255,6 +255,25 @@ pub(crate) fn settle_host(netlink: &mut Netlink, link: &Link, alias: &str, mtu: 
     Ok(())
 }
 
+/// Brings a TAP interface up, with no address of any kind: the kernel itself has nothing to say on it.
+///
+/// # Errors
+/// What the kernel refused.
+pub(crate) fn settle_tap(netlink: &mut Netlink, index: u32) -> Result<()> {
+    let mut alias = indexed(index);
+    alias.attributes.push(LinkAttribute::IfAlias(format!("{MARK}encryption")));
+    let alias = Request { message: RouteNetlinkMessage::SetLink(alias), flags: 0 };
+    let requests = vec![alias, no_generated_addresses(indexed(index)), up(indexed(index))];
+    for answer in netlink.transact(requests)? {
+        match answer {
+            Ok(_) => {}
+            Err(refused) if is_without_ipv6(&refused) => {}
+            Err(refused) => return Err(refused).context("setting up a TAP interface"),
+        }
+    }
+    Ok(())
+}
+
 /// Why the inner side could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InnerRefused {

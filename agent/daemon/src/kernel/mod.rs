@@ -14,15 +14,17 @@ pub(crate) mod observe;
 pub(crate) mod ports;
 pub(crate) mod programs;
 pub(crate) mod routes;
+mod seals;
 pub(crate) mod thread;
 pub(crate) mod underlays;
 pub(crate) mod upgrade;
 
 use crate::config::Underlays;
+use crate::seal::keys::Keys;
+use crate::seal::{Sealer, Timing};
 use agent_core::abi::{self, Door};
 use agent_core::kernel_state::{
-    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Seal, Step,
-    Target,
+    Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Step, Target,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::flow::{Flow as FlowRow, FlowKey, NextHop as NextHopRow};
@@ -54,6 +56,9 @@ pub struct Options {
     pub port: u16,
     pub underlays: Underlays,
     pub attach: Attach,
+    /// This host's encryption keys.
+    pub keys: Keys,
+    pub timing: Timing,
 }
 
 /// The kernel of the network namespace of the thread that opened it. It stays on that thread.
@@ -71,6 +76,8 @@ pub struct Linux {
     peers: Table<PeerKey, PeerRow>,
     reflected: Slots<u32>,
     seals: Table<u64, SealRow>,
+    sealers: Slots<u32>,
+    sealer: Sealer,
     /// ENIs that are there.
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
@@ -148,6 +155,8 @@ impl Linux {
             peers: Table::new(programs.take_map("PEERS")?)?,
             reflected: Slots::new(programs.take_map("REFLECTED")?)?,
             seals: Table::new(programs.take_map("SEALS")?)?,
+            sealers: Slots::new(programs.take_map("SEALERS")?)?,
+            sealer: Sealer::new(options.keys.clone(), options.timing),
             namespaces,
             netlink,
             programs,
@@ -271,19 +280,6 @@ impl Linux {
         self.peers
             .put_new(&abi::peer(peer), &abi::NEW_PEER)
             .with_context(|| format!("PEERS takes {} neighbours", ebpf_abi::maps::PEERS))
-    }
-
-    fn put_seal(&mut self, seal: &Seal) -> Result<()> {
-        if seal.keys.is_empty() || seal.keys.len() > proto_model::seal::KEYS {
-            bail!("{} keys of the far end; 1 or {} are needed", seal.keys.len(), proto_model::seal::KEYS);
-        }
-        self.seals
-            .put(&seal.circuit, &abi::seal(seal))
-            .with_context(|| format!("SEALS takes {} circuits", ebpf_abi::maps::SEALS))
-    }
-
-    fn remove_seal(&mut self, circuit: u64) -> Result<()> {
-        Ok(self.seals.remove(&circuit)?)
     }
 
     fn remove_label(&mut self, index: u32) -> Result<()> {

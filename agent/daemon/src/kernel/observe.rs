@@ -168,11 +168,11 @@ impl Linux {
                 }
             }
         }
-        for row in self.seals.rows() {
-            let (circuit, row) = row?;
-            // Of an unreadable row the circuit remains, so that it differs from every wanted one, or goes.
-            entries.push(Entry::Seal(abi::read_seal(&SealRow { circuit, ..row })));
-        }
+        let seals = self.seals.rows().collect::<Result<Vec<_>, _>>()?;
+        let seals: Vec<_> =
+            seals.into_iter().map(|(circuit, row)| abi::read_seal(&SealRow { circuit, ..row })).collect();
+        self.resume_seals(&seals)?;
+        entries.extend(seals.into_iter().map(Entry::Seal));
         for row in self.rulesets.rows() {
             let (circuit, set) = row?;
             let end = set.start.saturating_add(set.count).min(self.rules.len());

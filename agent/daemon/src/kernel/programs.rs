@@ -51,6 +51,9 @@ pub(crate) enum Hook {
     Eni,
     Tcx,
     Xdp,
+    /// The TAP interfaces of encryption: filters, which go with them.
+    Plain,
+    Cipher,
 }
 
 impl Hook {
@@ -60,6 +63,8 @@ impl Hook {
     fn suffix(self) -> &'static str {
         match self {
             Self::Eni => "eni",
+            Self::Plain => "plain",
+            Self::Cipher => "cipher",
             Self::Tcx => "tcx",
             Self::Xdp => "xdp",
         }
@@ -67,6 +72,8 @@ impl Hook {
     fn program(self) -> &'static str {
         match self {
             Self::Eni => name::ENI_INGRESS,
+            Self::Plain => name::PLAIN_INGRESS,
+            Self::Cipher => name::CIPHER_INGRESS,
             Self::Tcx => name::UNDERLAY_INGRESS,
             Self::Xdp => name::UNDERLAY_XDP,
         }
@@ -98,6 +105,8 @@ impl Programs {
         upgrade.finish()?;
         let mut programs = Self { ebpf, pins: pins.to_owned(), attach };
         programs.classifier(Hook::Eni)?.load().context("the kernel refused eni_ingress")?;
+        programs.classifier(Hook::Plain)?.load().context("the kernel refused plain_ingress")?;
+        programs.classifier(Hook::Cipher)?.load().context("the kernel refused cipher_ingress")?;
         programs.classifier(Hook::Tcx)?.load().context("the kernel refused underlay_ingress")?;
         programs.xdp()?.load().context("the kernel refused underlay_xdp")?;
         // The maps that a newer build has no more.
@@ -156,7 +165,9 @@ impl Programs {
         let outcome = match (hook, self.attach) {
             (Hook::Xdp, _) => self.attach_xdp(interface, &pin),
             (Hook::Tcx, Attach::Tcx) => self.attach_tcx(interface, &pin),
-            (Hook::Eni, _) | (Hook::Tcx, Attach::Clsact) => self.attach_clsact(interface, hook),
+            (Hook::Eni | Hook::Plain | Hook::Cipher, _) | (Hook::Tcx, Attach::Clsact) => {
+                self.attach_clsact(interface, hook)
+            }
         };
         outcome.with_context(|| format!("attaching {} to {interface}", hook.program()))
     }

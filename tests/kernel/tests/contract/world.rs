@@ -2,6 +2,8 @@
 use agent_core::kernel_state::{Kernel, Step};
 use agent_daemon::config::{Transit, Underlay, Underlays};
 use agent_daemon::kernel::{Attach, Linux, Options};
+use agent_daemon::seal::Timing;
+use agent_daemon::seal::keys::Keys;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use proto_model::resource::Attachment;
@@ -128,6 +130,8 @@ pub(crate) fn options(pins: &Path) -> Options {
         port: 4789,
         underlays: Underlays::These(vec![underlay]),
         attach: Attach::Tcx,
+        keys: Keys::generate().expect("random numbers"),
+        timing: Timing::default(),
     }
 }
 
