@@ -168,6 +168,7 @@ fn stored() -> Vec<u8> {
             enrolled: Some(Timestamp(1)),
             keys: Keys::Unknown,
             underlays: vec![underlay],
+            seal_keys: Vec::new(),
         })
     };
     let resource = |id: &str, node: &str, host| {

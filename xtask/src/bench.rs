@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 
 /// The sections of the page in order, each with its heading and the programs that print its tables as Markdown.
-const SECTIONS: [(Bench, &str, &[&str]); 3] = [
+const SECTIONS: [(Bench, &str, &[&str]); 4] = [
     (
         Bench::Dataplane,
         "\n## Data plane\n\n",
@@ -12,11 +12,15 @@ const SECTIONS: [(Bench, &str, &[&str]); 3] = [
     ),
     (Bench::Control, "\n## Control\n\n", &["bench-control"]),
     (Bench::Protection, "\n## Protection\n\n", &["bench-protection"]),
+    (Bench::Encryption, "\n## Encryption\n\n", &["bench-encryption"]),
 ];
 
 pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
     shell::need_root("bench")?;
     setup::run()?;
+    if what.is_none_or(|what| what == Bench::Encryption) {
+        setup::rivals()?;
+    }
     build::all(true)?;
     let path = shell::root().join("docs/benchmarks.md");
     let mut page = Page::read(&std::fs::read_to_string(&path).unwrap_or_default());
@@ -124,14 +128,14 @@ mod tests {
         let mut page = Page::read(&page.text());
         page.set(Bench::Dataplane, "faster\n".into());
         let mut page = Page::read(&page.text());
-        assert_eq!(page.0, ["faster\n", "fast\n", EMPTY]);
+        assert_eq!(page.0, ["faster\n", "fast\n", EMPTY, EMPTY]);
         page.set(Bench::Protection, "fastest\n".into());
-        assert_eq!(Page::read(&page.text()).0, ["faster\n", "fast\n", "fastest\n"]);
+        assert_eq!(Page::read(&page.text()).0, ["faster\n", "fast\n", "fastest\n", EMPTY]);
     }
 
     #[test]
     fn a_page_of_before_a_section_existed_is_kept() {
         let old = format!("{TITLE}{}x\n{}y\n", SECTIONS[0].1, SECTIONS[1].1);
-        assert_eq!(Page::read(&old).0, ["x\n", "y\n", EMPTY]);
+        assert_eq!(Page::read(&old).0, ["x\n", "y\n", EMPTY, EMPTY]);
     }
 }

@@ -81,6 +81,8 @@ pub(crate) enum Bench {
     Control,
     /// Dead, lossy and slow paths: how long until they are left, and whether good ones are left too.
     Protection,
+    /// Encrypted circuits against wireguard-go and Nebula; and what changes of keys cost.
+    Encryption,
 }
 
 fn main() -> ExitCode {

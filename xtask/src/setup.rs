@@ -92,6 +92,20 @@ fn install_packages(packages: &[String]) -> Result<()> {
     })
 }
 
+/// What encrypted circuits are compared with.
+pub(crate) fn rivals() -> Result<()> {
+    let wanted = [("wireguard-go", "wireguard-go"), ("wg", "wireguard-tools"), ("nebula", "nebula")];
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|(program, _)| !has(program))
+        .map(|(_, package)| (*package).to_owned())
+        .collect();
+    if !missing.is_empty() && !has("apt-get") {
+        bail!("these are missing, and have to be installed by hand: {}", missing.join(", "));
+    }
+    install_packages(&missing)
+}
+
 fn is_installed(package: &str) -> bool {
     let query = ["-W", "-f=${db:Status-Status}", package];
     output(shell::command("dpkg-query").args(query)).as_deref() == Some("installed")

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,6 +36,9 @@ pub struct Run {
 
 /// Things that wait to be handled, of each kind. A producer that meets a full queue waits; the ring buffer loses.
 const WAITING: usize = 256;
+
+/// How soon a rotated encryption key is noticed.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT. What forwards then goes on forwarding.
 ///
@@ -109,6 +112,9 @@ struct Engine {
     told: mpsc::Receiver<Told>,
     underlays: Underlays,
     keys: Keys,
+    state: PathBuf,
+    /// When the keys' file is looked at again.
+    glance: tokio::time::Interval,
     tasks: JoinSet<Result<()>>,
 }
 
@@ -168,6 +174,8 @@ impl Engine {
             told,
             underlays: Underlays { summary, looking: false, again: false },
             keys,
+            state: run.config.state.clone(),
+            glance: tokio::time::interval(GLANCE),
             tasks,
         };
         engine.observe().await?;
@@ -208,6 +216,10 @@ impl Engine {
                 Some(counted) = self.counted.recv() => self.counted(counted),
                 told = self.told.recv() => Some(protected(told.context("the protector's thread ended")?)),
                 () = tokio::time::sleep(tick) => Some(Input::Tick),
+                _ = self.glance.tick() => {
+                    self.look_at_keys().await?;
+                    None
+                }
                 Some(ended) = self.tasks.join_next() => return Err(ended_early(ended)),
             };
             if let Some(input) = input {
@@ -288,6 +300,11 @@ impl Engine {
     async fn replied(&mut self, reply: Reply) -> Result<Option<Input>> {
         match reply {
             Reply::Observed(_) => Ok(None),
+            Reply::Rekeyed => {
+                info!(keys = ?self.keys, "the encryption key was rotated; the session is opened anew to tell of it");
+                self.session = None;
+                Ok(None)
+            }
             Reply::Performed { results, made_anew, took } => {
                 let failed = results.iter().filter(|(_, result)| result.is_err()).count();
                 for (key, why) in
@@ -318,6 +335,22 @@ impl Engine {
                     self.look_at_underlays().await?;
                 }
                 Ok(None)
+            }
+        }
+    }
+
+    /// Somebody may have rotated the encryption key (`foreweave-agent rotate-key`). It is announced once it is accepted
+    /// here.
+    async fn look_at_keys(&mut self) -> Result<()> {
+        match Keys::load(&self.state) {
+            Ok(keys) if keys.public() != self.keys.public() => {
+                self.keys = keys.clone();
+                self.kernel.ask(Request::Keys(keys)).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                warn!(error = %format!("{error:#}"), "the encryption keys are not read again");
+                Ok(())
             }
         }
     }

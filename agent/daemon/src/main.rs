@@ -2,6 +2,7 @@
 use agent_daemon::config::Config;
 use agent_daemon::engine::{self, Run};
 use agent_daemon::identity::{self, Enrolment};
+use agent_daemon::seal::keys::Keys;
 use agent_daemon::{doctor, uninstall};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,8 @@ enum Command {
     Run(RunArgs),
     /// Remove every interface, program, map and the identity from this host
     Uninstall(UninstallArgs),
+    /// Give this host a new encryption key; the former one is accepted until the next rotation, and no packet is lost
+    RotateKey(RotateArgs),
     /// Say which capability or kernel feature is missing, and how to get it
     Check(CheckArgs),
 }
@@ -85,6 +88,15 @@ struct UninstallArgs {
     #[arg(long, value_name = "FILE", default_value = "/etc/foreweave/agent.toml")]
     config: PathBuf,
     /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RotateArgs {
+    #[arg(long, value_name = "FILE", default_value = "/etc/foreweave/agent.toml")]
+    config: PathBuf,
+    /// Print the public keys as JSON
     #[arg(long)]
     json: bool,
 }
@@ -139,6 +151,7 @@ fn act(command: Command) -> Result<ExitCode> {
             runtime()?.block_on(engine::run(run)).map(|()| ExitCode::SUCCESS)
         }
         Command::Uninstall(args) => remove(&args),
+        Command::RotateKey(args) => rotate(&args),
         Command::Check(args) => check(&args),
     }
 }
@@ -199,6 +212,22 @@ fn remove(args: &UninstallArgs) -> Result<ExitCode> {
     }
     if removed == uninstall::Removed::default() {
         println!("nothing to remove");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A running agent notices within a second, and tells the controller.
+fn rotate(args: &RotateArgs) -> Result<ExitCode> {
+    let config = Config::read(&args.config)?;
+    let mut keys = Keys::load(&config.state)?;
+    keys.rotate(&config.state)?;
+    let public: Vec<String> = keys.public().iter().map(ToString::to_string).collect();
+    if args.json {
+        println!("{}", serde_json::json!({ "keys": public }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (key, what) in public.iter().zip(["the new public key", "accepted until the next rotation"]) {
+        println!("{key}  {what}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@
 //! (WireGuard) that carry them. A message travels in its circuit like any packet of a workload: VXLAN under the
 //! circuit's labels, then [Ethernet, IPv4, UDP](SENDER) with fixed, link-local addresses, then the message. So transit
 //! hosts and standard tools need to know nothing of it, and superpackets of messages stay whole where the kernel
-//! keeps superpackets whole.
+//! keeps superpackets whole. The agent gives messages without the tunnel's headers, and gets them with all of these.
 //!
 //! In place of an Ethernet header, every frame on the two interfaces has a [`Tag`].
 use crate::label;

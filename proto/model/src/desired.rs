@@ -6,8 +6,7 @@ use crate::resource::Attachment;
 use crate::rule::RuleSet;
 use crate::topology::LinkId;
 use crate::{
-    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Seal,
-    Timestamp,
+    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Seal, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

@@ -230,9 +230,7 @@ impl PretendedKernel {
     /// An interface that is made again inherits nothing from the one that vanished.
     fn clear_references(&mut self, index: u32) {
         self.maps.labels.retain(|_, label| label.kind == LabelEntry::TRANSIT || label.target != index);
-        self.maps.flows.retain(|key, flow| {
-            key.eni != index && (flow.leaves_host() || flow.target != index)
-        });
+        self.maps.flows.retain(|key, flow| key.eni != index && (flow.leaves_host() || flow.target != index));
     }
 
     fn put_route(&mut self, route: &Route) -> Result<(), String> {
@@ -343,7 +341,7 @@ fn ways(flow: &flow::Flow) -> Vec<u32> {
     match (flow.leaves_host(), flow.group) {
         (true, 0) => vec![flow.target],
         (true, _) => vec![flow.target, flow.backup_target],
-        _ => Vec::new(),
+        (false, _) => Vec::new(),
     }
 }
 

@@ -105,6 +105,7 @@ fn is_of(entry: &Entry, of: u64, sends: Direction, receives: Direction) -> bool 
             let delivers = matches!(label.action, LabelAction::Deliver { .. });
             label.circuit == of && label.direction == receives && delivers
         }
+        Entry::Seal(seal) => seal.circuit == of,
         Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) | Entry::Route(_) => false,
     }
 }

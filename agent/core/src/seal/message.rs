@@ -110,26 +110,39 @@ pub fn split(frame: &mut [u8]) -> Option<(Header, Tag, &mut [u8])> {
     Some((Header::read_from_bytes(header).ok()?, Tag::read_from_bytes(tag).ok()?, packet))
 }
 
-/// Where the messages lie in a packet that carries some, and how long each is but the last.
+/// Outer UDP, VXLAN, and the inner Ethernet header.
+const TUNNEL: usize = 8 + 8 + 14;
+
+/// Where the messages lie in a tunnel's packet that carries some, and how long each is but the last.
 ///
 /// None: it carries none.
 pub fn messages(header: &Header, packet: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
-    let ip = super::Ip::of(packet)?;
-    let from = ip.header + UDP;
-    if ip.v6 || ip.protocol != 17 || ip.length <= from {
+    let inner = super::Ip::of(packet)?.header + TUNNEL;
+    let ip = super::Ip::of(packet.get(inner..)?)?;
+    let (from, end) = (inner + ip.header + UDP, inner + ip.length);
+    if ip.v6 || ip.protocol != 17 || end <= from {
         return None;
     }
     let size = match header.kind & !virtio::ECN {
-        virtio::NONE => ip.length - from,
+        virtio::NONE => end - from,
         virtio::UDP if header.segment > 0 => usize::from(header.segment),
         _ => return None,
     };
-    Some((from..ip.length, size))
+    Some((from..end, size))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As it arrives at the other end.
+    fn tunnelled(packet: &[u8]) -> Vec<u8> {
+        let mut outer = vec![0; IP + TUNNEL];
+        outer[0] = 0x45;
+        let length = (outer.len() + packet.len()) as u16;
+        outer[2..4].copy_from_slice(&length.to_be_bytes());
+        [outer, packet.to_vec()].concat()
+    }
 
     #[test]
     fn messages_come_out_as_they_went_in() {
@@ -144,7 +157,8 @@ mod tests {
         let (header, tag, packet) = split(&mut frame).expect("long enough");
         assert_eq!((tag.index(), tag.circuit(), tag.kind()), (9, 1 << 40, IPV4));
         assert_eq!((header.kind, header.segment), (virtio::UDP, 100));
-        let (range, size) = messages(&header, packet).expect("messages");
+        let packet = tunnelled(packet);
+        let (range, size) = messages(&header, &packet).expect("messages");
         let out: Vec<_> = packet[range].chunks(size).map(<[u8]>::to_vec).collect();
         assert_eq!(out, all);
     }
@@ -159,6 +173,7 @@ mod tests {
         let (header, _, packet) = split(&mut frame).expect("long enough");
         assert_eq!(header, Header::default());
         assert_eq!(checksum::fold(checksum::sum(&packet[..IP])), [0xff; 2]);
-        assert_eq!(messages(&header, packet), Some((28..128, 100)));
+        assert_eq!(messages(&header, &tunnelled(packet)), Some((20 + 30 + 28..178, 100)));
+        assert_eq!(messages(&header, packet), None, "not in a tunnel");
     }
 }

@@ -312,9 +312,8 @@ impl Linux {
                 self.remove_label(slot)?;
             }
         }
-        let refers = |key: &FlowKey, row: &FlowRow| {
-            key.eni == index || (!row.leaves_host() && row.target == index)
-        };
+        let refers =
+            |key: &FlowKey, row: &FlowRow| key.eni == index || (!row.leaves_host() && row.target == index);
         let rows = self.flows.rows().collect::<Result<Vec<_>, _>>()?;
         for (key, _) in rows.iter().filter(|(key, row)| refers(key, row)) {
             self.flows.remove(key)?;

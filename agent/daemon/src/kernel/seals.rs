@@ -1,6 +1,7 @@
 //! What is encrypted for whom: the rows that outlive the agent, and the interfaces through which it works.
 use super::Linux;
 use super::programs::Hook;
+use crate::seal::keys::Keys;
 use crate::seal::{CIPHER, PLAIN};
 use agent_core::abi;
 use agent_core::kernel_state::Seal;
@@ -39,6 +40,11 @@ impl Linux {
         }
         seals.iter().for_each(|seal| self.sealer.put(seal));
         Ok(())
+    }
+
+    /// Other keys of this host.
+    pub(crate) fn set_keys(&mut self, keys: Keys) {
+        self.sealer.set_keys(keys);
     }
 
     /// The programs before the interfaces are up, and the interfaces before the programs are told of them: no packet

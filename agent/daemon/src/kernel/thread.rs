@@ -1,6 +1,7 @@
 //! A thread of its own for the kernel: it enters other namespaces, which no thread that does anything else may do.
 use super::underlays::Summary;
 use super::{Linux, Options, Shared};
+use crate::seal::keys::Keys;
 use agent_core::kernel_state::{EntryKey, HostSide, Kernel, KernelState, Step};
 use anyhow::{Context, Result, anyhow};
 use std::thread::JoinHandle;
@@ -14,6 +15,8 @@ pub(crate) enum Request {
     Perform(Vec<Step>),
     /// Look at the underlay interfaces again.
     Refresh,
+    /// From now on the host has these encryption keys.
+    Keys(Keys),
 }
 
 /// What it answers, in the order of the requests.
@@ -27,6 +30,8 @@ pub(crate) enum Reply {
     },
     /// The summary when something changed.
     Refreshed(Result<Option<Summary>, String>),
+    /// The keys are in use.
+    Rekeyed,
 }
 
 /// Requests that wait; the engine has one batch under way at most, so this is never full.
@@ -103,6 +108,10 @@ fn reply(linux: &mut Linux, request: Request) -> Reply {
             let started = Instant::now();
             let results = steps.iter().map(|step| (step.key(), linux.perform(step))).collect();
             Reply::Performed { results, made_anew: linux.made_anew(), took: started.elapsed() }
+        }
+        Request::Keys(keys) => {
+            linux.set_keys(keys);
+            Reply::Rekeyed
         }
         Request::Refresh => Reply::Refreshed(match linux.refresh_underlays() {
             Ok(changed) => Ok(changed.then(|| linux.datapath().summary().clone())),

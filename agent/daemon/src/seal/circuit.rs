@@ -224,3 +224,178 @@ impl Pair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: u16 = 1_390;
+
+    fn seal(keys: &Keys) -> Seal {
+        Seal { circuit: 7, keys: keys.public(), slot: 9, mtu: MTU }
+    }
+
+    /// Two ends, and what is on its way to each of them.
+    struct Ends {
+        ends: [Circuit; 2],
+        towards: [VecDeque<Vec<u8>>; 2],
+        delivered: [Vec<Vec<u8>>; 2],
+        broken: usize,
+    }
+
+    impl Ends {
+        fn new(here: &Keys, there: &Keys) -> Self {
+            let end = |own: &Keys, far: &Keys| Circuit::new(seal(far), own, Timing::default());
+            let ends = [end(here, there), end(there, here)];
+            Self { ends, towards: Default::default(), delivered: Default::default(), broken: 0 }
+        }
+
+        fn send(&mut self, from: usize, packet: &[u8]) -> bool {
+            let towards = &mut self.towards[1 - from];
+            self.ends[from].seal(packet, &mut |message| towards.push_back(message.to_vec()))
+        }
+
+        /// Until nothing is on its way any more.
+        fn settle(&mut self) {
+            while let Some(at) = (0..2).find(|at| !self.towards[*at].is_empty()) {
+                let message = self.towards[at].pop_front().expect("not empty");
+                self.take(at, &message);
+            }
+        }
+
+        fn take(&mut self, at: usize, message: &[u8]) {
+            match self.ends[at].open(BytesMut::from(message)) {
+                Opened::Packet(packet) => self.delivered[at].push(packet.to_vec()),
+                Opened::Answer(answer) => self.towards[1 - at].push_back(answer.to_vec()),
+                Opened::Nothing => {}
+                Opened::Broken => self.broken += 1,
+            }
+            let towards = &mut self.towards[1 - at];
+            self.ends[at].flush(&mut |message| towards.push_back(message.to_vec()));
+        }
+    }
+
+    fn keys() -> Keys {
+        Keys::generate().expect("random numbers")
+    }
+
+    fn rotated(keys: &Keys) -> Keys {
+        let new = keys_of(&[self::keys(), keys.clone()]);
+        Keys { secrets: new.secrets[..2].to_vec() }
+    }
+
+    fn keys_of(all: &[Keys]) -> Keys {
+        Keys { secrets: all.iter().flat_map(|keys| keys.secrets.clone()).collect() }
+    }
+
+    #[test]
+    fn what_is_sent_before_there_is_a_session_waits_for_it() {
+        let mut ends = Ends::new(&keys(), &keys());
+        for i in 0..20 {
+            assert!(ends.send(0, &[i; 100]));
+        }
+        assert!(ends.delivered[1].is_empty());
+        ends.settle();
+        let first: Vec<u8> = ends.delivered[1].iter().map(|packet| packet[0]).collect();
+        assert_eq!(first, (0..20).collect::<Vec<u8>>());
+        assert!(ends.send(1, &[9; 5]));
+        ends.settle();
+        assert_eq!(ends.delivered[0], [[&[9; 5][..], &[0; 11]].concat()], "padded to 16 bytes");
+        assert_eq!(ends.broken, 0);
+    }
+
+    #[test]
+    fn padding_never_makes_a_packet_longer_than_the_circuit_carries() {
+        let mut ends = Ends::new(&keys(), &keys());
+        assert!(ends.send(0, &[1; MTU as usize]));
+        ends.settle();
+        assert_eq!(ends.delivered[1][0].len(), usize::from(MTU));
+    }
+
+    #[test]
+    fn no_more_than_some_packets_wait() {
+        let mut ends = Ends::new(&keys(), &keys());
+        let taken = (0..WAITING + 5).filter(|_| ends.send(0, &[1; 100])).count();
+        assert_eq!(taken, WAITING);
+    }
+
+    #[test]
+    fn with_a_wrong_key_nothing_is_ever_delivered() {
+        let (here, there) = (keys(), keys());
+        let mut ends = Ends::new(&here, &there);
+        // The far end expects somebody else.
+        ends.ends[1] = Circuit::new(seal(&keys()), &there, Timing::default());
+        for _ in 0..10 {
+            ends.send(0, &[1; 100]);
+            ends.settle();
+            ends.send(1, &[2; 100]);
+            ends.settle();
+        }
+        assert_eq!(ends.delivered, [Vec::<Vec<u8>>::new(), Vec::new()]);
+        assert!(ends.broken > 0);
+    }
+
+    #[test]
+    fn what_is_damaged_or_repeated_is_not_delivered() {
+        let mut ends = Ends::new(&keys(), &keys());
+        ends.send(0, &[1; 100]);
+        ends.settle();
+        ends.send(0, &[2; 100]);
+        let message = ends.towards[1].pop_front().expect("a message");
+        let mut damaged = message.clone();
+        damaged[40] ^= 1;
+        ends.take(1, &damaged);
+        assert_eq!((ends.delivered[1].len(), ends.broken), (1, 1));
+        ends.take(1, &message);
+        ends.take(1, &message);
+        assert_eq!((ends.delivered[1].len(), ends.broken), (2, 2), "once only");
+    }
+
+    #[test]
+    fn other_keys_of_a_host_cost_no_packet_whichever_end_hears_of_them_first() {
+        for far_end_first in [false, true] {
+            let (here, there) = (keys(), keys());
+            let mut ends = Ends::new(&here, &there);
+            ends.send(0, &[0; 16]);
+            ends.settle();
+            let new = rotated(&here);
+            let own = |ends: &mut Ends| ends.ends[0].renew(seal(&there), &new, Timing::default());
+            let far = |ends: &mut Ends| ends.ends[1].renew(seal(&new), &there, Timing::default());
+            let steps: [&dyn Fn(&mut Ends); 2] = if far_end_first { [&far, &own] } else { [&own, &far] };
+            let mut sent = 1;
+            for step in steps {
+                step(&mut ends);
+                for _ in 0..5 {
+                    assert!(ends.send(0, &[1; 16]) && ends.send(1, &[2; 16]));
+                    sent += 1;
+                    ends.settle();
+                }
+            }
+            assert_eq!((ends.delivered[0].len(), ends.delivered[1].len()), (sent - 1, sent));
+            // The former key is not needed any more.
+            let only = Keys { secrets: new.secrets[..1].to_vec() };
+            ends.ends[0].renew(seal(&there), &only, Timing::default());
+            assert!(ends.ends[0].pairs[0].has_session() || far_end_first);
+            ends.send(0, &[3; 16]);
+            ends.settle();
+            assert_eq!(ends.delivered[1].len(), sent + 1);
+        }
+    }
+
+    #[test]
+    fn an_end_that_has_forgotten_everything_is_understood_again() {
+        let (here, there) = (keys(), keys());
+        let mut ends = Ends::new(&here, &there);
+        ends.send(0, &[1; 16]);
+        ends.settle();
+        // Handshakes carry the time, which must have moved on (TAI64N).
+        std::thread::sleep(Duration::from_millis(20));
+        ends.ends[1] = Circuit::new(seal(&here), &there, Timing::default());
+        let towards = &mut ends.towards[0];
+        ends.ends[1].tick(&mut |message| towards.push_back(message.to_vec()));
+        ends.settle();
+        ends.send(0, &[2; 16]);
+        ends.settle();
+        assert_eq!(ends.delivered[1].last(), Some(&vec![2; 16]));
+    }
+}

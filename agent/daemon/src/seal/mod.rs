@@ -158,6 +158,18 @@ impl Sealer {
     }
 }
 
+impl Sealer {
+    /// Other keys of this host: all circuits agree on new sessions, and use the old ones until then.
+    pub(crate) fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+        for (_, circuit) in self.table.all() {
+            let mut circuit = circuit.lock().unwrap_or_else(PoisonError::into_inner);
+            let seal = circuit.seal.clone();
+            circuit.renew(seal, &self.keys, self.timing);
+        }
+    }
+}
+
 impl Drop for Sealer {
     fn drop(&mut self) {
         self.stop();

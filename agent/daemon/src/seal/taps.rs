@@ -10,7 +10,7 @@ pub(crate) const PLAIN: &str = "fw-plain";
 pub(crate) const CIPHER: &str = "fw-cipher";
 
 /// Superpackets that wait while the agent is busy; more are dropped by the kernel, which counts them as `tx_dropped`.
-const QUEUE: u32 = 1_000;
+const QUEUE: u32 = 4_000;
 /// The largest that the kernel allows: lengths are the circuits' business.
 const MTU: u16 = 65_521;
 

@@ -110,6 +110,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         ("asked for", bounds(&spec.bounds)),
         ("priority", spec.priority.to_string()),
     ];
+    if spec.bounds.encrypted {
+        pairs.push(("encryption", encryption(circuit)));
+    }
     if let Some(pinned) = &spec.pinned_path {
         pairs.push(("fixed path", words(pinned)));
     }
@@ -133,6 +136,15 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
 
 fn left(at: Timestamp, now: Timestamp) -> String {
     if at <= now { "a moment".into() } else { age(at, now) }
+}
+
+/// Between which hosts.
+fn encryption(circuit: &Circuit) -> String {
+    match circuit.path.as_ref().map(|path| path.nodes.as_slice()) {
+        Some([first, .., last]) => format!("end to end, between {first} and {last}"),
+        Some([only]) => format!("not needed: both ends are on {only}"),
+        Some([]) | None => "–".into(),
+    }
 }
 
 fn state(circuit: &Circuit, now: Timestamp) -> String {

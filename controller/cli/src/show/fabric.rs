@@ -50,8 +50,21 @@ pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
         "no nodes; foreweave node add NAME makes a token for one\n",
     );
     let failures: String = nodes.iter().map(failures).collect();
-    let parts = [table, interfaces(nodes), failures];
+    let parts = [table, interfaces(nodes), keys(nodes), failures];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// By which the others know it, as `wg` writes them.
+fn keys(nodes: &[NodeView]) -> String {
+    let row = |node: &NodeView| {
+        let key = |at: usize| plain(node.seal_keys.get(at).map_or_else(|| "–".into(), ToString::to_string));
+        vec![plain(&node.name), key(0), key(1)]
+    };
+    let with_keys = nodes.iter().filter(|node| !node.seal_keys.is_empty());
+    if nodes.iter().all(|node| node.seal_keys.is_empty()) {
+        return String::new();
+    }
+    table::of(&["NAME", "ENCRYPTION KEY", "ACCEPTED TOO"], with_keys.map(row), "")
 }
 
 /// What carries tunnels, and how transit packets are handled there.

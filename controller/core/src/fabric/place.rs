@@ -381,7 +381,7 @@ impl Fabric {
     ) -> bool {
         let is_active =
             self.circuits.get(id).is_some_and(|circuit| matches!(circuit.phase, Phase::Active { .. }));
-        if !is_active || !shun.is_empty() || compile::mtu(&old.path, &self.topology).is_err() {
+        if !is_active || !shun.is_empty() || compile::mtu(&old.path, &spec.bounds, &self.topology).is_err() {
             return false;
         }
         let broken = old.second().is_some_and(|lane| self.is_broken(&lane.path));
@@ -389,7 +389,10 @@ impl Fabric {
             Some(backup) if !broken => return !backup.ready,
             // Either way may be in use, and there is no third: the one that the ends chose is kept.
             Some(_) if self.may_be_on_backup(id) => {
-                if old.second().is_some_and(|lane| compile::mtu(&lane.path, &self.topology).is_ok()) {
+                if old
+                    .second()
+                    .is_some_and(|lane| compile::mtu(&lane.path, &spec.bounds, &self.topology).is_ok())
+                {
                     self.promote(id, now);
                 }
                 return true;

@@ -7,6 +7,7 @@ use crate::route::paths::inner;
 use crate::topology::Link;
 use proto_model::circuit::Path;
 use proto_model::desired::Side;
+use proto_model::intent::Bounds;
 use proto_model::report::{Switch, Way};
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, Timestamp};
@@ -94,8 +95,10 @@ impl Fabric {
         let both = circuit.protection.on_backup.len() == 2;
         let dead = self.is_dead(&route.path, both) || now.since(since) >= PAST_HOLD_DOWN;
         // A host of it out of contact may forward: the ends see for themselves.
-        let stands =
-            both && route.second().is_some_and(|lane| compile::mtu(&lane.path, &self.topology).is_ok());
+        let stands = both
+            && route
+                .second()
+                .is_some_and(|lane| compile::mtu(&lane.path, &Bounds::default(), &self.topology).is_ok());
         if dead && (stands && circuit.phase.opened() || self.can_promote(id, &BTreeSet::new())) {
             return self.promote(id, now);
         }

@@ -22,17 +22,18 @@ pub(crate) fn encrypt(skb: &Skb, flow: &Flow, family: u8) -> Result<i32, Reason>
     give(skb, PLAIN, &Tag::packet(flow.slot, flow.circuit, ethertype(family)))
 }
 
-/// What came out of a circuit's tunnel: to the agent, which decrypts it.
+/// What came through a circuit's tunnel: to the agent, which decrypts it. The outer headers stay: a superpacket that lost
+/// them is still marked as a tunnel's (kernel 6.18, `bpf_skb_net_shrink`), and cannot be cut for an interface that does
+/// not take superpackets of tunnels.
 #[inline(always)]
 pub(crate) fn decrypt(skb: &Skb, work: &mut Work, inner: u32) -> Result<i32, Reason> {
-    let Work { network, transport, entry, .. } = work;
+    let Work { network, transport, entry, outer, .. } = work;
     // What cannot be read as a packet at all is not a message either.
     let read = read_network(skb, inner, network).and_then(|()| read_transport(skb, network, transport));
     if read.is_err() || !seal::is_message(network, transport) {
         return Err(Reason::NotSealed);
     }
-    skb.shrink(inner, 4)?;
-    give(skb, CIPHER, &Tag::packet(label::index(entry.label), entry.circuit, ethertype(4)))
+    give(skb, CIPHER, &Tag::packet(label::index(entry.label), entry.circuit, ethertype(outer.family)))
 }
 
 #[inline(always)]

@@ -2,6 +2,7 @@
 mod attachments;
 mod circuits;
 mod crashes;
+mod encryption;
 mod labs;
 mod leftovers;
 mod protection;

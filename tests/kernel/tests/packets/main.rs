@@ -11,6 +11,7 @@ mod loading;
 mod odd;
 mod path_probes;
 mod rounds;
+mod sealed;
 mod stamp;
 mod states;
 mod transit;
