@@ -236,9 +236,9 @@ impl Host {
             // Another circuit on the same path.
             let label = another(label);
             let action = match action {
-                LabelAction::Deliver { eni, local, remote, back, mtu } => {
+                LabelAction::Deliver { eni, local, remote, back, mtu, sealed } => {
                     let back = Back { label: another(back.label), ..back };
-                    LabelAction::Deliver { eni, local, remote, back, mtu }
+                    LabelAction::Deliver { eni, local, remote, back, mtu, sealed }
                 }
                 other => other,
             };
