@@ -76,6 +76,15 @@ pub fn version(map: &str) -> u32 {
     VERSIONS.iter().find(|(name, _)| *name == map).map_or(1, |(_, version)| *version)
 }
 
+/// Name of a map's pin; the layout is part of it once it has changed.
+#[cfg(not(target_arch = "bpf"))]
+pub fn pin(map: &str) -> String {
+    match (map.to_lowercase(), version(map)) {
+        (name, 1) => format!("map_{name}"),
+        (name, version) => format!("map_{name}_v{version}"),
+    }
+}
+
 /// Names of programs and maps in the object file; pins carry the same names, in lower case.
 pub mod name {
     /// tcx ingress on the host side of an ENI.

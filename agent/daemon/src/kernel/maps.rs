@@ -189,13 +189,9 @@ fn layouts() -> [Layout; 20] {
     ]
 }
 
-/// Where a map is pinned; the layout is part of the name once it has changed.
+/// Where a map is pinned.
 pub(crate) fn pin(pins: &Path, name: &str) -> PathBuf {
-    let name = (name.to_lowercase(), maps::version(name));
-    pins.join(match name {
-        (name, 1) => format!("map_{name}"),
-        (name, version) => format!("map_{name}_v{version}"),
-    })
+    pins.join(maps::pin(name))
 }
 
 /// Looks at every pinned map before it is used. One of ours (by its name in the kernel) with another layout is from
@@ -279,6 +275,8 @@ mod tests {
                 "PEERS 1: 20 24 4096",
                 "REFLECTED 1: 4 4 131072",
                 "PROBES 1: 0 0 524288",
+                "SEALS 1: 8 80 16384",
+                "SEALERS 1: 4 4 2",
             ]
         );
     }

@@ -4,6 +4,7 @@ use crate::lab::Lab;
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData};
 use ebpf_abi::flow::{BACKUP, Flow, FlowKey};
+use ebpf_abi::maps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -28,9 +29,9 @@ impl Ways {
     /// The agent has no such pins.
     pub fn of(lab: &Lab, host: &str) -> Result<Self> {
         let pins = lab.plan().pins(host);
-        let groups = pinned(&pins, "map_groups")?;
+        let groups = pinned(&pins, &maps::pin("GROUPS"))?;
         let flows: HashMap<_, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]> =
-            HashMap::try_from(Map::HashMap(pinned(&pins, "map_flows")?))?;
+            HashMap::try_from(Map::HashMap(pinned(&pins, &maps::pin("FLOWS"))?))?;
         let mut ways = Self { groups, used: BTreeSet::new(), protected: 0, unprotected: 0 };
         for entry in flows.iter() {
             let flow = Flow::read_from_bytes(&entry?.1).map_err(|_| anyhow::anyhow!("another FLOWS"))?;

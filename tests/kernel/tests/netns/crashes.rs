@@ -1,6 +1,7 @@
 //! What goes on while daemons die, and what they remember.
 use crate::support::{Fabric, ROW, allow_icmp, allow_udp, eventually, web_to_db};
 use anyhow::{Context, Result};
+use ebpf_abi::maps::pin;
 use proto_wire::v1::circuit::State;
 use std::time::Duration;
 use tests_kernel::traffic::Flow;
@@ -59,10 +60,10 @@ fn lost_pins_are_replaced_and_the_circuit_comes_back() -> Result<()> {
     let fabric = Fabric::up("lost", ROW)?;
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     assert!(fabric.both_families_pass()?);
-    for (host, lost) in [("t", ["map_labels", "map_next_hops"]), ("a", ["map_flows", "map_rulesets"])] {
+    for (host, lost) in [("t", ["LABELS", "NEXT_HOPS"]), ("a", ["FLOWS", "RULESETS"])] {
         fabric.lab.kill_agent(host)?;
         for name in lost {
-            let pin = fabric.lab.plan().pins(host).join(name);
+            let pin = fabric.lab.plan().pins(host).join(pin(name));
             std::fs::remove_file(&pin).with_context(|| pin.display().to_string())?;
         }
         fabric.lab.start_agent(host)?;
@@ -78,14 +79,14 @@ fn foreign_pin_is_named_and_packets_pass_meanwhile() -> Result<()> {
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let pins = fabric.lab.plan().pins("t");
     fabric.lab.kill_agent("t")?;
-    let flows = pins.join("map_flows");
+    let flows = pins.join(pin("FLOWS"));
     std::fs::remove_file(&flows).with_context(|| flows.display().to_string())?;
-    std::fs::hard_link(pins.join("map_settings"), &flows)
+    std::fs::hard_link(pins.join(pin("SETTINGS")), &flows)
         .context("another map under the name of this one")?;
     fabric.lab.start_agent("t")?;
     eventually("the agent refuses", || Ok(fabric.lab.agent("t").pid().is_none()))?;
     let words = fabric.lab.agent("t").last_words();
-    assert!(words.contains("map_flows"), "{words}");
+    assert!(words.contains(&pin("FLOWS")), "{words}");
     assert!(fabric.both_families_pass()?);
     std::fs::remove_file(&flows)?;
     fabric.lab.start_agent("t")?;

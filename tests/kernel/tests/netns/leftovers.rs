@@ -42,7 +42,7 @@ fn uninstall_leaves_nothing_of_the_agent() -> Result<()> {
     let fabric = Fabric::up("gone", ROW)?;
     fabric.circuit(web_to_db(vec![allow_icmp()]))?;
     let pins = fabric.lab.plan().pins("a");
-    assert!(pins.join("map_flows").exists());
+    assert!(pins.join(ebpf_abi::maps::pin("FLOWS")).exists());
     let owned = Owned::by_agent(&pins)?;
     assert!(!owned.is_empty());
     fabric.lab.kill_agent("a")?;

@@ -2,7 +2,7 @@
 use crate::circuit::Circuit;
 use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
-use proto_model::circuit::Path;
+use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::Side;
 use proto_model::report::{Say, Switch, Way};
 use proto_model::request::{CircuitRef, Event, Request};
@@ -146,7 +146,8 @@ fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str
 /// An end of a circuit turns, as its agent says.
 fn turn(world: &mut World, numbers: &mut Numbers) -> &'static str {
     let ready = |circuit: &&Circuit| {
-        let route = circuit.phase.route();
+        // Before it is open its ends send nothing.
+        let route = circuit.phase.route().filter(|_| circuit.phase.opened());
         route.and_then(|route| route.backup.as_ref()).is_some_and(|backup| backup.ready)
     };
     let circuits: Vec<_> = world.fabric.circuits.iter().filter(ready).collect();
@@ -160,7 +161,11 @@ fn turn(world: &mut World, numbers: &mut Numbers) -> &'static str {
     let (node, to) = (node.clone(), [Way::Primary, Way::Backup][numbers.below(2)]);
     let session = world.agents[&node].session.expect("ends are in contact");
     let said = Switch { circuit: id, side, to, why: "lost".into(), at: world.now };
-    let before = in_use(world);
+    let mut before = in_use(world);
+    if to == Way::Primary {
+        // The last end that leaves a backup frees it.
+        before.remove(&id);
+    }
     world.say(node.as_str(), session, Say::Switched(vec![said]));
     keeps(world, &before);
     "turned"
@@ -176,9 +181,22 @@ fn in_use(world: &World) -> BTreeMap<CircuitId, (Path, Path)> {
     ways.collect()
 }
 
-/// A way that ends send by is not taken away, unless the circuit has moved.
+/// A way that ends send by is not taken away, unless the circuit has moved, or lost all and was placed anew.
 fn keeps(world: &World, before: &BTreeMap<CircuitId, (Path, Path)>) {
-    for (id, (path, backup)) in before {
+    let suspended = |id: CircuitId| {
+        let lost = |event: &Event| match event {
+            Event::Circuit(view) => {
+                view.circuit.id == id && matches!(view.circuit.state, CircuitState::Suspended { .. })
+            }
+            Event::CircuitGone(_)
+            | Event::Resource(_)
+            | Event::ResourceGone(_)
+            | Event::Node(_)
+            | Event::NodeGone(_) => false,
+        };
+        world.events.iter().any(lost)
+    };
+    for (id, (path, backup)) in before.iter().filter(|(id, _)| !suspended(**id)) {
         let Some(route) = world.fabric.circuits.get(*id).and_then(|circuit| circuit.phase.route()) else {
             continue;
         };
@@ -196,7 +214,8 @@ fn live(seed: u64, life: Life) -> Counts {
         let what = operate(&mut world, &mut numbers, life);
         *counts.entry(what).or_default() += 1;
         // A way whose link or host is gone cannot be kept, and agents of this world do not say again which way they send.
-        if !["a link failed", "removed", "deleted", "repaired", "restarted"].contains(&what) {
+        // What turned has been looked at already.
+        if !["a link failed", "removed", "deleted", "repaired", "restarted", "turned"].contains(&what) {
             keeps(&world, &before);
         }
         match life {
