@@ -61,6 +61,7 @@ const KINDS: &[fn(&[u8])] = &[
     one_way::<v1::RenewRequest, Vec<u8>>,
     one_way::<v1::Event, Option<Event>>,
     request::<v1::GetResourceRequest>,
+    request::<v1::ExtendCircuitRequest>,
     round::<v1::Endpoint, desired::Endpoint>,
     round::<v1::Peer, desired::Peer>,
     round::<v1::Switch, report::Switch>,
@@ -118,11 +119,16 @@ fn again(awaited: Awaited) {
         Ask::DiscoverResources(ask) => Request::try_from(ask),
         Ask::PlanCircuit(ask) => Request::try_from(ask),
         Ask::UpdateFirewallRule(ask) => Request::try_from(ask),
+        Ask::ExtendCircuit(ask) => Request::try_from(ask),
         Ask::RemoveNode(ask) => Request::try_from(ask),
         Ask::SetLink(ask) => Request::try_from(ask),
         Ask::CreateCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
         Ask::DeleteCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
-        Ask::GetCircuit(_) | Ask::ExplainCircuit(_) | Ask::Nothing => return,
+        Ask::GetCircuit(_)
+        | Ask::ExplainCircuit(_)
+        | Ask::ConfirmRules(_)
+        | Ask::RollbackRules(_)
+        | Ask::Nothing => return,
     };
     assert_eq!(same.expect("what was asked can be asked again"), awaited.request);
 }
