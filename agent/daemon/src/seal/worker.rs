@@ -177,7 +177,7 @@ fn open(
     let mut circuit = circuit.lock().unwrap_or_else(PoisonError::into_inner);
     let index = circuit.seal.slot;
     for bytes in packet[range].chunks(size) {
-        match circuit.open(BytesMut::from(&bytes[..])) {
+        match circuit.open(BytesMut::from(bytes)) {
             Opened::Packet(packet) => deliver(&tag, &packet, packets),
             Opened::Answer(answer) => {
                 messages.put(index, tag.circuit(), &answer);

@@ -93,7 +93,7 @@ fn a_stream_through_an_encrypted_circuit_arrives_whole() -> Result<()> {
     for address in fabric.addresses("db")? {
         let target = SocketAddr::new(address, 5_432);
         let listener = traffic::listen(&fabric.namespace("db"), target)?;
-        let sent: Vec<u8> = (0..LENGTH).map(|i| (i * 31 >> 3) as u8).collect();
+        let sent: Vec<u8> = (0..LENGTH).map(|i| ((i * 31) >> 3) as u8).collect();
         let received = std::thread::scope(|scope| -> Result<Vec<u8>> {
             let reader = scope.spawn(|| -> Result<Vec<u8>> {
                 let mut received = Vec::new();
