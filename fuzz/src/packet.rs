@@ -2,10 +2,13 @@
 use ebpf_abi::conntrack::{Conn, ConnKey, Fragment, FragmentKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::{Address, Direction};
+use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Match, Subject, Tables};
 use ebpf_programs::headers::Ethernet;
 use ebpf_programs::network::{Network, Part};
 use ebpf_programs::rules::Opening;
+use ebpf_programs::segment::{self, Options};
+use ebpf_programs::too_big::{self, Error4, Error6, Quote};
 use ebpf_programs::transport::Transport;
 use ebpf_programs::tunnel;
 use std::cell::{Cell, RefCell};
@@ -27,6 +30,7 @@ pub fn check(bytes: &[u8]) {
         tunnelled(frame);
         let Ok((network, transport)) = ebpf_programs::parse(frame) else { continue };
         inside(&network, &transport, frame.len());
+        sized(frame, &network, &transport, u16::from(*how) << 4);
         assert!(closed.judge(direction, &network, &transport).is_err(), "no rule, and yet it passed");
         forward_only.sleep(u64::from(how >> 1));
         let passed = forward_only.judge(direction, &network, &transport).is_ok();
@@ -48,6 +52,28 @@ fn inside(network: &Network, transport: &Transport, length: usize) {
         assert_eq!(network.fragment_offset, 0);
     }
     assert!(at + usize::from(transport.length) <= end, "the transport header is longer than the packet");
+}
+
+/// What is changed lies inside the TCP header and gets smaller; what is quoted lies inside the packet.
+fn sized(frame: &[u8], network: &Network, transport: &Transport, mtu: u16) {
+    if segment::announces(transport) {
+        let options = Options::of(network, transport).walked(&frame);
+        if let Some(lowered) = segment::lowered(&frame, network, &options, mtu) {
+            let (at, first) = (lowered.at as usize, network.transport as usize);
+            assert!(at >= first + 22 && at + 2 <= first + usize::from(transport.length));
+            assert!(lowered.to < [frame[at], frame[at + 1]], "it was raised");
+        }
+    }
+    let quote = Quote::of(network).walked(&frame);
+    assert!(quote.is_whole() && quote.length <= network.length);
+    if too_big::is_answerable(&frame, network, transport) {
+        let link: Ethernet = frame.read(0).expect("it was read before");
+        let error = match network.family {
+            4 => Error4::of(&link, network, mtu.into(), &quote).ip.total_length,
+            _ => Error6::of(&link, network, mtu.into(), &quote).ip.payload_length,
+        };
+        assert!(u16::from_be_bytes(error) <= 1_240);
+    }
 }
 
 /// As an underlay packet: the label is read inside the frame or not at all.

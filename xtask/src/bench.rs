@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 
 /// The sections of the page in order, each with its heading and the programs that print its tables as Markdown.
-const SECTIONS: [(Bench, &str, &[&str]); 4] = [
+const SECTIONS: [(Bench, &str, &[&str]); 5] = [
     (
         Bench::Dataplane,
         "\n## Data plane\n\n",
@@ -13,6 +13,7 @@ const SECTIONS: [(Bench, &str, &[&str]); 4] = [
     (Bench::Control, "\n## Control\n\n", &["bench-control"]),
     (Bench::Protection, "\n## Protection\n\n", &["bench-protection"]),
     (Bench::Encryption, "\n## Encryption\n\n", &["bench-encryption"]),
+    (Bench::Mtu, "\n## Packet sizes\n\n", &["bench-mtu"]),
 ];
 
 pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
@@ -128,14 +129,14 @@ mod tests {
         let mut page = Page::read(&page.text());
         page.set(Bench::Dataplane, "faster\n".into());
         let mut page = Page::read(&page.text());
-        assert_eq!(page.0, ["faster\n", "fast\n", EMPTY, EMPTY]);
+        assert_eq!(page.0, ["faster\n", "fast\n", EMPTY, EMPTY, EMPTY]);
         page.set(Bench::Protection, "fastest\n".into());
-        assert_eq!(Page::read(&page.text()).0, ["faster\n", "fast\n", "fastest\n", EMPTY]);
+        assert_eq!(Page::read(&page.text()).0, ["faster\n", "fast\n", "fastest\n", EMPTY, EMPTY]);
     }
 
     #[test]
     fn a_page_of_before_a_section_existed_is_kept() {
         let old = format!("{TITLE}{}x\n{}y\n", SECTIONS[0].1, SECTIONS[1].1);
-        assert_eq!(Page::read(&old).0, ["x\n", "y\n", EMPTY, EMPTY]);
+        assert_eq!(Page::read(&old).0, ["x\n", "y\n", EMPTY, EMPTY, EMPTY]);
     }
 }

@@ -83,6 +83,8 @@ pub(crate) enum Bench {
     Protection,
     /// Encrypted circuits against wireguard-go and Nebula; and what changes of keys cost.
     Encryption,
+    /// A mebibyte over a narrow underlay with ICMP blocked.
+    Mtu,
 }
 
 fn main() -> ExitCode {

@@ -5,6 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Events per reason, CPU and second; more are counted but not told.
 pub const PER_SECOND: u64 = 100;
 
+/// ICMP errors ("too big") per circuit, CPU and second that workloads are told; beyond it their packets are only dropped.
+pub const ERRORS_PER_SECOND: u64 = 100;
+
 /// One record of the ring buffer `EVENTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -40,7 +43,8 @@ pub const HOOK_UNDERLAY_XDP: u8 = 3;
 /// Between the agent and the programs, see [`crate::seal`].
 pub const HOOK_SEAL: u8 = 4;
 
-/// Value of `EVENT_BUDGET`, by reason and per CPU: what is left of [`PER_SECOND`] in the running second.
+/// Value of `EVENT_BUDGET`, by reason and per CPU: what is left of [`PER_SECOND`] in the running second. And of
+/// `ERROR_BUDGET`, by circuit: of [`ERRORS_PER_SECOND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Budget {

@@ -14,6 +14,7 @@
 //! | `DROPS` | LRU hash | [`DropKey`](crate::stats::DropKey) → [`Dropped`](crate::stats::Dropped) | programs | the oldest pair is forgotten; `REASONS` still counts |
 //! | `EVENTS` | ring buffer | [`DropEvent`](crate::event::DropEvent) | programs | the event is lost, the count is not |
 //! | `EVENT_BUDGET` | per-CPU array | reason → [`Budget`](crate::event::Budget) | programs | fixed size |
+//! | `ERROR_BUDGET` | per-CPU array | circuit number, low bits → [`Budget`](crate::event::Budget) | programs | fixed size; circuits whose numbers are 1,024 apart share one |
 //! | `LOCALS` | hash | underlay [`Address`](crate::Address) → 1 (`u32`) | agent | the object fails |
 //! | `GROUPS` | array | group → [`PRIMARY`](crate::flow::PRIMARY) or [`BACKUP`](crate::flow::BACKUP) (`u32`) | the agent's protector | circuits beyond it have no backup |
 //! | `PEERS` | hash | [`PeerKey`](crate::probe::PeerKey) → [`Peer`](crate::probe::Peer) | agent; programs spend its budget | the object fails |
@@ -40,6 +41,8 @@ pub const FRAGMENTS: u32 = 8_192;
 pub const DROPS: u32 = 16_384;
 /// Bytes of the ring buffer.
 pub const EVENTS: u32 = 1 << 20;
+/// Budgets of errors: a power of 2. Circuits whose numbers are that far apart share one.
+pub const ERROR_BUDGETS: u32 = 1_024;
 /// Circuits that turn together; group 0 is never used.
 pub const GROUPS: u32 = 16_384;
 /// Links of a host that are measured.
@@ -112,6 +115,7 @@ pub mod name {
         "DROPS",
         "EVENTS",
         "EVENT_BUDGET",
+        "ERROR_BUDGET",
         "LOCALS",
         "SETTINGS",
         "GROUPS",

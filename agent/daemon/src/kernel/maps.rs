@@ -161,7 +161,7 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts() -> [Layout; 20] {
+fn layouts() -> [Layout; 21] {
     let row = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let slot = size_of::<u32>();
     use ebpf_abi::{label, reason, seal};
@@ -178,6 +178,7 @@ fn layouts() -> [Layout; 20] {
         row("DROPS", MapType::LruHash, size_of::<DropKey>(), size_of::<Dropped>(), maps::DROPS),
         row("EVENTS", MapType::RingBuf, 0, 0, maps::EVENTS),
         row("EVENT_BUDGET", MapType::PerCpuArray, slot, size_of::<Budget>(), reason::CAPACITY),
+        row("ERROR_BUDGET", MapType::PerCpuArray, slot, size_of::<Budget>(), maps::ERROR_BUDGETS),
         row("LOCALS", MapType::Hash, size_of::<ebpf_abi::Address>(), size_of::<u32>(), maps::LOCALS),
         row("SETTINGS", MapType::Array, slot, size_of::<Settings>(), 1),
         row("GROUPS", MapType::Array, slot, size_of::<u32>(), maps::GROUPS),

@@ -7,8 +7,10 @@ use proto_model::plan::{Feasible, Offer};
 use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
 
-/// IPv6 must pass unfragmented (RFC 8200 §5).
-pub const MIN_MTU: u16 = 1280;
+/// Bytes of an inner packet that a circuit must carry: what an underlay of 1280 bytes, the least of IPv6 (RFC 8200 §5), has
+/// left under the outer headers of VXLAN in IPv6 and of encryption. Where it is less than 1280, the workloads' routes say so
+/// to their kernels, which cut and size their packets as sources may.
+pub const MIN_MTU: u16 = 1130;
 
 /// A bound that a path breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +45,7 @@ pub enum Broken {
     Shunned { node: NodeName },
     #[error("{0}")]
     Families(String),
-    #[error("packets of {mtu} bytes fit, {MIN_MTU} are needed for IPv6")]
+    #[error("packets of {mtu} bytes fit, at least {MIN_MTU} are needed")]
     Mtu { mtu: u16 },
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum Forward {
     Pass,
     /// The verdict of the helper that sent it, or of a probe's handling.
     Sent(i32),
+    /// Too big: dropped, and its sender is told so; the verdict of the helper that sends the error.
+    Told(i32),
 }
 
 /// What is known about a packet so far: what a drop will be told with.
@@ -86,6 +88,10 @@ pub(crate) fn tcx(result: Result<Forward, Reason>, sight: &Sight) -> i32 {
     match result {
         Ok(Forward::Pass) => NEXT,
         Ok(Forward::Sent(verdict)) => verdict,
+        Ok(Forward::Told(verdict)) => {
+            refused(Reason::TooBig, sight);
+            verdict
+        }
         Err(reason) => {
             refused(reason, sight);
             TC_ACT_SHOT as i32
@@ -110,7 +116,7 @@ pub(crate) fn xdp(result: Result<Forward, Reason>, sight: &Sight) -> u32 {
 pub(crate) fn let_through(forward: Forward) -> u32 {
     match forward {
         Forward::Pass => xdp_action::XDP_PASS,
-        Forward::Sent(verdict) => verdict as u32,
+        Forward::Sent(verdict) | Forward::Told(verdict) => verdict as u32,
     }
 }
 

@@ -3,6 +3,7 @@ use crate::bpf::door::{Forward, Sight};
 use crate::bpf::maps::{FLOWS, GROUPS, NEXT_HOPS, SETTINGS, STATS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::seal;
+use crate::bpf::size;
 use crate::bpf::tables::Kernel;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::{Flow, FlowKey, NextHop};
@@ -12,13 +13,14 @@ use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Subject};
 use ebpf_programs::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 use ebpf_programs::network::Network;
+use ebpf_programs::segment;
 use ebpf_programs::transport::{self, Transport};
 use ebpf_programs::tunnel::{self, OVERHEAD_IPV4, OVERHEAD_IPV6, Outer4, Outer6, Wrap};
 use ebpf_programs::words::same;
 
 #[inline(always)]
 pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
-    let Work { sight, network, transport, flow, .. } = work;
+    let Work { sight, network, transport, room, flow, .. } = work;
     if skb.has_vlan_tag() {
         return Err(Reason::VlanTag);
     }
@@ -34,17 +36,43 @@ pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(flow.direction), network, transport)?;
-    let sent = match flow.kind {
-        Flow::SEALED => seal::encrypt(skb, flow, network.family)?,
-        Flow::TUNNEL => tunnel(skb, flow, network, transport)?,
-        Flow::PEER => hand_over(skb, flow, network)?,
+    size::clamp(skb, network, transport, flow.mtu)?;
+    match enter(skb, flow, network, transport, room) {
+        Ok(sent) => {
+            count(flow.slot, Way::Sent, &Load::of(skb, network, transport));
+            Ok(Forward::Sent(sent))
+        }
+        Err(Reason::TooBig) => size::answer(skb, sight, network, transport, *room),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Into the circuit, by whatever way it has. `room` says what would have passed, if this is too big.
+#[inline(always)]
+fn enter(
+    skb: &Skb,
+    flow: &Flow,
+    network: &Network,
+    transport: &Transport,
+    room: &mut u32,
+) -> Result<i32, Reason> {
+    let longest = segment::longest(network, transport, skb.segment());
+    if flow.mtu != 0 && longest > u32::from(flow.mtu) {
+        *room = u32::from(flow.mtu);
+        return Err(Reason::TooBig);
+    }
+    match flow.kind {
+        Flow::SEALED => seal::encrypt(skb, flow, network.family),
+        Flow::TUNNEL => {
+            *room = longest;
+            tunnel(skb, flow, network, transport, room)
+        }
+        Flow::PEER => hand_over(skb, flow, network),
         _ => {
             skb.write(0, &link(flow, network))?;
-            skb.send(flow.target)?
+            skb.send(flow.target)
         }
-    };
-    count(flow.slot, Way::Sent, &Load::of(skb, network, transport));
-    Ok(Forward::Sent(sent))
+    }
 }
 
 /// Fills `network`. The functions that are called, not inlined, return plain results: kernel 6.18 refuses BTF of an enum
@@ -127,6 +155,7 @@ pub(crate) fn tunnel(
     flow: &Flow,
     network: &Network,
     transport: &Transport,
+    room: &mut u32,
 ) -> Result<i32, Reason> {
     let port = SETTINGS.get(0).ok_or(Reason::HelperFailed)?.port;
     let wrap = Wrap {
@@ -135,7 +164,7 @@ pub(crate) fn tunnel(
         ethertype: ethertype(network.family),
         length: skb.length() - Ethernet::LENGTH,
     };
-    wrap_and_send(skb, flow, &wrap)
+    wrap_and_send(skb, flow, &wrap, room)
 }
 
 /// By the primary, unless the protector has turned the flow's group.
@@ -145,20 +174,32 @@ fn way(flow: &Flow) -> tunnel::Way {
     tunnel::Way::of(flow, turned)
 }
 
+/// `room` comes with the length of the longest packet, and goes with that of the longest possible one if that is less.
 #[inline(never)]
-fn wrap_and_send(skb: &Skb, flow: &Flow, wrap: &Wrap) -> Result<i32, Reason> {
+fn wrap_and_send(skb: &Skb, flow: &Flow, wrap: &Wrap, room: &mut u32) -> Result<i32, Reason> {
     let way = way(flow);
     let hop = &next_hop(way.target)?;
     if tunnel::same_family(hop, 4) {
-        skb.fits(hop.ifindex, OVERHEAD_IPV4 as i32)?;
+        check_room(skb, hop, OVERHEAD_IPV4, room)?;
         skb.grow(OVERHEAD_IPV4, 4)?;
         skb.write(0, &Outer4::of(flow, way.label, hop, wrap))?;
     } else {
-        skb.fits(hop.ifindex, OVERHEAD_IPV6 as i32)?;
+        check_room(skb, hop, OVERHEAD_IPV6, room)?;
         skb.grow(OVERHEAD_IPV6, 6)?;
         skb.write(0, &Outer6::of(flow, way.label, hop, wrap))?;
     }
     leave(skb, hop)
+}
+
+/// The underlay may have become narrower than the controller knows.
+#[inline(always)]
+fn check_room(skb: &Skb, hop: &NextHop, overhead: u32, room: &mut u32) -> Result<(), Reason> {
+    let most = skb.room(hop.ifindex)?.saturating_sub(overhead);
+    if *room > most {
+        *room = most;
+        return Err(Reason::TooBig);
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -193,8 +234,7 @@ impl Load {
         if segment == 0 {
             return Self { packets: 1, bytes: u64::from(network.length) };
         }
-        let headers =
-            u64::from(network.length - (network.end - network.transport)) + u64::from(transport.length);
+        let headers = u64::from(segment::headers(network, transport));
         let payload = u64::from(network.length).saturating_sub(headers);
         let packets = payload.div_ceil(u64::from(segment)).max(1);
         Self { packets, bytes: payload + packets * headers }

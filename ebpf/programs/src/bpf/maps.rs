@@ -46,6 +46,8 @@ pub(crate) static EVENTS: RingBuf<DropEvent, { maps::EVENTS as usize }> = RingBu
 #[btf_map]
 pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, { reason::CAPACITY as usize }> = PerCpuArray::new();
 #[btf_map]
+pub(crate) static ERROR_BUDGET: PerCpuArray<Budget, { maps::ERROR_BUDGETS as usize }> = PerCpuArray::new();
+#[btf_map]
 pub(crate) static LOCALS: HashMap<Address, u32, { maps::LOCALS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();

@@ -5,6 +5,7 @@ mod maps;
 mod packet;
 mod probe;
 mod seal;
+mod size;
 mod tables;
 mod transit;
 mod underlay;

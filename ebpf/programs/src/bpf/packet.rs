@@ -6,14 +6,17 @@ use aya_ebpf::bindings::{
     bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_action, xdp_md,
 };
 use aya_ebpf::helpers::{
-    bpf_check_mtu, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-    bpf_skb_adjust_room, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_check_mtu, bpf_l4_csum_replace, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use ebpf_abi::Reason;
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::Ethernet;
+use ebpf_programs::segment::Options;
+use ebpf_programs::too_big::Quote;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Raw packet types (`linux/if_packet.h`).
@@ -108,16 +111,43 @@ impl Skb {
         if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
     }
 
+    /// Makes room between the MAC header and the IP header of a plain packet.
+    #[inline(always)]
+    pub(crate) fn widen(&self, by: u32) -> Result<(), Reason> {
+        self.adjust(by as i32, u64::from(BPF_F_ADJ_ROOM_FIXED_GSO))
+    }
+
+    /// Cuts the frame off behind so many bytes. A superpacket is a plain one after that.
+    #[inline(always)]
+    pub(crate) fn cut(&self, length: u32) -> Result<(), Reason> {
+        // SAFETY: plain helper call; nothing here keeps pointers into the frame across it.
+        let result = unsafe { bpf_skb_change_tail(self.0, length, 0) };
+        if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
     /// Whether the interface exists and takes the frame once it is `longer` bytes longer. Superpackets always fit:
     /// their segments were sized by the workload's MTU.
     #[inline(always)]
     pub(crate) fn fits(&self, ifindex: u32, longer: i32) -> Result<(), Reason> {
+        self.checked(ifindex, longer).map(|_| ())
+    }
+
+    /// Bytes of an IP packet that the interface takes; of the frame itself nothing is asked.
+    #[inline(always)]
+    pub(crate) fn room(&self, ifindex: u32) -> Result<u32, Reason> {
+        // Less than nothing always fits: what is left to decide is the caller's.
+        self.checked(ifindex, -(self.length() as i32))
+    }
+
+    /// The interface's MTU, if the frame fits.
+    #[inline(always)]
+    fn checked(&self, ifindex: u32, longer: i32) -> Result<u32, Reason> {
         const ENODEV: i64 = -19;
         let mut mtu = 0u32;
         // SAFETY: the helper writes one u32 into `mtu`.
         let result = unsafe { bpf_check_mtu(self.0.cast(), ifindex, &raw mut mtu, longer, 0) };
         match result {
-            0 => Ok(()),
+            0 => Ok(mtu),
             ENODEV => Err(Reason::NoInterface),
             1.. => Err(Reason::TooBig),
             _ => Err(Reason::HelperFailed),
@@ -132,6 +162,32 @@ impl Skb {
         // SAFETY: plain helper call; size 0 means that `to` is a difference of checksums.
         let result = unsafe { bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), flags) };
         if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
+    /// Corrects the TCP checksum at `at` by the difference that a changed option made. Zero is a sum like any other there.
+    #[inline(always)]
+    pub(crate) fn correct_tcp(&self, at: u32, difference: u32) -> Result<(), Reason> {
+        // SAFETY: as `correct`.
+        let result = unsafe { bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), 0) };
+        if result == 0 { Ok(()) } else { Err(Reason::HelperFailed) }
+    }
+
+    /// All options of a TCP header.
+    #[inline(always)]
+    pub(crate) fn walk(&self, way: Options) -> Options {
+        let mut under = Under { skb: Self(self.0), way };
+        // SAFETY: the body has the signature that the helper wants, and `under` outlives the call.
+        unsafe { bpf_loop(Options::MOST, option as *mut c_void, ptr::from_mut(&mut under).cast(), 0) };
+        under.way
+    }
+
+    /// All blocks of what an error quotes.
+    #[inline(always)]
+    pub(crate) fn sum_up(&self, way: Quote) -> Quote {
+        let mut under = Under { skb: Self(self.0), way };
+        // SAFETY: as in `walk`.
+        unsafe { bpf_loop(Quote::MOST, block as *mut c_void, ptr::from_mut(&mut under).cast(), 0) };
+        under.way
     }
 
     /// Out of an interface, the link layer being complete.
@@ -159,6 +215,27 @@ impl Skb {
 #[inline(always)]
 fn redirected(verdict: i64) -> Result<i32, Reason> {
     if verdict == TC_ACT_REDIRECT as i64 { Ok(TC_ACT_REDIRECT as i32) } else { Err(Reason::HelperFailed) }
+}
+
+/// A packet and how far it has been looked at, as they are handed to a loop's body.
+#[repr(C, align(8))]
+struct Under<T> {
+    skb: Skb,
+    way: T,
+}
+
+/// One option; 1 ends the loop.
+unsafe extern "C" fn option(_: u64, under: *mut Under<Options>) -> u64 {
+    // SAFETY: the loop passes on the pointer that `walk` gave it.
+    let Under { skb, way } = unsafe { &mut *under };
+    u64::from(way.step(skb))
+}
+
+/// One block; 1 ends the loop.
+unsafe extern "C" fn block(_: u64, under: *mut Under<Quote>) -> u64 {
+    // SAFETY: the loop passes on the pointer that `sum_up` gave it.
+    let Under { skb, way } = unsafe { &mut *under };
+    u64::from(way.step(skb))
 }
 
 impl Bytes for Skb {

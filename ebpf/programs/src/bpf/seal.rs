@@ -5,6 +5,7 @@ use crate::bpf::endpoint::{
 };
 use crate::bpf::maps::{FLOWS, LABELS, SEALERS};
 use crate::bpf::packet::{Skb, Slot};
+use crate::bpf::size;
 use crate::bpf::underlay::belongs;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::{Flow, FlowKey};
@@ -14,6 +15,7 @@ use ebpf_abi::{Direction, Reason, mapped};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::Ethernet;
 use ebpf_programs::seal;
+use ebpf_programs::segment;
 use ebpf_programs::words::same;
 
 /// A packet that the firewall has let in: to the agent, which encrypts it.
@@ -50,7 +52,7 @@ fn give(skb: &Skb, which: u32, tag: &Tag) -> Result<i32, Reason> {
 #[inline(always)]
 pub(crate) fn encrypted(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     known(skb, work)?;
-    let Work { network, transport, entry, flow, .. } = work;
+    let Work { network, transport, room, entry, flow, .. } = work;
     read_network(skb, 0, network)?;
     read_transport(skb, network, transport)?;
     if !seal::is_message(network, transport) {
@@ -64,7 +66,8 @@ pub(crate) fn encrypted(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
             *flow = open;
         }
     }
-    tunnel(skb, flow, network, transport).map(Forward::Sent)
+    *room = segment::longest(network, transport, skb.segment());
+    tunnel(skb, flow, network, transport, room).map(Forward::Sent)
 }
 
 /// While the gate is closed, the ends agree on keys by the way on which answers to probes go.
@@ -100,6 +103,7 @@ pub(crate) fn decrypted(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(entry.direction), network, transport)?;
+    size::clamp(skb, network, transport, entry.mtu)?;
     let load = Load::of(skb, network, transport);
     let sent = hand_in(skb, entry, network.family)?;
     count(label::index(entry.label), Way::Received, &load);

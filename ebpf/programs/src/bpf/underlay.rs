@@ -7,6 +7,7 @@ use crate::bpf::maps::{LABELS, LOCALS, SETTINGS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::probe;
 use crate::bpf::seal;
+use crate::bpf::size;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
@@ -164,6 +165,7 @@ fn deliver(skb: &Skb, work: &mut Work) -> Result<i32, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(entry.direction), network, transport)?;
+    size::clamp(skb, network, transport, entry.mtu)?;
     let load = Load::of(skb, network, transport);
     let sent = unwrap_and_send(skb, entry, inner, network.family)?;
     count(label::index(entry.label), Way::Received, &load);

@@ -17,7 +17,8 @@ pub(crate) struct Work {
     pub(crate) sight: Sight,
     pub(crate) network: Network,
     pub(crate) transport: Transport,
-    reserved: [u8; 4],
+    /// With [`ebpf_abi::Reason::TooBig`]: bytes of the longest IP packet that would have passed.
+    pub(crate) room: u32,
     pub(crate) outer: Outer,
     pub(crate) flow: Flow,
     pub(crate) entry: LabelEntry,

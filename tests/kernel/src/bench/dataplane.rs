@@ -152,6 +152,20 @@ impl Dataplane {
     pub fn run(&self, program: &str, frame: &[u8]) -> Result<Ran> {
         bpf::test_run(self.program(program)?, frame, &[], 1)
     }
+
+    /// As a superpacket that is to be cut into segments of so many bytes; 0: as a plain packet.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn run_segmented(&self, program: &str, frame: &[u8], segment: u32) -> Result<Ran> {
+        // `gso_segs` and `gso_size` in `struct __sk_buff`.
+        const SEGMENTS: usize = 164;
+        const SIZE: usize = 176;
+        let mut context = [0u8; 192];
+        context[SIZE..SIZE + 4].copy_from_slice(&segment.to_ne_bytes());
+        context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&u32::from(segment != 0).to_ne_bytes());
+        bpf::test_run(self.program(program)?, frame, &context, 1)
+    }
 }
 
 /// `FOREWEAVE_BPF_OBJECT`, or where `cargo xtask ebpf` puts it.

@@ -5,6 +5,7 @@ mod crashes;
 mod encryption;
 mod labs;
 mod leftovers;
+mod mtu;
 mod protection;
 mod support;
 mod underlay;

@@ -1,12 +1,13 @@
 //! Circuits whose path dies: they go on by their other path, with no controller, and come back when it is good again.
 use crate::support::{
-    FLOW, Fabric, PATIENCE, allow_icmp, allow_tcp, allow_udp, eventually, settled, web_to_db, within,
+    FLOW, Fabric, PATIENCE, allow_icmp, allow_tcp, allow_udp, block_icmp, count, eventually, settled,
+    web_to_db, within,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
 use proto_wire::v1;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 use tests_kernel::lab::link::Change;
 use tests_kernel::lab::{Snapshot, namespace};
@@ -230,34 +231,6 @@ fn deleted_protected_circuit_leaves_nothing_even_while_on_its_backup() -> Result
     protected.fabric.lab.down()
 }
 
-/// Nobody is told that a packet was too big.
-fn block_icmp(fabric: &Fabric) -> Result<()> {
-    let rules = "table inet silent { \
-                 chain incoming { type filter hook prerouting priority -300; \
-                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; \
-                 chain outgoing { type filter hook output priority -300; \
-                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }";
-    for node in HOSTS.into_iter().chain(["web", "db"]) {
-        let output = fabric.lab.output(node, "nft", &[rules])?;
-        if !output.status.success() {
-            bail!("nft in {node}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-    }
-    Ok(())
-}
-
-/// Bytes that the first connection sends until it closes.
-fn count(listener: &TcpListener) -> Result<usize> {
-    let (mut stream, mut received, mut buffer) = (listener.accept()?.0, 0, vec![0; 1 << 16]);
-    stream.set_read_timeout(Some(4 * PATIENCE))?;
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(received),
-            some => received += some,
-        }
-    }
-}
-
 #[test]
 fn mebibyte_passes_a_smaller_backup_with_icmp_blocked_also_right_after_the_switch() -> Result<()> {
     // The second way is the dearer one, and holds 1280 bytes of IPv6 besides the tunnel's headers.
@@ -266,7 +239,7 @@ fn mebibyte_passes_a_smaller_backup_with_icmp_blocked_also_right_after_the_switc
         .replace("ends = [\"t2\", \"b\"]\n", "ends = [\"t2\", \"b\"]\nmtu = 1350\nprice = \"0.1$/GB\"\n");
     assert_eq!(small.matches("mtu = 1350").count(), 2);
     let mut protected = Protected::up("mtu", &small)?;
-    block_icmp(&protected.fabric)?;
+    block_icmp(&protected.fabric, &["a", "t1", "t2", "b", "web", "db"])?;
     for index in [0, 1] {
         if index == 1 {
             protected.fabric.delete("web-db")?;

@@ -2,7 +2,8 @@
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use proto_wire::v1;
-use std::net::{IpAddr, SocketAddr};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use tests_kernel::lab::{Lab, Options, Snapshot, api, file};
 
@@ -144,6 +145,11 @@ impl Fabric {
             .sum())
     }
 
+    /// Waits until the controller has heard of some.
+    pub(crate) fn drops_eventually(&self, circuit: u64, reason: &str) -> Result<bool> {
+        eventually(reason, || Ok(self.drops(circuit, reason)? > 0)).map(|()| true)
+    }
+
     pub(crate) fn node_state(&self, node: &str) -> Result<v1::node::State> {
         let nodes =
             self.ask(async |mut client| Ok(client.list_nodes(v1::Empty {}).await?.into_inner().nodes))?;
@@ -201,6 +207,34 @@ pub(crate) fn allow_udp(port: u16) -> v1::Rule {
 
 pub(crate) fn allow_tcp(port: u16) -> v1::Rule {
     allow(v1::rule::Protocol::Tcp, Some(port))
+}
+
+/// Nobody is told that a packet was too big.
+pub(crate) fn block_icmp(fabric: &Fabric, nodes: &[&str]) -> Result<()> {
+    let rules = "table inet silent { \
+                 chain incoming { type filter hook prerouting priority -300; \
+                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; \
+                 chain outgoing { type filter hook output priority -300; \
+                 icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }";
+    for node in nodes {
+        let output = fabric.lab.output(node, "nft", &[rules])?;
+        if !output.status.success() {
+            bail!("nft in {node}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the first connection sends until it closes.
+pub(crate) fn count(listener: &TcpListener) -> Result<usize> {
+    let (mut stream, mut received, mut buffer) = (listener.accept()?.0, 0, vec![0; 1 << 16]);
+    stream.set_read_timeout(Some(4 * PATIENCE))?;
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(received),
+            some => received += some,
+        }
+    }
 }
 
 /// Asks until it is so; fails when it is not so in time.

@@ -8,6 +8,7 @@ mod frame;
 mod groups;
 mod link_probes;
 mod loading;
+mod mtu;
 mod odd;
 mod path_probes;
 mod rounds;
