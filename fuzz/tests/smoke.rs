@@ -222,6 +222,7 @@ fn stored() -> Vec<u8> {
                 forward: label(131_073),
                 reverse: label(131_074),
                 local: None,
+                external: None,
                 backup: Some(backup),
                 protection: String::new(),
             },

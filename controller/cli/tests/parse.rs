@@ -109,7 +109,7 @@ fn a_resource_takes_every_option() {
 }
 
 #[test]
-fn a_resource_is_attached_in_one_of_four_ways() {
+fn a_resource_is_attached_in_one_of_five_ways() {
     let attached = |option: &str| {
         let metadata = register(&format!("foreweave resource register web --node a {option}")).metadata();
         (metadata.attachment, metadata.form)
@@ -118,6 +118,8 @@ fn a_resource_is_attached_in_one_of_four_ways() {
     assert_eq!(attached("--netns-path /run/x"), (Attachment::Path("/run/x".into()), Form::Container));
     assert_eq!(attached("--pid 12"), (Attachment::Process(12), Form::Container));
     assert_eq!(attached("--host"), (Attachment::Host, Form::Host));
+    let external = Attachment::External([192, 0, 2, 9].into());
+    assert_eq!(attached("--external 192.0.2.9"), (external, Form::Host));
     assert!(parse("foreweave resource register web --node a").is_err());
     assert!(parse("foreweave resource register web --node a --host --pid 12").is_err());
 }

@@ -115,6 +115,11 @@ pub struct Circuit {
     pub at_destination: Traffic,
 }
 
+/// What sets up the end that has no agent, if one has none.
+fn commands(route: &Placed) -> Option<Vec<String>> {
+    Some(route.external.as_ref()?.commands(route.mtu_of_both()))
+}
+
 impl Circuit {
     pub fn record(&self) -> CircuitRecord {
         let life = match &self.phase {
@@ -158,7 +163,7 @@ impl Circuit {
             backup_ready: route.and_then(|route| route.backup.as_ref()).is_some_and(|backup| backup.ready),
             on_backup: self.protection.on_backup.keys().copied().collect(),
             protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
-            external: Vec::new(),
+            external: route.and_then(commands).unwrap_or_default(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,

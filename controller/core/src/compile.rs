@@ -1,4 +1,5 @@
 //! Turns a placed circuit into the objects that each host on its path shall have, and into sentences about them.
+use crate::external;
 use crate::path_id;
 use crate::record::{Lane, Placed};
 use crate::topology::{self, Family, Link, Topology};
@@ -47,7 +48,7 @@ pub enum Broken {
 }
 
 /// Links of a path with the address family that it uses.
-struct Tunnel<'a> {
+pub(crate) struct Tunnel<'a> {
     links: Vec<&'a Link>,
     family: Family,
     path: &'a Path,
@@ -59,6 +60,23 @@ impl<'a> Tunnel<'a> {
         let links: Vec<_> = path.links.iter().map(link).collect::<Result<_, _>>()?;
         let family = topology::family(links.iter().copied()).map_err(Broken::Families)?;
         Ok(Self { links, family, path })
+    }
+
+    /// All of it in this family, because what follows it is.
+    pub(crate) fn in_family(path: &'a Path, topology: &'a Topology, family: Family) -> Result<Self, Broken> {
+        let tunnel = Self::new(path, topology)?;
+        match tunnel.links.iter().find(|link| !link.has(family)) {
+            None => Ok(Self { family, ..tunnel }),
+            Some(link) => {
+                let name = if family == Family::V4 { "IPv4" } else { "IPv6" };
+                Err(Broken::Families(format!("{} has no {name}, which the far end needs", link.id)))
+            }
+        }
+    }
+
+    /// None: it has no links.
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        self.links.iter().map(|link| link.mtu(self.family)).min()
     }
 
     /// Towards node `to` of the path from its neighbour `from`, which the `link`-th link joins.
@@ -79,8 +97,19 @@ pub fn mtu(path: &Path, bounds: &Bounds, topology: &Topology) -> Result<u16, Bro
     Ok(crate::route::cost::mtu(&tunnel.links, tunnel.family, bounds))
 }
 
+/// The same for a circuit's first way, with the device behind it if it ends at one.
+pub fn mtu_of(route: &Placed, bounds: &Bounds, topology: &Topology) -> Result<u16, Broken> {
+    match &route.external {
+        Some(external) => external::mtu(external, &route.path, topology),
+        None => mtu(&route.path, bounds, topology),
+    }
+}
+
 /// Every object of the circuit but the interfaces, which it shares with others of its ends.
 pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeName, Object)>, Broken> {
+    if let Some(external) = &circuit.route.external {
+        return external::objects(circuit, external, topology);
+    }
     let path = &circuit.route.path;
     let mut objects = Vec::with_capacity(path.nodes.len() * 2 + 2);
     if let (Some((source, destination)), [node]) = (circuit.route.local, path.nodes.as_slice()) {
@@ -94,7 +123,7 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
     }
     let first = circuit.route.lane();
     for lane in [Some(&first), circuit.route.second()].into_iter().flatten() {
-        objects.extend(hops(circuit.id, lane, topology)?);
+        objects.extend(hops(circuit.id, lane, &Tunnel::new(&lane.path, topology)?)?);
     }
     // Its transit hosts need not be there any longer.
     objects
@@ -118,11 +147,11 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
 }
 
 /// One end of a path with its labels.
-struct LaneTip {
-    node: NodeName,
-    path: PathId,
-    send: NextHop,
-    receive: Vec<Receive>,
+pub(crate) struct LaneTip {
+    pub node: NodeName,
+    pub path: PathId,
+    pub send: NextHop,
+    pub receive: Vec<Receive>,
 }
 
 impl Tunnel<'_> {
@@ -130,7 +159,7 @@ impl Tunnel<'_> {
         Broken::Families(format!("an address of {} is gone", self.path))
     }
 
-    fn tip(&self, lane: &Lane, side: Side) -> Result<LaneTip, Broken> {
+    pub(crate) fn tip(&self, lane: &Lane, side: Side) -> Result<LaneTip, Broken> {
         self.tip_of(lane, side).ok_or_else(|| self.gone())
     }
 
@@ -160,8 +189,11 @@ fn backup(bounds: &Bounds, mut tip: LaneTip) -> Backup {
 }
 
 /// Of the hosts between the ends of a path.
-fn hops(id: CircuitId, lane: &Lane, topology: &Topology) -> Result<Vec<(NodeName, Object)>, Broken> {
-    let tunnel = Tunnel::new(&lane.path, topology)?;
+pub(crate) fn hops(
+    id: CircuitId,
+    lane: &Lane,
+    tunnel: &Tunnel<'_>,
+) -> Result<Vec<(NodeName, Object)>, Broken> {
     let mut objects = Vec::with_capacity(lane.path.nodes.len() * 2);
     for at in 1..lane.path.nodes.len().saturating_sub(1) {
         let pair = tunnel.hop_pair(id, lane, at).ok_or_else(|| tunnel.gone())?;
@@ -196,7 +228,7 @@ fn seal([source, destination]: [&[SealKey]; 2], side: Side) -> Seal {
     Seal { keys: far.to_vec() }
 }
 
-fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg, seal: Option<Seal>) -> Object {
+pub(crate) fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg, seal: Option<Seal>) -> Object {
     let (here, there) = match side {
         Side::Source => (&circuit.source, &circuit.destination),
         Side::Destination => (&circuit.destination, &circuit.source),
@@ -214,7 +246,7 @@ fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg, seal: Option<Seal>) -> 
     })
 }
 
-fn rules(circuit: &Circuit<'_>) -> Object {
+pub(crate) fn rules(circuit: &Circuit<'_>) -> Object {
     Object::Rules(RuleSet {
         circuit: circuit.id,
         version: circuit.rules_version,
@@ -225,6 +257,11 @@ fn rules(circuit: &Circuit<'_>) -> Object {
 
 /// Keys of what [`objects`] makes, without looking at the topology.
 pub fn keys(id: CircuitId, route: &Placed) -> Vec<(NodeName, ObjectKey)> {
+    if let Some(external) = &route.external {
+        let mut keys = external::keys(id, external, route);
+        keys.extend(hop_keys(&route.lane()));
+        return keys;
+    }
     let nodes = &route.path.nodes;
     let (Some(first), Some(last)) = (nodes.first(), nodes.last()) else { return Vec::new() };
     let mut keys = vec![
@@ -255,6 +292,8 @@ pub fn labels(route: &Placed) -> Vec<(NodeName, proto_model::Label)> {
     let local = route.local.iter().flat_map(|(a, b)| [a, b]).zip(route.path.nodes.iter().cycle());
     let mut labels: Vec<_> = local.map(|(label, node)| (node.clone(), *label)).collect();
     labels.extend(lane_labels(&route.lane()));
+    let external = route.external.as_ref();
+    labels.extend(external.and_then(|end| Some((end.neighbour(&route.path)?.clone(), end.label))));
     labels.extend(route.second().map(lane_labels).unwrap_or_default());
     labels
 }
@@ -303,7 +342,9 @@ pub fn sentences(
     for (at, node) in path.nodes.iter().enumerate() {
         let mut changes = Vec::new();
         for ((resource, interface, exists), tip) in [(source, 0), (destination, last)] {
-            if at == tip {
+            if let (true, Attachment::External(address)) = (at == tip, &resource.metadata.attachment) {
+                changes.push(format!("exchange packets with the plain VXLAN device at {address}"));
+            } else if at == tip {
                 let other = if std::ptr::eq(*resource, source.0) { destination.0 } else { source.0 };
                 changes.extend((!exists).then(|| {
                     format!(
@@ -316,7 +357,8 @@ pub fn sentences(
                     .push(format!("route {} of {} through it to {}", other.address, other.id, resource.id));
             }
         }
-        if at == 0 || at == last {
+        let device = |end: &Resource| matches!(end.metadata.attachment, Attachment::External(_));
+        if at == 0 && !device(source.0) || at == last && !device(destination.0) {
             changes.push(format!("enforce {rules} rules, everything else is denied"));
         }
         for neighbour in [at.checked_sub(1), (at < last).then_some(at + 1)].into_iter().flatten() {

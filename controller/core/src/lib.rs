@@ -6,6 +6,7 @@ pub mod compile;
 pub mod deadlines;
 pub mod desire;
 pub mod discover;
+pub mod external;
 pub mod fabric;
 pub mod intent;
 pub mod io;

@@ -1,4 +1,5 @@
 //! What is promised and therefore kept: one record per durable object. Samples are never among them.
+use crate::external::External;
 use proto_model::access::Fingerprint;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::Plan;
@@ -153,6 +154,9 @@ pub struct Placed {
     pub reverse: Vec<Label>,
     /// For a path of one node: the labels that give its two ends their counters.
     pub local: Option<(Label, Label)>,
+    /// One end is a plain VXLAN device, next to the host at that end of the path.
+    #[serde(default)]
+    pub external: Option<External>,
     /// The second way.
     #[serde(default)]
     pub backup: Option<Backup>,
@@ -182,7 +186,8 @@ impl Placed {
     /// Without a backup.
     pub fn on(lane: Lane) -> Self {
         let Lane { path, mtu, forward, reverse } = lane;
-        Self { path, mtu, forward, reverse, local: None, backup: None, protection: String::new() }
+        let protection = String::new();
+        Self { path, mtu, forward, reverse, local: None, external: None, backup: None, protection }
     }
 
     pub fn lane(&self) -> Lane {

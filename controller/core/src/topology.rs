@@ -155,6 +155,15 @@ pub enum Need {
     Least,
 }
 
+/// Of two addresses of one family.
+fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 0,
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     graph: StableUnGraph<Place, Link>,
@@ -185,6 +194,24 @@ impl Topology {
 
     pub fn place(&self, node: &NodeName) -> Option<NodeIndex> {
         self.places.get(node).copied()
+    }
+
+    /// How a host reaches an address of its underlay that is no host of the fabric: its own address, the one that has most
+    /// leading bits in common with it, and the bytes of an inner packet that fit.
+    pub fn beside(&self, node: &NodeName, remote: IpAddr) -> Option<(IpAddr, u16)> {
+        let underlays = &self.graph[self.place(node)?].underlays;
+        let all =
+            underlays.iter().flat_map(|underlay| underlay.addresses.iter().map(|at| (*at, underlay.mtu)));
+        let near = all.filter(|(at, _)| at.is_ipv4() == remote.is_ipv4() && *at != remote);
+        let (at, mtu) = near.max_by_key(|(at, _)| (common_bits(*at, remote), std::cmp::Reverse(*at)))?;
+        let overhead = if remote.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        Some((at, mtu.saturating_sub(overhead)))
+    }
+
+    /// Whether this is an underlay address of that host.
+    pub fn is_address_of(&self, node: &NodeName, address: IpAddr) -> bool {
+        self.place(node)
+            .is_some_and(|at| self.graph[at].underlays.iter().any(|u| u.addresses.contains(&address)))
     }
 
     pub fn is_connected(&self, node: &NodeName) -> bool {

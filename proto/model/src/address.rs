@@ -76,6 +76,7 @@ pub struct Label(u32);
 
 impl Label {
     pub const MAX: u32 = 0xff_ffff;
+    pub const LEAST: Self = Self(1);
 
     pub const fn new(value: u32) -> Option<Self> {
         if value == 0 || value > Self::MAX { None } else { Some(Self(value)) }

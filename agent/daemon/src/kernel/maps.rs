@@ -270,6 +270,7 @@ mod tests {
                 "DROPS 1: 16 16 16384",
                 "EVENTS 1: 0 0 1048576",
                 "EVENT_BUDGET 1: 4 16 64",
+                "ERROR_BUDGET 1: 4 16 1024",
                 "LOCALS 1: 16 4 256",
                 "SETTINGS 1: 4 8 1",
                 "GROUPS 1: 4 4 16384",

@@ -78,7 +78,7 @@ impl From<FormWord> for Form {
 pub struct Register {
     /// Name of the resource, unique in the region
     pub name: ResourceId,
-    /// Host that it runs on
+    /// Host that it runs on, or with --external the host with an agent that is next to it
     #[arg(long)]
     pub node: NodeName,
     /// Its network namespace, by its name under /run/netns
@@ -93,6 +93,9 @@ pub struct Register {
     /// It is the host itself
     #[arg(long, group = "where")]
     pub host: bool,
+    /// It is next to the host: a plain VXLAN device without agent, at this underlay address
+    #[arg(long, value_name = "ADDRESS", group = "where")]
+    pub external: Option<IpAddr>,
     /// Name for its interface, 1 to 15 bytes [default: chosen by the fabric]
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
@@ -144,6 +147,8 @@ impl Register {
             Attachment::Path(path.clone())
         } else if let Some(pid) = self.pid {
             Attachment::Process(pid)
+        } else if let Some(address) = self.external {
+            Attachment::External(address)
         } else {
             Attachment::Host
         }

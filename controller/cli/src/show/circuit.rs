@@ -126,11 +126,12 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         pairs.push(("rules pending", format!("on {}", words(&view.rules_pending))));
     }
     format!(
-        "{}rules, version {}\n{}{}",
+        "{}rules, version {}\n{}{}{}",
         table::pairs(&pairs),
         circuit.rules_version,
         indented(&rule::list(&circuit.rules)),
-        indented(&rule::unconfirmed(&spec.name, circuit.confirm_by, now))
+        indented(&rule::unconfirmed(&spec.name, circuit.confirm_by, now)),
+        set_up(circuit)
     )
 }
 
@@ -145,6 +146,15 @@ fn encryption(circuit: &Circuit) -> String {
         Some([only]) => format!("not needed: both ends are on {only}"),
         Some([]) | None => "–".into(),
     }
+}
+
+/// What is to be typed where there is no agent.
+fn set_up(circuit: &Circuit) -> String {
+    if circuit.external.is_empty() {
+        return String::new();
+    }
+    let commands: String = circuit.external.iter().map(|command| format!("{command}\n")).collect();
+    format!("on the host of the plain VXLAN device, as root\n{}", indented(&commands))
 }
 
 fn state(circuit: &Circuit, now: Timestamp) -> String {

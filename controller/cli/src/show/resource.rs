@@ -104,6 +104,9 @@ pub fn one(view: &ResourceView, now: Timestamp) -> String {
         ("registered", format!("{} ago", age(now, resource.registered))),
         ("circuits", words(&view.circuits)),
     ];
+    if let (Attachment::External(_), Some(circuit)) = (&metadata.attachment, view.circuits.first()) {
+        pairs.push(("set up", format!("by the commands that `foreweave circuit show {circuit}` prints")));
+    }
     pairs.extend(resource.intents.iter().map(|wish| ("intent", intent(wish))));
     pairs.retain(|(_, value)| !value.is_empty());
     table::pairs(&pairs)

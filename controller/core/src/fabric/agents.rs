@@ -161,7 +161,8 @@ impl Fabric {
         let Some(bounds) = self.circuit(id).map(|circuit| circuit.spec.bounds.clone()) else { return };
         let mtu = |path| compile::mtu(path, &bounds, &self.topology).ok().filter(|mtu| *mtu >= MIN_MTU);
         let second = old.second().map(|lane| mtu(&lane.path));
-        let Some(first) = mtu(&old.path) else {
+        let first = compile::mtu_of(&old, &bounds, &self.topology).ok().filter(|mtu| *mtu >= MIN_MTU);
+        let Some(first) = first else {
             if second.flatten().is_some() && self.can_promote(id, &BTreeSet::new()) {
                 return self.promote(id, now);
             }
@@ -169,6 +170,11 @@ impl Fabric {
             return self.queue(id, now);
         };
         let mut new = Placed { mtu: first, ..old.clone() };
+        if let Some(external) = &mut new.external {
+            let beside =
+                external.neighbour(&old.path).and_then(|at| self.topology.beside(at, external.remote));
+            external.local = beside.map_or(external.local, |(local, _)| local);
+        }
         if let (Some(backup), Some(Some(mtu))) = (&mut new.backup, second) {
             backup.lane.mtu = mtu;
         }

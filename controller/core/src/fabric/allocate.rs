@@ -1,19 +1,34 @@
 //! Decides on paths for a circuit, and allocates the labels for them.
 use super::Fabric;
 use crate::compile;
+use crate::external::{self, External};
 use crate::record::{Lane, Placed};
+use crate::route::admission::MIN_MTU;
 use crate::route::backup::Second;
 use crate::route::{self, Ask, Decision};
 use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::desired::Side;
 use proto_model::plan::{Candidate, Plan};
-use proto_model::{Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
+use proto_model::resource::Attachment;
+use proto_model::{FabricAddress, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// An end of a circuit that is a plain VXLAN device.
+#[derive(Clone, Debug)]
+pub(super) struct Outside {
+    side: Side,
+    remote: IpAddr,
+    own: FabricAddress,
+    other: FabricAddress,
+}
 
 /// What a circuit is placed by.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub(super) path: Candidate,
     pub(super) second: Result<Second, String>,
+    pub(super) outside: Option<Outside>,
     pub(super) plan: Plan,
 }
 
@@ -49,20 +64,66 @@ impl Fabric {
         self.decide(spec, shun, |decision, ask| {
             let path = decision.chosen().ok_or_else(|| decision.refusal(ask))?.clone();
             let second = self.second(spec, decision, ask, &path.path);
-            Ok(Chosen { path, second, plan: decision.plan(ask, &weights, keep) })
+            let outside = self.outside(spec);
+            Ok(Chosen { path, second, outside, plan: decision.plan(ask, &weights, keep) })
         })?
     }
 
     pub(super) fn allocate_both(&mut self, chosen: &Chosen, now: Timestamp) -> Result<Placed, Refusal> {
-        let mut placed = self.allocate(chosen.path.path.clone(), chosen.path.offer.mtu, now)?;
+        let (path, mtu) = (chosen.path.path.clone(), chosen.path.offer.mtu);
+        let mut placed = self.allocate(path, mtu, chosen.outside.clone(), now)?;
         self.add_backup(&mut placed, chosen.second.clone(), now);
         Ok(placed)
     }
 
+    /// The end of a circuit that is a plain VXLAN device, if one is.
+    pub(super) fn outside(&self, spec: &CircuitSpec) -> Option<Outside> {
+        let ends = [
+            (Side::Source, &spec.source, &spec.destination),
+            (Side::Destination, &spec.destination, &spec.source),
+        ];
+        ends.into_iter().find_map(|(side, own, other)| {
+            let (own, other) = (&self.resources.get(own)?.resource, &self.resources.get(other)?.resource);
+            match own.metadata.attachment {
+                Attachment::External(remote) => {
+                    Some(Outside { side, remote, own: own.address, other: other.address })
+                }
+                Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) | Attachment::Host => {
+                    None
+                }
+            }
+        })
+    }
+
+    /// A path to a plain device must end next to it, in its address family, and hold packets of some length.
+    fn reach(&self, outside: Outside, path: &Path, label: Label) -> Result<(External, u16), Refusal> {
+        let Outside { side, remote, own, other } = outside;
+        let mut external = External { side, remote, local: remote, label, own, other };
+        let refuse = |what: String| Refusal::precondition(what).hint("see `foreweave node list`");
+        let mtu =
+            external::mtu(&external, path, &self.topology).map_err(|broken| refuse(broken.to_string()))?;
+        if mtu < MIN_MTU {
+            return Err(refuse(format!("packets of {mtu} bytes fit to {remote}, {MIN_MTU} are needed")));
+        }
+        let beside = external.neighbour(path).and_then(|node| self.topology.beside(node, remote));
+        if let Some((local, _)) = beside {
+            external.local = local;
+        }
+        Ok((external, mtu))
+    }
+
     /// Allocates labels for a path; all of them or none.
-    pub(super) fn allocate(&mut self, path: Path, mtu: u16, now: Timestamp) -> Result<Placed, Refusal> {
+    pub(super) fn allocate(
+        &mut self,
+        path: Path,
+        mtu: u16,
+        outside: Option<Outside>,
+        now: Timestamp,
+    ) -> Result<Placed, Refusal> {
+        // The label is of no account for what is asked here.
+        let end = outside.map(|outside| self.reach(outside, &path, Label::LEAST)).transpose()?;
         let mut placed = Placed::on(Lane { path, mtu, forward: Vec::new(), reverse: Vec::new() });
-        match self.allocate_into(&mut placed, now) {
+        match self.allocate_into(&mut placed, end, now) {
             Ok(()) => Ok(placed),
             Err(node) => {
                 for (node, label) in compile::labels(&placed) {
@@ -78,8 +139,20 @@ impl Fabric {
         }
     }
 
-    fn allocate_into(&mut self, placed: &mut Placed, now: Timestamp) -> Result<(), NodeName> {
+    fn allocate_into(
+        &mut self,
+        placed: &mut Placed,
+        end: Option<(External, u16)>,
+        now: Timestamp,
+    ) -> Result<(), NodeName> {
         let nodes = placed.path.nodes.clone();
+        if let Some((mut external, mtu)) = end {
+            let Some(neighbour) = external.neighbour(&placed.path).cloned() else { return Ok(()) };
+            external.label = self.take_label(&neighbour, now)?;
+            placed.mtu = mtu;
+            placed.external = Some(external);
+            return self.allocate_pairs(placed, &nodes, now);
+        }
         if let [node] = nodes.as_slice() {
             let first = self.take_label(node, now)?;
             let second = self.take_label(node, now);
@@ -92,6 +165,15 @@ impl Fabric {
             placed.local = Some((first, second?));
             return Ok(());
         }
+        self.allocate_pairs(placed, &nodes, now)
+    }
+
+    fn allocate_pairs(
+        &mut self,
+        placed: &mut Placed,
+        nodes: &[NodeName],
+        now: Timestamp,
+    ) -> Result<(), NodeName> {
         for pair in nodes.windows(2) {
             placed.forward.push(self.take_label(&pair[1], now)?);
             placed.reverse.push(self.take_label(&pair[0], now)?);

@@ -26,6 +26,10 @@ impl World {
         self.check_counts();
         let circuits: Vec<_> = self.fabric.circuits.iter().map(|circuit| circuit.view().circuit).collect();
         for circuit in &circuits {
+            // A plain device has no end to be followed to.
+            if !circuit.external.is_empty() {
+                continue;
+            }
             let heard = |path: &Path| {
                 path.nodes.iter().all(|node| self.agents.get(node).is_some_and(Agent::is_heard))
             };

@@ -11,7 +11,7 @@ use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::{HostChange, Plan};
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange, RuleEdit};
-use proto_model::resource::Status;
+use proto_model::resource::{Attachment, Status};
 use proto_model::rule::Revert;
 use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,8 +207,33 @@ impl Fabric {
         Ok(())
     }
 
+    /// What a plain VXLAN device cannot do.
+    fn check_outside(&self, spec: &CircuitSpec) -> Result<(), Refusal> {
+        if self.outside(spec).is_none() {
+            return Ok(());
+        }
+        let is_outside = |id: &ResourceId| {
+            let member = self.resources.get(id);
+            member.is_some_and(|m| matches!(m.resource.metadata.attachment, Attachment::External(_)))
+        };
+        let refuse = |field: &str, what: String, hint: &str| {
+            Err(Refusal { field: field.into(), ..Refusal::precondition(what).hint(hint) })
+        };
+        if is_outside(&spec.source) && is_outside(&spec.destination) {
+            let what = format!("{} and {} are both plain VXLAN devices", spec.source, spec.destination);
+            return refuse("destination", what, "one end must be a host with an agent: it has the firewall");
+        }
+        if spec.bounds.encrypted {
+            let outside = if is_outside(&spec.source) { &spec.source } else { &spec.destination };
+            let what = format!("{outside} is a plain VXLAN device: nobody there could encrypt");
+            return refuse("bounds.encrypted", what, "run an agent there, or leave encryption out");
+        }
+        Ok(())
+    }
+
     /// Both ends are there and may have circuits.
     pub(super) fn check_ends(&self, spec: &CircuitSpec) -> Result<(), Refusal> {
+        self.check_outside(spec)?;
         for (id, field) in [(&spec.source, "source"), (&spec.destination, "destination")] {
             let Some(member) = self.resources.get(id) else { return Err(self.unknown_resource(id, field)) };
             let refuse = |what: String, hint: &str| {

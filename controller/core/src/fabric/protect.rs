@@ -39,15 +39,18 @@ pub(super) fn concern(circuit: &Circuit, node: &NodeName, key: &ObjectKey) -> Co
     }
 }
 
-/// Why a circuit cannot have a backup at all.
-pub(super) fn unprotectable(spec: &CircuitSpec, path: &Path) -> Option<&'static str> {
-    if path.hops() == 0 {
-        return Some("both ends are on one host: there is nothing to protect");
-    }
-    spec.pinned_path.is_some().then_some("the path is pinned: there is no backup")
-}
-
 impl Fabric {
+    /// Why a circuit cannot have a backup at all.
+    pub(super) fn unprotectable(&self, spec: &CircuitSpec, path: &Path) -> Option<&'static str> {
+        if self.outside(spec).is_some() {
+            return Some("one end is a plain VXLAN device, which answers no probes: there is no backup");
+        }
+        if path.hops() == 0 {
+            return Some("both ends are on one host: there is nothing to protect");
+        }
+        spec.pinned_path.is_some().then_some("the path is pinned: there is no backup")
+    }
+
     /// Looks for a second way; `decision` and `ask` are those that the path was chosen by.
     pub(super) fn second(
         &self,
@@ -56,7 +59,7 @@ impl Fabric {
         ask: &route::Ask<'_>,
         path: &Path,
     ) -> Result<Second, String> {
-        match unprotectable(spec, path) {
+        match self.unprotectable(spec, path) {
             Some(why) => Err(why.into()),
             None => backup::choose(&self.topology, &self.settings.weights, ask, decision, path),
         }
@@ -68,7 +71,7 @@ impl Fabric {
         shun: &BTreeSet<NodeName>,
         path: &Path,
     ) -> Result<Second, String> {
-        if let Some(why) = unprotectable(spec, path) {
+        if let Some(why) = self.unprotectable(spec, path) {
             return Err(why.into());
         }
         let found = self.decide(spec, shun, |decision, ask| self.second(spec, decision, ask, path));
@@ -79,7 +82,7 @@ impl Fabric {
     pub(super) fn add_backup(&mut self, route: &mut Placed, second: Result<Second, String>, now: Timestamp) {
         let allocated = second.and_then(|second| {
             let offer = second.candidate.offer;
-            let placed = self.allocate(second.candidate.path, offer.mtu, now).map_err(reason)?;
+            let placed = self.allocate(second.candidate.path, offer.mtu, None, now).map_err(reason)?;
             Ok((placed.lane(), second.remark))
         });
         (route.backup, route.protection) = match allocated {

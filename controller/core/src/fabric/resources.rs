@@ -6,7 +6,7 @@ use crate::record::{Record, RecordKey};
 use crate::registry::resources::{self, Member};
 use proto_model::intent::Intent;
 use proto_model::request::{Event, ResourceView, Response};
-use proto_model::resource::{Liveness, Metadata, Resource, Status};
+use proto_model::resource::{Attachment, Liveness, Metadata, Resource, Status};
 use proto_model::{CircuitId, Kind, NodeName, Refusal, ResourceId, Timestamp};
 use std::time::Duration;
 
@@ -34,6 +34,13 @@ impl Fabric {
             let what = format!("host {} is not known", metadata.node);
             return Err(Refusal { field: "metadata.node".into(), ..Refusal::precondition(what) }
                 .hint(format!("enrol it first: foreweave node add {}", metadata.node)));
+        }
+        if let Attachment::External(ip) = metadata.attachment
+            && self.topology.is_address_of(&metadata.node, ip)
+        {
+            let what =
+                format!("{ip} is {}'s own; a plain VXLAN device is on a host without agent", metadata.node);
+            return Err(Refusal::invalid("metadata.attachment", what));
         }
         self.resources.check_conflicts(&id, &metadata)?;
         let resource = match self.resources.get(&id) {

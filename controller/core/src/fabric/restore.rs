@@ -357,7 +357,8 @@ fn left_over(phase: &Phase) -> Option<Placed> {
 
 /// The numbers of hosts, links and labels fit each other.
 fn whole(id: CircuitId, route: &Placed) -> Result<(), RestoreError> {
-    whole_lane(id, &route.lane(), route.local.is_some())?;
+    let external = route.external.is_some();
+    whole_lane(id, &route.lane(), route.local.is_some() || external && route.path.links.is_empty())?;
     let Some(lane) = route.second() else { return Ok(()) };
     let same = |of: fn(&Path) -> Option<&NodeName>| of(&lane.path) == of(&route.path);
     if lane.path.links.is_empty() || !same(|path| path.nodes.first()) || !same(|path| path.nodes.last()) {

@@ -1,6 +1,5 @@
 //! Seeks backups, a few per step: for circuits that lost theirs, and when something got better for all without one.
 use super::Fabric;
-use super::protect::unprotectable;
 use crate::deadlines::Deadline;
 use proto_model::{CircuitId, Timestamp};
 use std::ops::Bound;
@@ -110,7 +109,7 @@ impl Fabric {
         let Some(circuit) = self.circuits.get(id) else { return };
         let lacks = circuit.phase.route().is_some_and(|route| {
             let second = route.backup.is_none() || !route.protection.is_empty();
-            second && unprotectable(&circuit.spec, &route.path).is_none()
+            second && self.unprotectable(&circuit.spec, &route.path).is_none()
         });
         match lacks {
             true => self.lacking.insert(id),

@@ -49,6 +49,9 @@ impl Member {
 
     /// Its interface exists as long as a placed circuit ends at it.
     pub fn eni(&self, interface: String) -> Option<Eni> {
+        if matches!(self.resource.metadata.attachment, Attachment::External(_)) {
+            return None;
+        }
         let (mtu, _) = self.mtus.first_key_value()?;
         Some(Eni {
             resource: self.resource.id.clone(),
@@ -285,8 +288,19 @@ fn check_attachment(attachment: &Attachment) -> Result<(), Refusal> {
         }
         Attachment::Process(0) => refuse("there is no process 0".into()),
         Attachment::Path(_) | Attachment::Named(_) | Attachment::Process(_) | Attachment::Host => Ok(()),
-        Attachment::External(ip) => refuse(format!("{ip}: external endpoints are not supported yet")),
+        Attachment::External(ip) if !is_reachable(*ip) => refuse(format!(
+            "{ip} is no address of a neighbour: loopback, link-local, multicast and unspecified ones are not allowed"
+        )),
+        Attachment::External(_) => Ok(()),
     }
+}
+
+fn is_reachable(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !(link_local || ip.is_loopback() || ip.is_multicast() || ip.is_unspecified())
 }
 
 /// What the kernel takes as a name (dev_valid_name), and no name of a host side.

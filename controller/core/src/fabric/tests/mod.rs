@@ -4,6 +4,7 @@ mod books;
 mod certificates;
 mod circuits;
 mod ends;
+mod external;
 mod links;
 mod protection;
 mod refusals;
