@@ -126,8 +126,8 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
         objects.extend(hops(circuit.id, lane, &Tunnel::new(&lane.path, topology)?)?);
     }
     // Its transit hosts need not be there any longer.
-    objects
-        .extend(circuit.retiring.and_then(|old| hops(circuit.id, old, topology).ok()).into_iter().flatten());
+    let left = |old: &Lane| hops(circuit.id, old, &Tunnel::new(&old.path, topology).ok()?).ok();
+    objects.extend(circuit.retiring.and_then(left).into_iter().flatten());
     let ready = circuit.route.backup.as_ref().filter(|backup| backup.ready).map(|backup| &backup.lane);
     for side in [Side::Source, Side::Destination] {
         let mut tip = Tunnel::new(&first.path, topology)?.tip(&first, side)?;
