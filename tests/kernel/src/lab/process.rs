@@ -107,15 +107,21 @@ impl Process {
     }
 }
 
-/// In clock ticks since boot; `None` when there is no such process or it is a zombie (proc(5), fields 3 and 22).
+/// In clock ticks since boot; `None` when there is no such process or it has ended.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    started(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of a process's `stat` (proc(5), fields 3, 20 and 22). A killed process shows as a zombie as soon as its first
+/// thread has ended, but holds its sockets and locks until the last one has.
+fn started(stat: &str) -> Option<u64> {
     // The name may hold spaces and parentheses; what follows the last one does not.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next(), Some("Z" | "X")) {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if matches!(fields.first(), Some(&("Z" | "X"))) && threads <= 1 {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.get(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -133,6 +139,19 @@ mod tests {
         std::fs::write(process.pid_file(), format!("{me} {}\n", started + 1)).expect("write");
         assert_eq!(process.pid(), None);
         assert!(!process.signal(Signal::SIGKILL).expect("nobody is hit"));
+    }
+
+    #[test]
+    fn a_zombie_whose_threads_still_end_has_not_ended() {
+        let stat = |state, threads| {
+            format!(
+                "7 (a (b) c) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0 18446744073709551615"
+            )
+        };
+        assert_eq!(started(&stat("S", 5)), Some(4711));
+        assert_eq!(started(&stat("Z", 5)), Some(4711));
+        assert_eq!(started(&stat("Z", 1)), None);
+        assert_eq!(started("7 (torn"), None);
     }
 
     #[test]
