@@ -251,6 +251,11 @@ impl Protector {
         }
     }
 
+    /// Local addresses from which probed paths begin.
+    pub fn locals(&self) -> impl Iterator<Item = &IpAddr> {
+        self.by_local.keys()
+    }
+
     fn carrier(&mut self, local: IpAddr, up: bool, now: Timestamp) {
         match up {
             true => self.down.remove(&local),

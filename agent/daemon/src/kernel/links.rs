@@ -69,6 +69,11 @@ impl Link {
         link
     }
 
+    /// Up, and the other end is there.
+    pub(crate) fn has_carrier(&self) -> bool {
+        self.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+    }
+
     /// Whether the agent made it: by its alias, or (half made) by group, kind and the shape of its name.
     pub(crate) fn is_ours(&self) -> bool {
         let shaped = self.name.strip_prefix("fw").is_some_and(|rest| {

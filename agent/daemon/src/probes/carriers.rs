@@ -5,10 +5,9 @@ use anyhow::{Context, Result};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::LinkFlags;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -102,6 +101,18 @@ impl Carriers {
         }
     }
 
+    /// The interfaces of these addresses that are up for all that is known.
+    pub(crate) fn up_of<'a>(&self, locals: impl Iterator<Item = &'a IpAddr>) -> BTreeSet<u32> {
+        let owners = locals.filter_map(|local| self.known.owners.get(local));
+        owners.filter(|owner| self.known.up.get(owner) == Some(&true)).copied().collect()
+    }
+
+    /// What the kernel said when it was asked.
+    pub(crate) fn saw(&mut self, link: &Link) {
+        self.known.saw(link);
+        self.stirred = true;
+    }
+
     /// When [`Self::changes`] wants to be called although nothing comes.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         self.look_again
@@ -170,8 +181,7 @@ impl Known {
 
     fn saw(&mut self, link: &Link) {
         if link.group != links::GROUP {
-            let up = link.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-            self.up.insert(link.index, up);
+            self.up.insert(link.index, link.has_carrier());
         }
     }
 }

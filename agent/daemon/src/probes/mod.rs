@@ -6,6 +6,7 @@ mod carriers;
 mod news;
 mod packet;
 pub(crate) mod priority;
+mod prompt;
 mod sockets;
 
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
+use prompt::Prompt;
 use proto_model::Timestamp;
 use proto_model::report::Way;
 use sockets::Sockets;
@@ -101,6 +103,7 @@ struct Worker {
     on_backup: BTreeSet<u32>,
     ring: RingBuf<MapData>,
     carriers: Carriers,
+    prompt: Prompt,
     sockets: Sockets,
     ordered: Receiver<Vec<Order>>,
     /// Taken out of the channel, not yet handled.
@@ -133,6 +136,7 @@ impl Worker {
             on_backup: BTreeSet::new(),
             ring: RingBuf::try_from(reopen(pins, "PROBES")?).context("PROBES is not a ring buffer")?,
             carriers: Carriers::open()?,
+            prompt: Prompt::open(wake.clone())?,
             sockets: Sockets::new(port),
             ordered,
             orders: VecDeque::new(),
@@ -162,15 +166,23 @@ impl Worker {
     fn turn(&mut self) -> Result<()> {
         self.answers()?;
         let owner = self.take_orders()?;
-        for (local, up) in self.carriers.changes() {
-            self.happened(Event::Carrier { local, up })?;
-        }
+        self.look_at_carriers()?;
         self.happened(Event::Tick)?;
         self.news.flush()?;
         match owner {
             Owner::There => Ok(()),
             Owner::Gone => Err(anyhow!("its owner is gone")),
         }
+    }
+
+    fn look_at_carriers(&mut self) -> Result<()> {
+        for link in self.prompt.answers() {
+            self.carriers.saw(&link);
+        }
+        for (local, up) in self.carriers.changes() {
+            self.happened(Event::Carrier { local, up })?;
+        }
+        self.prompt.want(self.carriers.up_of(self.protector.locals()))
     }
 
     fn wait(&mut self) -> Result<()> {
@@ -185,7 +197,7 @@ impl Worker {
             timeout = timeout.min(RETRY);
         }
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = [watch(self.wake.as_fd()), watch(self.ring.as_fd()), watch(self.carriers.fd())];
+        let mut fds = [self.wake.as_fd(), self.ring.as_fd(), self.carriers.fd()].map(watch);
         match ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error).context("ppoll"),
