@@ -3,7 +3,8 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["model", "agent", "fabric"].map(|name| format!("proto/foreweave/v1/{name}.proto"));
+    let files =
+        ["model", "explain", "agent", "fabric"].map(|name| format!("proto/foreweave/v1/{name}.proto"));
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -1,13 +1,18 @@
 //! Kernel entries as the bytes of the data plane's maps, and back; the daemon only adds the interface indexes.
+mod followed;
+mod sealed;
+
 use crate::kernel_state::{
-    Back, Backup, Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Peer, Row, Rules, Seal, Target,
+    Back, Backup, Flow, HostSide, Label, LabelAction, LinkLayer, NextHop, Peer, Row, Rules, Target,
 };
 use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::LabelEntry;
 use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
-use ebpf_abi::{Address, Direction, flow as bytes, seal::SealRow};
-use proto_model::{FabricAddress, SealKey};
+use ebpf_abi::{Address, Direction, flow as bytes};
+pub use followed::{read_trace, trace};
+use proto_model::FabricAddress;
+pub use sealed::{read_seal, seal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The host side of an ENI as the maps refer to it.
@@ -263,23 +268,6 @@ pub fn read_peer(key: &PeerKey) -> Result<Peer, Unreadable> {
     Ok(Peer { remote: ip(&key.remote), session })
 }
 
-/// What goes into `SEALS`; more than two keys do not fit.
-pub fn seal(seal: &Seal) -> SealRow {
-    let key = |at: usize| seal.keys.get(at).map_or([0; 32], |key| key.0);
-    SealRow {
-        circuit: seal.circuit,
-        keys: [key(0), key(1)],
-        slot: seal.slot,
-        mtu: seal.mtu,
-        reserved: [0; 2],
-    }
-}
-
-pub fn read_seal(row: &SealRow) -> Seal {
-    let keys = row.keys.iter().filter(|key| **key != [0; 32]).map(|key| SealKey(*key));
-    Seal { circuit: row.circuit, keys: keys.collect(), slot: row.slot, mtu: row.mtu }
-}
-
 /// What goes into `RULESETS` and, before it, into `RULES` from row `start` on.
 pub fn rules(rules: &Rules) -> (RuleSetRef, Vec<RuleRow>) {
     let rows: Vec<RuleRow> = rules.rows.iter().map(row).collect();
@@ -453,14 +441,6 @@ mod tests {
         assert_eq!(read_peer(&peer(&written)), Ok(written));
         let odd = PeerKey { session: 1 << 16, ..peer(&written) };
         assert_eq!(read_peer(&odd), Err(Unreadable::Session(1 << 16)));
-    }
-
-    #[test]
-    fn seals_read_back_as_written() {
-        for keys in [vec![SealKey([1; 32])], vec![SealKey([1; 32]), SealKey([2; 32])]] {
-            let written = Seal { circuit: 7, keys, slot: 9, mtu: 1390 };
-            assert_eq!(read_seal(&seal(&written)), written);
-        }
     }
 
     #[test]

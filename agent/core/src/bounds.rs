@@ -15,6 +15,8 @@ pub const NEXT_HOPS: u32 = ebpf_abi::maps::NEXT_HOPS;
 /// Slots of `GROUPS`; slot 0 is never used, because it says that a flow has no second way. When all are in use, a circuit
 /// end that would need another one has no second way here: its flows are as if the controller had not planned one.
 pub const GROUPS: u32 = ebpf_abi::maps::GROUPS;
+/// Circuits that are traced at one time.
+pub const TRACES: usize = ebpf_abi::maps::TRACED as usize;
 /// Ends in one word about switches.
 pub const SWITCHES: usize = 4_096;
 /// Steps of one batch: so many that the round trip does not count, so few that a change need not wait long.
@@ -51,6 +53,8 @@ pub enum Refused {
     LabelIndex { label: u32 },
     #[error("from {local} to {remote} there is no one address family")]
     Families { local: std::net::IpAddr, remote: std::net::IpAddr },
+    #[error("this host traces {TRACES} circuits, and no more at one time")]
+    Traces,
     #[error("it receives under no label")]
     NoLabel,
 }

@@ -100,7 +100,11 @@ pub(crate) fn made_anew(have: &Entry, want: &Entry) -> bool {
 fn is_ground(key: &EntryKey) -> bool {
     match key {
         EntryKey::NextHop(_) | EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => true,
-        EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) | EntryKey::Flow(..) => false,
+        EntryKey::Label(_)
+        | EntryKey::Peer(..)
+        | EntryKey::Trace(_)
+        | EntryKey::Route(..)
+        | EntryKey::Flow(..) => false,
     }
 }
 
@@ -112,9 +116,11 @@ fn stage(key: &EntryKey, goal: &Goal) -> Option<Stage> {
         Goal::Remove | Goal::Leaned => match key {
             EntryKey::NextHop(_) => Some(Stage::Tidy),
             EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => Some(Stage::Clear),
-            EntryKey::Label(_) | EntryKey::Peer(..) | EntryKey::Route(..) | EntryKey::Flow(..) => {
-                Some(Stage::Unbind)
-            }
+            EntryKey::Label(_)
+            | EntryKey::Peer(..)
+            | EntryKey::Trace(_)
+            | EntryKey::Route(..)
+            | EntryKey::Flow(..) => Some(Stage::Unbind),
         },
     }
 }

@@ -2,7 +2,9 @@
 use crate::kernel_state::{EntryKey, HostSide, KernelState, LinkLayer, Step};
 use crate::protect::{Order, Told};
 use proto_model::desired::{Object, ObjectKey, Tell};
+use proto_model::query::{Answer, QueryId, Question};
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
+use proto_model::trace::Traced;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -45,6 +47,14 @@ pub enum Input {
     },
     /// Sampled drops out of the ring buffer.
     Dropped(Vec<DropEvent>),
+    /// The answer to [`Output::Rehearse`].
+    Rehearsed {
+        session: u64,
+        query: QueryId,
+        answer: Answer,
+    },
+    /// Packets of circuits that are traced. They show what users send, so the recorder leaves them out.
+    Traced(Vec<Traced>),
     /// The protector turned a group, or measured links.
     Protector(Told),
     /// A deadline that was asked for has come.
@@ -73,6 +83,12 @@ pub enum Output {
     Remember {
         key: ObjectKey,
         object: Option<Object>,
+    },
+    /// Have the programs judge a packet without any effect, and answer with [`Input::Rehearsed`].
+    Rehearse {
+        session: u64,
+        query: QueryId,
+        question: Question,
     },
     /// For the protector, in order.
     Protect(Vec<Order>),

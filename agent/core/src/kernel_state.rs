@@ -3,7 +3,7 @@
 //! Entries speak of interfaces by name; the interpreter in the daemon turns names into the kernel's indexes.
 use ebpf_abi::{Address, Direction, Mac};
 use proto_model::resource::Attachment;
-use proto_model::{FabricAddress, SealKey};
+use proto_model::{FabricAddress, SealKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +37,8 @@ pub enum EntryKey {
     Label(u32),
     /// Neighbour's underlay address and session, in `PEERS`.
     Peer(IpAddr, u16),
+    /// Circuit number, in `TRACED`.
+    Trace(u64),
     /// A route (one per address family) in the ENI's namespace.
     Route(HostSide, FabricAddress),
     Flow(HostSide, IpAddr),
@@ -50,6 +52,7 @@ pub enum Entry {
     Seal(Seal),
     Label(Label),
     Peer(Peer),
+    Trace(Trace),
     Route(Route),
     Flow(Flow),
 }
@@ -59,6 +62,16 @@ pub enum Entry {
 pub struct Peer {
     pub remote: IpAddr,
     pub session: u16,
+}
+
+/// A circuit whose packets are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    pub circuit: u64,
+    pub until: Timestamp,
+    pub protocol: Option<u8>,
+    pub port: Option<u16>,
+    pub snaplen: u16,
 }
 
 /// A slot of `NEXT_HOPS`. The interpreter writes it with the link-layer addresses that it knows.
@@ -239,6 +252,7 @@ impl Entry {
             Self::Seal(seal) => EntryKey::Seal(seal.circuit),
             Self::Label(label) => EntryKey::Label(ebpf_abi::label::index(label.label)),
             Self::Peer(peer) => EntryKey::Peer(peer.remote, peer.session),
+            Self::Trace(trace) => EntryKey::Trace(trace.circuit),
             Self::Route(route) => EntryKey::Route(route.host.clone(), route.to),
             Self::Flow(flow) => EntryKey::Flow(flow.host.clone(), flow.remote),
         }

@@ -216,6 +216,7 @@ impl Ledger {
             | EntryKey::Seal(_)
             | EntryKey::Label(_)
             | EntryKey::Peer(..)
+            | EntryKey::Trace(_)
             | EntryKey::Route(..) => return,
         };
         *counter = counter.saturating_add_signed(by);
@@ -233,6 +234,7 @@ fn turns_with(entry: &Entry) -> Option<u32> {
         | Entry::Rules(_)
         | Entry::Seal(_)
         | Entry::Peer(_)
+        | Entry::Trace(_)
         | Entry::Route(_) => None,
     }
 }
@@ -249,6 +251,7 @@ fn leads_to(entry: &Entry) -> Option<&HostSide> {
         | Entry::Rules(_)
         | Entry::Seal(_)
         | Entry::Peer(_)
+        | Entry::Trace(_)
         | Entry::Route(_) => None,
     }
 }
@@ -267,6 +270,7 @@ pub(crate) fn describe(key: &EntryKey) -> String {
         EntryKey::Seal(circuit) => format!("the encryption of c{circuit}"),
         EntryKey::Label(index) => format!("label index {index}"),
         EntryKey::Peer(remote, session) => format!("session {session} of {remote}"),
+        EntryKey::Trace(circuit) => format!("the trace of c{circuit}"),
         EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.0),
         EntryKey::Flow(host, to) => format!("the flow to {to} at {}", host.0),
     }

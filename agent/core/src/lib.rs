@@ -3,7 +3,9 @@
 
 pub mod abi;
 pub mod bounds;
+pub mod craft;
 mod diff;
+pub mod frame;
 mod groups;
 pub mod io;
 pub mod kernel_state;
@@ -19,4 +21,5 @@ pub mod seal;
 mod slots;
 mod status;
 mod timed;
+mod traces;
 mod uplink;

@@ -94,7 +94,7 @@ fn times(object: &Object) -> impl Iterator<Item = Timestamp> + '_ {
     let (expires, set) = match object {
         Object::Endpoint(end) => (end.expires, None),
         Object::Rules(set) => (set.revert.as_ref().map(|revert| revert.at), Some(set)),
-        Object::Eni(_) | Object::Hop(_) | Object::Peer(_) => (None, None),
+        Object::Eni(_) | Object::Hop(_) | Object::Peer(_) | Object::Trace(_) => (None, None),
     };
     let former = set.and_then(|set| set.revert.as_ref()).into_iter().flat_map(|revert| &revert.rules);
     let rules = set.into_iter().flat_map(|set| &set.rules).chain(former);
@@ -111,7 +111,9 @@ fn holding(object: &Object, now: Timestamp) -> Option<Object> {
     match object {
         Object::Endpoint(end) if end.expires.is_some_and(|at| at <= now) => None,
         Object::Rules(set) => Some(Object::Rules(rules(set, now))),
-        Object::Endpoint(_) | Object::Eni(_) | Object::Hop(_) | Object::Peer(_) => Some(object.clone()),
+        Object::Endpoint(_) | Object::Eni(_) | Object::Hop(_) | Object::Peer(_) | Object::Trace(_) => {
+            Some(object.clone())
+        }
     }
 }
 

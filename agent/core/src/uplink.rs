@@ -1,6 +1,7 @@
 //! Which session with the controller is the one, and which generation it has told.
 use proto_model::Generation;
 use proto_model::desired::{Change, Object, Tell};
+use proto_model::query::{QueryId, Question};
 
 #[derive(Debug, Default)]
 pub(crate) struct Uplink {
@@ -31,6 +32,8 @@ enum Synced {
 pub(crate) enum Heard {
     Whole(Vec<Object>),
     Changes(Vec<Change>),
+    /// It changes nothing, so it does not matter what has been told.
+    Question(QueryId, Question),
     /// Ask for the whole.
     Gap,
     /// Of an old session, or the whole has been asked for already.
@@ -76,6 +79,7 @@ impl Uplink {
                 session.synced = Synced::At(generation);
                 Heard::Whole(objects)
             }
+            Tell::Ask { query, question } => Heard::Question(query, question),
             Tell::Changes { from, to, changes } if session.synced == Synced::At(from) => {
                 session.synced = Synced::At(to);
                 Heard::Changes(changes)

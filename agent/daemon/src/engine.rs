@@ -5,8 +5,9 @@ use crate::doctor::{self, Verdict};
 use crate::identity::{Identity, Lock};
 use crate::kernel::counters::Counters;
 use crate::kernel::neighbours::{self, Ask, Notice};
+use crate::kernel::rehearsal::{self, Answered, Asked};
 use crate::kernel::thread::{KernelThread, Opened, Reply, Request};
-use crate::kernel::{Attach, Options, Summary, events};
+use crate::kernel::{Attach, Options, Summary, events, traces};
 use crate::memory::Memory;
 use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
@@ -17,7 +18,9 @@ use agent_core::io::{Input, Output};
 use agent_core::node::Node;
 use agent_core::protect::Told;
 use anyhow::{Context, Result, anyhow, bail};
+use proto_model::query::Answer;
 use proto_model::report::{DropCount, DropEvent, Hello, Say, Traffic};
+use proto_model::trace::Traced;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -108,6 +111,9 @@ struct Engine {
     counted: mpsc::Receiver<Counted>,
     count: mpsc::Sender<Counted>,
     drops: mpsc::Receiver<Vec<DropEvent>>,
+    asked: mpsc::Sender<Asked>,
+    answered: mpsc::Receiver<Answered>,
+    traced: mpsc::Receiver<Vec<Traced>>,
     protector: ProtectorThread,
     told: mpsc::Receiver<Told>,
     underlays: Underlays,
@@ -146,6 +152,12 @@ impl Engine {
         let (count, counted) = mpsc::channel(1);
         let (uplink_events, uplink) = mpsc::channel(WAITING);
         let mut tasks = JoinSet::new();
+        let (rehearse, wanted) = mpsc::channel(rehearsal::WAITING);
+        let (answer, answered) = mpsc::channel(rehearsal::WAITING);
+        tasks.spawn(rehearsal::run(run.config.pins.clone(), run.config.port, wanted, answer));
+        let (follow, traced) = mpsc::channel(4);
+        let (pins, port, seen) = (run.config.pins.clone(), run.config.port, shared.clone());
+        tasks.spawn(async move { traces::run(&pins, port, seen, follow).await });
         tasks.spawn(neighbours::run(asked, notify, shared));
         let pins = run.config.pins.clone();
         tasks.spawn(async move { events::run(&pins, dropped).await });
@@ -170,6 +182,9 @@ impl Engine {
             counted,
             count,
             drops,
+            asked: rehearse,
+            answered,
+            traced,
             protector,
             told,
             underlays: Underlays { summary, looking: false, again: false },
@@ -213,6 +228,10 @@ impl Engine {
                     None => None,
                 },
                 Some(drops) = self.drops.recv() => Some(Input::Dropped(drops)),
+                Some(Answered { session, query, answer }) = self.answered.recv() => {
+                    Some(Input::Rehearsed { session, query, answer })
+                }
+                Some(packets) = self.traced.recv() => Some(Input::Traced(packets)),
                 Some(counted) = self.counted.recv() => self.counted(counted),
                 told = self.told.recv() => Some(protected(told.context("the protector's thread ended")?)),
                 () = tokio::time::sleep(tick) => Some(Input::Tick),
@@ -230,7 +249,9 @@ impl Engine {
 
     async fn handle(&mut self, input: Input) -> Result<()> {
         let now = self.clock.now();
-        if let Some(recorder) = &mut self.recorder {
+        if let Some(recorder) = &mut self.recorder
+            && !matches!(input, Input::Traced(_))
+        {
             recorder.record(now, &input);
         }
         let started = Instant::now();
@@ -252,6 +273,13 @@ impl Engine {
                 // What was told goes on; only the next life of this agent would end it too late.
                 if let Err(error) = self.memory.keep(&key, object.as_ref()) {
                     warn!(%key, error = %format!("{error:#}"), "not kept: an end is not known after a restart");
+                }
+            }
+            Output::Rehearse { session, query, question } => {
+                if self.asked.try_send(Asked { session, query, question }).is_err() {
+                    let answer =
+                        Answer::Unable(format!("{} questions wait here already", rehearsal::WAITING));
+                    self.say(session, Say::Answer { query, answer });
                 }
             }
             Output::Protect(orders) => self.protector.order(orders)?,

@@ -7,6 +7,7 @@
 //! | 3 | no controller could be reached, or none answered in time |
 //! | 4 | the caller is not allowed to do that |
 //! | 5 | accepted, but not in force when the wait ended |
+//! | 6 | `why`: the packet would be dropped |
 use crate::args::Cli;
 use crate::out::{self, Out};
 use clap::CommandFactory as _;
@@ -28,6 +29,8 @@ pub enum Failure {
     NoAnswer { after: Duration },
     /// The controller accepted, but it is not in force yet.
     Pending { what: String, hint: String },
+    /// The answer was shown, and it is not that the packet passes.
+    WouldNotPass { exit: u8 },
 }
 
 impl Failure {
@@ -50,6 +53,7 @@ impl Failure {
             Self::Usage { .. } => 2,
             Self::Unreachable { .. } | Self::NoAnswer { .. } => 3,
             Self::Pending { .. } => 5,
+            Self::WouldNotPass { exit } => *exit,
         }
     }
 
@@ -70,6 +74,7 @@ impl Failure {
             Self::Unreachable { .. } => "unreachable",
             Self::NoAnswer { .. } => "no_answer",
             Self::Pending { .. } => "pending",
+            Self::WouldNotPass { .. } => "would_not_pass",
         }
     }
 
@@ -99,6 +104,7 @@ impl Failure {
                     tried.iter().map(|(address, why)| format!("\n  {address}: {why}")).collect();
                 format!("no controller could be reached{}", lines.concat())
             }
+            Self::WouldNotPass { .. } => String::new(),
             Self::NoAnswer { after } => {
                 format!("the controller did not answer within {} s", after.as_secs_f64())
             }
@@ -116,6 +122,7 @@ impl Failure {
             }
             Self::Refused { refusal, .. } => refusal.hint.clone(),
             Self::Usage { hint, .. } | Self::Unreachable { hint, .. } | Self::Pending { hint, .. } => hint.clone(),
+            Self::WouldNotPass { .. } => String::new(),
             Self::NoAnswer { .. } => {
                 "--timeout 60s waits longer; whether the request took effect, foreweave status and the lists show".into()
             }
@@ -125,9 +132,11 @@ impl Failure {
     pub fn json(&self) -> serde_json::Value {
         let (field, option) = match self {
             Self::Refused { refusal, option } => (refusal.field.as_str(), option.as_deref()),
-            Self::Usage { .. } | Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::Pending { .. } => {
-                ("", None)
-            }
+            Self::Usage { .. }
+            | Self::Unreachable { .. }
+            | Self::NoAnswer { .. }
+            | Self::Pending { .. }
+            | Self::WouldNotPass { .. } => ("", None),
         };
         json!({"error": {
             "kind": self.kind(), "what": self.what(), "hint": self.hint(), "field": field, "option": option,
@@ -136,6 +145,10 @@ impl Failure {
     }
 
     pub fn print(&self, out: Out) {
+        // It stands on stdout already.
+        if matches!(self, Self::WouldNotPass { .. }) {
+            return;
+        }
         if out.json {
             eprintln!("{}", self.json());
             return;

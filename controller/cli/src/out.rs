@@ -41,6 +41,11 @@ impl Out {
         line(text().trim_end())
     }
 
+    /// A line for people alone.
+    pub fn text(self, text: &str) -> Result<(), Failure> {
+        line(text)
+    }
+
     /// What helps a person and no program: to stderr, and not with `--json`.
     pub fn note(self, text: &str) {
         if !self.json && !text.is_empty() {

@@ -64,6 +64,7 @@ not_asked_for! {
     set_link(SetLinkRequest) -> Link;
     create_client(CreateClientRequest) -> CreateClientResponse;
     list_drops(Empty) -> ListDropsResponse;
+    why(WhyRequest) -> Trail;
     =>
     async fn list_resources(&self, _: Request<v1::Empty>) -> Result<Response<v1::ListResourcesResponse>, Status> {
         Ok(Response::new(v1::ListResourcesResponse::default()))
@@ -99,6 +100,10 @@ not_asked_for! {
         Ok(Response::new(Box::pin(tokio_stream::iter(events))))
     }
     type WatchDropsStream = Stream<v1::NodeDropEvent>;
+    type TraceStream = Stream<v1::TraceEvent>;
+    async fn trace(&self, _: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
+        Err(convert::status_of(&Refusal::new(Kind::Forbidden, "that needs the role operator")))
+    }
     async fn watch_drops(&self, _: Request<v1::WatchDropsRequest>) -> Result<Response<Self::WatchDropsStream>, Status> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }

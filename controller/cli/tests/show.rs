@@ -374,6 +374,10 @@ fn a_circuit_inside_one_host_needs_no_protection() {
     assert!(listed.contains("edge-a → edge-b  no"), "{listed}");
 }
 
+fn rules_in_force() -> show::drops::Rules {
+    [((CircuitId(1), 4), "deny tcp/22".to_owned())].into()
+}
+
 #[test]
 fn drops_name_reason_rule_circuit_and_packet() {
     let count = |rule, reason: &str, circuit| DropCount {
@@ -388,7 +392,7 @@ fn drops_name_reason_rule_circuit_and_packet() {
         (named("edge-a"), count(4, "denied_by_rule", Some(CircuitId(1)))),
         (named("edge-b"), count(0, "unknown_label", None)),
     ];
-    insta::assert_snapshot!("drops", bare(&show::drops::counts(&counts)));
+    insta::assert_snapshot!("drops", bare(&show::drops::counts(&counts, &rules_in_force())));
     let event = |protocol, source: Option<&str>, port| DropEvent {
         at: Timestamp(45_296_789_000_000),
         circuit: Some(CircuitId(1)),
@@ -418,7 +422,8 @@ fn drops_name_reason_rule_circuit_and_packet() {
             ..event(17, Some("192.0.2.9"), 4789)
         },
     ];
-    let text: String = lines.iter().map(|e| show::drops::line(&named("edge-a"), e) + "\n").collect();
+    let text: String =
+        lines.iter().map(|e| show::drops::line(&named("edge-a"), e, &rules_in_force()) + "\n").collect();
     insta::assert_snapshot!("drop_lines", text);
 }
 

@@ -1,4 +1,5 @@
 //! What shall happen by itself, and when.
+use proto_model::query::QueryId;
 use proto_model::{CircuitId, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,10 @@ pub enum Deadline {
     Protect,
     /// The key is forgotten.
     Idempotency(String),
+    /// The host that was asked has not answered in time.
+    Query(QueryId),
+    /// The circuit is followed no longer.
+    Trace(CircuitId),
     /// The token is worthless.
     Token([u8; 32]),
 }

@@ -4,6 +4,7 @@ use proto_model::access::{Actor, Fingerprint};
 use proto_model::desired::Tell;
 use proto_model::report::{DropEvent, Say};
 use proto_model::request::{Event, Request, Response};
+use proto_model::trace::Traced;
 use proto_model::{NodeName, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,11 @@ pub enum Output {
     Drops {
         node: NodeName,
         events: Vec<DropEvent>,
+    },
+    /// For those who follow a circuit.
+    Traced {
+        node: NodeName,
+        packets: Vec<Traced>,
     },
 }
 

@@ -152,7 +152,7 @@ fn report(tell: &v1::Tell) -> v1::Say {
     let generation = match &tell.tell {
         Some(v1::tell::Tell::Whole(whole)) => whole.generation,
         Some(v1::tell::Tell::Changes(changes)) => changes.to,
-        None => 0,
+        Some(v1::tell::Tell::Ask(_)) | None => 0,
     };
     v1::Say { say: Some(v1::say::Say::Report(v1::Report { generation, ..Default::default() })) }
 }

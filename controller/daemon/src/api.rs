@@ -1,6 +1,7 @@
 //! The service for people and programs: each verb becomes a request to the engine, each answer a message.
 mod circuits;
 pub(crate) mod clients;
+mod trace;
 mod watch;
 
 use crate::authority::Authority;
@@ -99,6 +100,9 @@ fn verb(request: &Ask) -> &'static str {
         Ask::SetLink { .. } => "SetLink",
         Ask::ListLinks => "ListLinks",
         Ask::ListDrops => "ListDrops",
+        Ask::Why(_) => "Why",
+        Ask::StartTrace { .. } => "Trace",
+        Ask::StopTrace { .. } => "EndTrace",
         Ask::Status => "GetStatus",
     }
 }
@@ -131,6 +135,17 @@ type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 impl v1::fabric_server::Fabric for Api {
     type WatchStream = Stream<v1::Event>;
     type WatchDropsStream = Stream<v1::NodeDropEvent>;
+    type TraceStream = Stream<v1::TraceEvent>;
+
+    async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::Trail>, Status> {
+        reply!(self.plain(request).await?, Answer::Why(trail) => trail.into())
+    }
+
+    async fn trace(&self, request: Request<v1::TraceRequest>) -> Result<Response<Self::TraceStream>, Status> {
+        let actor = self.actor(&request)?;
+        let ask = Ask::try_from(request.into_inner())?;
+        self.follow(actor, ask).await.map(Response::new)
+    }
 
     async fn register_resource(
         &self,

@@ -13,7 +13,7 @@ mod watchers;
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Overloaded, Until};
 pub use lines::{Line, Outgoing, QUEUE as LINE_QUEUE};
-pub use watchers::{DropFeed, Fed, Feed, QUEUE as WATCH_QUEUE};
+pub use watchers::{DropFeed, Fed, Feed, QUEUE as WATCH_QUEUE, TraceFeed};
 
 use crate::recorder::Recorder;
 use crate::store::{Store, StoreError};
@@ -22,6 +22,7 @@ use controller_core::io::{Input, Output, Session, Ticket, Write};
 use controller_core::record::RecordKey;
 use handle::Event;
 use lines::Lines;
+use proto_model::report::Say;
 use proto_model::{NodeName, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -197,6 +198,7 @@ impl Engine {
                 }
             }
             Event::WatchDrops(feed) => self.watchers.add_drops(feed),
+            Event::WatchTrace(feed) => self.watchers.add_trace(feed),
             Event::Stop => {}
         }
     }
@@ -210,7 +212,10 @@ impl Engine {
 
     /// The only caller of the core.
     fn step(&mut self, input: Input) {
-        self.recorder.input(self.now, &input);
+        // What users send is in no recording.
+        if !matches!(input, Input::AgentSaid { say: Say::Traced(_), .. }) {
+            self.recorder.input(self.now, &input);
+        }
         self.fabric.handle(input, self.now);
         self.collect();
     }
@@ -260,6 +265,7 @@ impl Engine {
                 self.watchers.announced(event);
             }
             Output::Drops { node, events } => self.watchers.dropped(&node, events),
+            Output::Traced { node, packets } => self.watchers.traced(&node, packets),
             // Taken out in `step`.
             Output::Write(_) => {}
         }

@@ -20,6 +20,8 @@ pub mod reason;
 pub mod rules;
 pub mod seal;
 pub mod stats;
+pub mod trace;
+pub mod verdict;
 
 pub use reason::Reason;
 

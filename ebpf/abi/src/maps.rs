@@ -22,6 +22,9 @@
 //! | `PROBES` | ring buffer | [`Reply`](crate::probe::Reply) | programs | the reply is lost, as if on the way |
 //! | `SEALS` | hash | circuit → [`SealRow`](crate::seal::SealRow) | agent | the object fails |
 //! | `SEALERS` | array of 2 | [`PLAIN`](crate::seal::PLAIN), [`CIPHER`](crate::seal::CIPHER) → interface (`u32`) | agent | fixed size |
+//! | `TRACED` | hash | circuit → [`Wanted`](crate::trace::Wanted) | agent | the object fails |
+//! | `TRACES` | ring buffer | [`Traced`](crate::trace::Traced) | programs | the record is lost |
+//! | `TRACE_BUDGET` | per-CPU array of 1 | 0 → [`Budget`](crate::trace::Budget) | programs | fixed size |
 //! | `SETTINGS` | array of 1 | 0 → [`Settings`] | agent | fixed size |
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -53,6 +56,10 @@ pub const PROBES: u32 = 1 << 19;
 pub const SEALS: u32 = 16_384;
 /// Underlay addresses of a host.
 pub const LOCALS: u32 = 256;
+/// Circuits of a host that are traced at one time.
+pub const TRACED: u32 = 64;
+/// Bytes of the ring buffer of traced packets: about 3,200 of them.
+pub const TRACES: u32 = 1 << 20;
 
 /// Value of `SETTINGS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -60,7 +67,9 @@ pub const LOCALS: u32 = 256;
 pub struct Settings {
     /// UDP port of the tunnels, network order; 4789 unless configured.
     pub port: [u8; 2],
-    pub reserved: [u8; 6],
+    /// Not 0 while `TRACED` has entries: packets are looked up there.
+    pub tracing: u8,
+    pub reserved: [u8; 5],
 }
 
 /// IANA's port for VXLAN (RFC 7348 §8).
@@ -124,5 +133,8 @@ pub mod name {
         "PROBES",
         "SEALS",
         "SEALERS",
+        "TRACED",
+        "TRACES",
+        "TRACE_BUDGET",
     ];
 }

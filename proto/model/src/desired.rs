@@ -2,9 +2,11 @@
 //!
 //! On connect an agent is told the whole of it, then differences between two generations. A gap in the numbers makes
 //! the agent ask for the whole again. So the loss of any message is harmless.
+use crate::query::{QueryId, Question};
 use crate::resource::Attachment;
 use crate::rule::RuleSet;
 use crate::topology::LinkId;
+use crate::trace::Filter;
 use crate::{
     CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Seal, Timestamp,
 };
@@ -19,6 +21,7 @@ pub enum ObjectKey {
     Hop(Label),
     Rules(CircuitId),
     Peer(LinkId),
+    Trace(CircuitId),
 }
 
 /// Which end of a circuit.
@@ -36,6 +39,7 @@ pub enum Object {
     Hop(Hop),
     Rules(RuleSet),
     Peer(Peer),
+    Trace(Trace),
 }
 
 /// An ephemeral network interface: a veth pair whose inner side the workload uses. It exists as long as a circuit
@@ -110,6 +114,16 @@ pub struct Peer {
     pub session: u16,
 }
 
+/// The packets of this circuit are told while the host's own clock is before `until`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    pub circuit: CircuitId,
+    pub until: Timestamp,
+    pub filter: Filter,
+    /// Bytes of each frame that are told; at most [`crate::trace::SNAPLEN`].
+    pub snaplen: u16,
+}
+
 /// Closed until every hop has reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gate {
@@ -156,6 +170,7 @@ impl Object {
             Self::Hop(hop) => ObjectKey::Hop(hop.receive.label),
             Self::Rules(set) => ObjectKey::Rules(set.circuit),
             Self::Peer(peer) => ObjectKey::Peer(peer.link.clone()),
+            Self::Trace(trace) => ObjectKey::Trace(trace.circuit),
         }
     }
 }
@@ -174,6 +189,8 @@ pub enum Tell {
     Whole { generation: Generation, objects: Vec<Object> },
     /// From `from` to `to`; useless to an agent that is not at `from`.
     Changes { from: Generation, to: Generation, changes: Vec<Change> },
+    /// A question; answered by [`crate::report::Say::Answer`], or lost with the session.
+    Ask { query: QueryId, question: Question },
 }
 
 impl std::fmt::Display for ObjectKey {
@@ -185,6 +202,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Hop(label) => write!(f, "hop under label {label}"),
             Self::Rules(circuit) => write!(f, "rules of {circuit}"),
             Self::Peer(link) => write!(f, "measurement of {link}"),
+            Self::Trace(circuit) => write!(f, "trace of {circuit}"),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod desired;
 pub mod intent;
 pub mod name;
 pub mod plan;
+pub mod query;
 pub mod refusal;
 pub mod report;
 pub mod request;
@@ -18,6 +19,8 @@ pub mod resource;
 pub mod rule;
 pub mod seal;
 pub mod topology;
+pub mod trace;
+pub mod trail;
 pub mod units;
 pub mod until;
 

@@ -1,6 +1,8 @@
 //! What an agent says back.
 use crate::desired::{ObjectKey, Side};
+use crate::query::{Answer, QueryId};
 use crate::topology::{LinkId, Measured, Underlay};
+use crate::trace::Traced;
 use crate::{CircuitId, Generation, SealKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -124,4 +126,11 @@ pub enum Say {
     Drops(Vec<DropEvent>),
     /// At most 4096 in one word; after a session began, every end that sends by its backup is told again.
     Switched(Vec<Switch>),
+    /// To [`crate::desired::Tell::Ask`] of this session.
+    Answer {
+        query: QueryId,
+        answer: Answer,
+    },
+    /// Packets of circuits that are traced; at most 4096 in one word.
+    Traced(Vec<Traced>),
 }

@@ -7,6 +7,8 @@ use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
 use crate::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
+use crate::trace::Filter;
+use crate::trail::{Trail, Wonder};
 use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp, Until};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -172,6 +174,21 @@ pub enum Request {
     },
     ListLinks,
     ListDrops,
+    /// What would become of a packet; answered once the hosts on its way have.
+    Why(Wonder),
+    /// Follow a circuit's packets until `until`, at these hosts (none: all that it crosses).
+    StartTrace {
+        circuit: CircuitRef,
+        filter: Filter,
+        snaplen: u16,
+        lasts: Duration,
+        nodes: Vec<NodeName>,
+    },
+    /// Stop what [`Request::StartTrace`] began.
+    StopTrace {
+        circuit: CircuitId,
+        until: Timestamp,
+    },
     Status,
 }
 
@@ -189,6 +206,7 @@ impl Request {
             | Self::ListNodes
             | Self::ListLinks
             | Self::ListDrops
+            | Self::Why(_)
             | Self::Enrol { .. }
             | Self::Renew { .. }
             | Self::Status => Role::Viewer,
@@ -200,7 +218,9 @@ impl Request {
             | Self::ExtendCircuit { .. }
             | Self::ConfirmRules { .. }
             | Self::RollbackRules { .. }
-            | Self::UpdateFirewallRule(_) => Role::Operator,
+            | Self::UpdateFirewallRule(_)
+            | Self::StartTrace { .. }
+            | Self::StopTrace { .. } => Role::Operator,
             Self::RemoveNode { .. } | Self::CreateToken { .. } | Self::SetLink { .. } => Role::Admin,
         }
     }
@@ -298,6 +318,13 @@ pub enum Response {
     Link(LinkView),
     Links(Vec<LinkView>),
     Drops(Vec<(NodeName, DropCount)>),
+    Why(Trail),
+    Tracing {
+        circuit: CircuitId,
+        name: CircuitName,
+        until: Timestamp,
+        nodes: Vec<NodeName>,
+    },
     Status(StatusView),
     Done,
 }

@@ -3,6 +3,7 @@
 //! `TryFrom<v1::X>` reads, `From<model::X>` writes; what is written can always be read back.
 mod circuits;
 mod desired;
+mod explain;
 mod fields;
 mod nodes;
 mod plans;
@@ -11,6 +12,7 @@ mod reports;
 pub mod requests;
 mod resources;
 mod rules;
+mod traces;
 mod units;
 
 pub use circuits::circuit_ref;
@@ -45,6 +47,9 @@ pub mod limits {
     pub const SWITCHES: usize = 4096;
     /// Measured links of one node.
     pub const LINKS: usize = 4096;
+    /// Traced packets in one word of an agent.
+    pub const TRACED: usize = 4096;
+    pub const TRACE_LEAST: Duration = Duration::from_secs(1);
     pub const UNDERLAY_MTU: u16 = 576;
     pub const ENI_MTU: u16 = 1280;
     /// Commands that set up a plain VXLAN device.

@@ -53,7 +53,7 @@ impl Report {
         let (generation, whole) = match word.tell {
             Some(tell::Tell::Whole(whole)) => (whole.generation, true),
             Some(tell::Tell::Changes(changes)) => (changes.to, false),
-            None => return,
+            Some(tell::Tell::Ask(_)) | None => return,
         };
         self.generation = generation;
         self.whole |= whole;

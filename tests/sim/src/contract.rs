@@ -1,11 +1,11 @@
 //! What every kernel that performs steps must do; the pretended one and the real one pass the same suite.
 use agent_core::kernel_state::{
     Back, Backup, Eni, Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, LabelAction, LinkLayer,
-    NextHop, Peer, Route, Row, Rules, Step, Target,
+    NextHop, Peer, Route, Row, Rules, Step, Target, Trace,
 };
 use ebpf_abi::Direction;
 use proto_model::resource::Attachment;
-use proto_model::{FabricAddress, FabricPrefix};
+use proto_model::{FabricAddress, FabricPrefix, Timestamp};
 use std::net::IpAddr;
 
 /// Where the suite runs: a kernel without anything of the fabric in it, and namespaces to put interfaces into.
@@ -100,6 +100,7 @@ fn replaced_in_place(bench: &mut dyn Bench) {
                 }
             }
             Entry::Route(route) => route.mtu = if route.mtu == 0 { 1_210 } else { 0 },
+            Entry::Trace(trace) => trace.snaplen += 1,
             Entry::Seal(_) | Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
@@ -144,7 +145,12 @@ fn dependents_are_refused(bench: &mut dyn Bench) {
     let needy = |entry: &Entry| match entry {
         Entry::Label(label) => matches!(label.action, LabelAction::Deliver { .. }),
         Entry::Route(_) | Entry::Flow(_) => true,
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => false,
+        Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Seal(_)
+        | Entry::Peer(_)
+        | Entry::Trace(_) => false,
     };
     for entry in everything(&at).iter().filter(|entry| needy(entry)) {
         let refusal = bench.kernel().perform(&Step::Put(entry.clone()));
@@ -257,6 +263,10 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
     };
     let second = Backup { slot: 2, label: 43, group: 5 };
     let peer = |remote: &str, session| Entry::Peer(Peer { remote: ip(remote), session });
+    let trace = |circuit, protocol, port| {
+        let until = Timestamp(4_000_000_000_000_000_000);
+        Entry::Trace(Trace { circuit, until, protocol, port, snaplen: 128 })
+    };
     vec![
         hop(1, "192.0.2.1", "192.0.2.2", Some(link)),
         hop(2, "2001:db8::1", "2001:db8::2", Some(link)),
@@ -279,6 +289,8 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
         peer("192.0.2.2", 1),
         peer("192.0.2.2", 2),
         peer("2001:db8::2", u16::MAX),
+        trace(7, None, None),
+        trace(8, Some(6), Some(5432)),
         Entry::Route(Route { host: host(1), to: address(9), mtu: 0 }),
         Entry::Route(Route { host: host(1), to: address(2), mtu: 1_230 }),
         Entry::Route(Route { host: host(2), to: address(1), mtu: 0 }),

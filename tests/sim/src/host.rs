@@ -6,6 +6,7 @@ use agent_core::node::Node;
 use agent_core::protect::{Order, Protector};
 use proto_model::Timestamp;
 use proto_model::desired::{Object, ObjectKey, Tell};
+use proto_model::query::Answer;
 use proto_model::report::{Hello, Say};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -102,6 +103,11 @@ impl Host {
                 }
                 Output::Protect(orders) => self.orders.extend(orders),
                 Output::Count => self.counts += 1,
+                // No programs run here.
+                Output::Rehearse { session, query, .. } => {
+                    let answer = Answer::Unable("a pretended host has no programs".into());
+                    self.said.push_back((session, Say::Answer { query, answer }));
+                }
             }
         }
     }

@@ -207,7 +207,13 @@ impl Run {
         let said = self.host().take_said();
         said.iter().any(|say| match say {
             Say::Report(report) => report.failed.iter().any(|failure| failure.why.contains("is taken by")),
-            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) | Say::Switched(_) => false,
+            Say::Hello(_)
+            | Say::AskWhole
+            | Say::Telemetry(_)
+            | Say::Drops(_)
+            | Say::Switched(_)
+            | Say::Answer { .. }
+            | Say::Traced(_) => false,
         })
     }
 
@@ -215,7 +221,13 @@ impl Run {
         let said = self.host().take_said();
         said.iter().rev().find_map(|say| match say {
             Say::Report(report) => Some(report.generation.0),
-            Say::Hello(_) | Say::AskWhole | Say::Telemetry(_) | Say::Drops(_) | Say::Switched(_) => None,
+            Say::Hello(_)
+            | Say::AskWhole
+            | Say::Telemetry(_)
+            | Say::Drops(_)
+            | Say::Switched(_)
+            | Say::Answer { .. }
+            | Say::Traced(_) => None,
         })
     }
 }
@@ -237,6 +249,7 @@ fn possible(mut want: KernelState) -> KernelState {
         | Entry::Label(_)
         | Entry::Seal(_)
         | Entry::Peer(_)
+        | Entry::Trace(_)
         | Entry::Route(_) => true,
     });
     want

@@ -195,7 +195,12 @@ mod tests {
                     }
                     Entry::Label(label) => assert_eq!(label.direction, receives),
                     Entry::Route(route) => assert_eq!(route.to, address(2)),
-                    Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => {
+                    Entry::NextHop(_)
+                    | Entry::Eni(_)
+                    | Entry::Rules(_)
+                    | Entry::Seal(_)
+                    | Entry::Peer(_)
+                    | Entry::Trace(_) => {
                         panic!("an end has none of these")
                     }
                 }
@@ -221,7 +226,8 @@ mod tests {
                 | Entry::NextHop(_)
                 | Entry::Eni(_)
                 | Entry::Rules(_)
-                | Entry::Peer(_) => continue,
+                | Entry::Peer(_)
+                | Entry::Trace(_) => continue,
             }
             let needs_key = crate::lower::needs(entry).contains(&EntryKey::Seal(7));
             assert_eq!(needs_key, !matches!(entry, Entry::Seal(_)));

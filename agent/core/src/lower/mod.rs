@@ -6,10 +6,10 @@ mod rules;
 pub use rules::row;
 
 use crate::bounds::Refused;
-use crate::kernel_state::{Eni, Entry, EntryKey, HostSide, NextHop, Peer};
+use crate::kernel_state::{Eni, Entry, EntryKey, HostSide, NextHop, Peer, Trace};
 use ebpf_abi::Direction;
 use proto_model::desired::{self, Endpoint, Hop, Leg, Object, Side};
-use proto_model::{CircuitId, FabricAddress, Label};
+use proto_model::{CircuitId, FabricAddress, Label, Timestamp};
 use std::net::IpAddr;
 
 pub(crate) use endpoint::{entries as endpoint, keys as endpoint_keys};
@@ -56,13 +56,26 @@ pub(crate) fn sends_to(object: &Object) -> Vec<(IpAddr, IpAddr)> {
         Object::Endpoint(Endpoint { leg: Leg::Local { .. }, .. })
         | Object::Eni(_)
         | Object::Rules(_)
-        | Object::Peer(_) => Vec::new(),
+        | Object::Peer(_)
+        | Object::Trace(_) => Vec::new(),
     }
 }
 
 /// Its probes are answered; and the protector sends some.
 pub(crate) fn peer(peer: &desired::Peer) -> Entry {
     Entry::Peer(Peer { remote: peer.remote, session: peer.session })
+}
+
+/// Nothing any more once its time is over.
+pub(crate) fn trace(trace: &desired::Trace, now: Timestamp) -> Vec<Entry> {
+    let entry = Trace {
+        circuit: trace.circuit.0,
+        until: trace.until,
+        protocol: trace.filter.protocol,
+        port: trace.filter.port,
+        snaplen: trace.snaplen,
+    };
+    if trace.until > now { vec![Entry::Trace(entry)] } else { Vec::new() }
 }
 
 /// Slots of `STATS` in which an object's packets are counted, and the circuit that they belong to.
@@ -80,7 +93,7 @@ pub(crate) fn counted_in(object: &Object) -> (Option<CircuitId>, Vec<u32>) {
             (Some(end.circuit), slots)
         }
         Object::Hop(hop) => (Some(hop.circuit), vec![index(hop.receive.label)]),
-        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) => (None, Vec::new()),
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => (None, Vec::new()),
     }
 }
 
@@ -92,6 +105,7 @@ pub(crate) fn keys(object: &Object, address: Option<&FabricAddress>) -> Vec<Entr
         Object::Hop(hop) => vec![EntryKey::Label(ebpf_abi::label::index(hop.receive.label.value()))],
         Object::Rules(set) => vec![EntryKey::Rules(set.circuit.0)],
         Object::Peer(peer) => vec![EntryKey::Peer(peer.remote, peer.session)],
+        Object::Trace(trace) => vec![EntryKey::Trace(trace.circuit.0)],
     }
 }
 
@@ -111,7 +125,12 @@ fn check(label: Label, local: IpAddr, remote: IpAddr) -> Result<u32, Refused> {
 pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
     use crate::kernel_state::{LabelAction, Target};
     match entry {
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Seal(_) | Entry::Peer(_) => Vec::new(),
+        Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Seal(_)
+        | Entry::Peer(_)
+        | Entry::Trace(_) => Vec::new(),
         Entry::Label(label) => match &label.action {
             LabelAction::Transit { next_hop, .. } => vec![EntryKey::NextHop(*next_hop)],
             LabelAction::Deliver { eni, back, sealed, .. } => {
@@ -160,7 +179,7 @@ pub(crate) fn check_tunnel(object: &Object) -> Result<(), Refused> {
         Object::Peer(peer) if peer.local.is_ipv4() != peer.remote.is_ipv4() => {
             Err(Refused::Families { local: peer.local, remote: peer.remote })
         }
-        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) => Ok(()),
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => Ok(()),
     }
 }
 

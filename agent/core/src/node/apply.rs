@@ -99,7 +99,9 @@ impl Node {
     fn ground_of(&self, key: &ObjectKey) -> Vec<EntryKey> {
         match self.objects.get(key) {
             Some(object @ (Object::Eni(_) | Object::Rules(_))) => self.entries_of(object),
-            Some(Object::Endpoint(_) | Object::Hop(_) | Object::Peer(_)) | None => Vec::new(),
+            Some(Object::Endpoint(_) | Object::Hop(_) | Object::Peer(_) | Object::Trace(_)) | None => {
+                Vec::new()
+            }
         }
     }
 
@@ -113,6 +115,9 @@ impl Node {
         let pairs = lower::sends_to(object);
         let entries = self.entries_of(object);
         self.unprotect(key);
+        if let ObjectKey::Trace(circuit) = key {
+            self.traces.end(*circuit);
+        }
         for entry in entries {
             let owner = self
                 .ledger
@@ -170,6 +175,7 @@ impl Node {
                     | Refused::Flows { .. }
                     | Refused::RuleSets
                     | Refused::Rows { .. }
+                    | Refused::Traces
                     | Refused::NextHops => Again::Later,
                 };
                 self.status.refuse(key, &refused.to_string(), again, now);
@@ -191,6 +197,10 @@ impl Node {
             Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, Ways::default()),
             Object::Hop(hop) => vec![lower::hop(hop, 0)],
             Object::Peer(peer) => vec![lower::peer(peer)],
+            Object::Trace(trace) => {
+                self.traces.check(trace.circuit)?;
+                lower::trace(trace, now)
+            }
         };
         self.ledger.check(key, &entries)?;
         let ways = self.start_using_all(&lower::sends_to(object), now)?;
@@ -207,6 +217,10 @@ impl Node {
             }
             Object::Hop(hop) => self.want_all(vec![lower::hop(hop, ways.primary)], key, now),
             Object::Rules(set) => self.want_rules(set, key, now)?,
+            Object::Trace(trace) => {
+                self.traces.begin(trace, now);
+                self.want_all(entries, key, now);
+            }
         }
         let (circuit, slots) = lower::counted_in(object);
         if let Some(circuit) = circuit {
@@ -306,7 +320,7 @@ impl Node {
     pub(super) fn entries_of(&self, object: &Object) -> Vec<EntryKey> {
         let own = match object {
             Object::Endpoint(end) => address(self.objects.get(&ObjectKey::Eni(end.resource.clone()))),
-            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
+            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
         };
         lower::keys(object, own.as_ref())
     }
@@ -333,6 +347,7 @@ impl Node {
             | EntryKey::NextHop(_)
             | EntryKey::Label(_)
             | EntryKey::Peer(..)
+            | EntryKey::Trace(_)
             | EntryKey::Route(..)
             | EntryKey::Flow(..) => return,
         };
@@ -358,13 +373,13 @@ fn goes(cell: Option<&Cell>) -> bool {
 fn address(eni: Option<&Object>) -> Option<FabricAddress> {
     match eni? {
         Object::Eni(eni) => Some(eni.address),
-        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
+        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
     }
 }
 
 fn ends_at(object: &Object, at: &ResourceId) -> bool {
     match object {
         Object::Endpoint(Endpoint { resource, .. }) => resource == at,
-        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => false,
+        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => false,
     }
 }

@@ -106,6 +106,11 @@ fn is_of(entry: &Entry, of: u64, sends: Direction, receives: Direction) -> bool 
             label.circuit == of && label.direction == receives && delivers
         }
         Entry::Seal(seal) => seal.circuit == of,
-        Entry::NextHop(_) | Entry::Eni(_) | Entry::Rules(_) | Entry::Peer(_) | Entry::Route(_) => false,
+        Entry::NextHop(_)
+        | Entry::Eni(_)
+        | Entry::Rules(_)
+        | Entry::Peer(_)
+        | Entry::Trace(_)
+        | Entry::Route(_) => false,
     }
 }

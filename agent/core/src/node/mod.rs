@@ -15,6 +15,7 @@ use crate::sample::Sampler;
 use crate::slots::Slots;
 use crate::status::{Due, Status};
 use crate::timed::Timed;
+use crate::traces::Traces;
 use crate::uplink::{Heard, Uplink};
 use proto_model::desired::{Object, ObjectKey, Side, Tell};
 use proto_model::report::Say;
@@ -40,6 +41,7 @@ pub struct Node {
     status: Status,
     sampler: Sampler,
     orders: Orders,
+    traces: Traces,
     /// Paths that are probed only because the kernel's flows use them.
     assumed: Vec<(PathId, IpAddr, End)>,
     outputs: VecDeque<Output>,
@@ -80,6 +82,7 @@ impl Node {
             status: Status::default(),
             sampler: Sampler::default(),
             orders: Orders::default(),
+            traces: Traces::default(),
             assumed: Vec::new(),
             outputs: VecDeque::new(),
             round: None,
@@ -130,6 +133,16 @@ impl Node {
             (_, Input::Protector(Told::Turned { group, to, why, at })) => {
                 self.ledger.groups.turned(group, to, why, at);
             }
+            (_, Input::Rehearsed { session, query, answer }) => {
+                if self.uplink.session() == Some(session) {
+                    self.outputs.push_back(Output::Say { session, say: Say::Answer { query, answer } });
+                }
+            }
+            (_, Input::Traced(packets)) => {
+                if let Some(session) = self.uplink.session() {
+                    self.outputs.push_back(Output::Say { session, say: Say::Traced(packets) });
+                }
+            }
             (_, Input::Tick) => {}
         }
         self.fall_due(now);
@@ -146,7 +159,7 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let retry = self.status.next_due();
         let ends = self.timed.next_due();
-        [retry, self.sampler.next_due(), ends].into_iter().flatten().min()
+        [retry, self.sampler.next_due(), ends, self.traces.next_due()].into_iter().flatten().min()
     }
 
     /// What is wanted of the kernel, by key.
@@ -184,6 +197,9 @@ impl Node {
         match self.uplink.hear(session, tell) {
             Heard::Whole(objects) => self.apply_whole(objects, now),
             Heard::Changes(changes) => self.apply_changes(changes, now),
+            Heard::Question(query, question) => {
+                self.outputs.push_back(Output::Rehearse { session, query, question });
+            }
             Heard::Gap => self.outputs.push_back(Output::Say { session, say: Say::AskWhole }),
             Heard::Nothing => {}
         }
@@ -194,7 +210,7 @@ impl Node {
         if self.sampler.is_due(now) {
             self.outputs.push_back(Output::Count);
         }
-        let mut again = BTreeSet::new();
+        let mut again: BTreeSet<ObjectKey> = self.traces.due(now).collect();
         for due in self.status.take_due(now) {
             match due {
                 Due::Step(key) => self.work.mark(key),
@@ -259,6 +275,7 @@ pub fn steps(output: &Output) -> &[Step] {
         | Output::Unwatch { .. }
         | Output::Remember { .. }
         | Output::Protect(_)
+        | Output::Rehearse { .. }
         | Output::Count => &[],
     }
 }

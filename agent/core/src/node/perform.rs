@@ -164,7 +164,8 @@ fn is_on(key: &EntryKey, host: &HostSide) -> bool {
         | EntryKey::Rules(_)
         | EntryKey::Seal(_)
         | EntryKey::Label(_)
-        | EntryKey::Peer(..) => false,
+        | EntryKey::Peer(..)
+        | EntryKey::Trace(_) => false,
     }
 }
 
@@ -179,6 +180,7 @@ fn origin(entry: &Entry) -> Option<ObjectKey> {
     let end = |circuit, side| Some(ObjectKey::Endpoint(CircuitId(circuit), side));
     match entry {
         Entry::NextHop(_) | Entry::Route(_) | Entry::Peer(_) | Entry::Seal(_) => None,
+        Entry::Trace(trace) => Some(ObjectKey::Trace(CircuitId(trace.circuit))),
         Entry::Eni(eni) => eni.resource.parse().ok().map(ObjectKey::Eni),
         Entry::Rules(rules) => Some(ObjectKey::Rules(CircuitId(rules.circuit))),
         Entry::Label(label) => match (&label.action, label.direction) {

@@ -35,7 +35,7 @@ pub(crate) async fn run(pins: &Path, batches: mpsc::Sender<Vec<DropEvent>>) -> R
     let ring: RingBuf<MapData> =
         RingBuf::try_from(reopen(pins, "EVENTS")?).context("EVENTS is not a ring buffer")?;
     let mut ring = pollable(ring).context("cannot poll the ring buffer")?;
-    let mut names = Names { netlink: Netlink::open()?, known: BTreeMap::new() };
+    let mut names = Names::open()?;
     loop {
         let mut ready = ring.readable_mut().await?;
         let mut batch = Vec::new();
@@ -60,7 +60,7 @@ pub(crate) async fn run(pins: &Path, batches: mpsc::Sender<Vec<DropEvent>>) -> R
 }
 
 #[expect(deprecated, reason = "its replacement is unsafe; the ring keeps its descriptor as long as it lives")]
-fn pollable(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
+pub(crate) fn pollable(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
     AsyncFd::new(ring)
 }
 
@@ -107,18 +107,23 @@ impl Clock {
     }
 }
 
-fn nanos(clock: ClockId) -> i128 {
+pub(crate) fn nanos(clock: ClockId) -> i128 {
     let Ok(time) = clock_gettime(clock) else { return 0 };
     i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec())
 }
 
-struct Names {
+/// Names of interfaces by index.
+pub(crate) struct Names {
     netlink: Netlink,
     known: BTreeMap<u32, String>,
 }
 
 impl Names {
-    fn of(&mut self, index: u32) -> String {
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, known: BTreeMap::new() })
+    }
+
+    pub(crate) fn of(&mut self, index: u32) -> String {
         if self.known.len() >= NAMES {
             self.known.clear();
         }
@@ -148,7 +153,7 @@ mod tests {
             ifindex: u32::MAX,
             ..Record::new_zeroed()
         };
-        let mut names = Names { netlink: Netlink::open().expect("netlink"), known: BTreeMap::new() };
+        let mut names = Names::open().expect("netlink");
         let drop = event(&record, &Clock(10), &mut names);
         assert_eq!(drop.at, Timestamp(15));
         assert_eq!(drop.reason, "denied_by_rule");

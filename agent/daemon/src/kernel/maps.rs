@@ -13,6 +13,8 @@ use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::seal::SealRow;
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
+use ebpf_abi::trace::{self, Wanted};
+use ebpf_abi::verdict::Verdict;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 
@@ -51,6 +53,7 @@ rows!(
     Dropped
 );
 rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply, SealRow);
+rows!(Verdict, Wanted, trace::Traced);
 
 impl Row for ebpf_abi::Address {
     type Bytes = Self;
@@ -161,7 +164,7 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts() -> [Layout; 21] {
+fn layouts() -> [Layout; 24] {
     let row = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let slot = size_of::<u32>();
     use ebpf_abi::{label, reason, seal};
@@ -187,6 +190,9 @@ fn layouts() -> [Layout; 21] {
         row("PROBES", MapType::RingBuf, 0, 0, maps::PROBES),
         row("SEALS", MapType::Hash, size_of::<u64>(), size_of::<SealRow>(), maps::SEALS),
         row("SEALERS", MapType::Array, slot, size_of::<u32>(), seal::SEALERS),
+        row("TRACED", MapType::Hash, size_of::<u64>(), size_of::<Wanted>(), maps::TRACED),
+        row("TRACES", MapType::RingBuf, 0, 0, maps::TRACES),
+        row("TRACE_BUDGET", MapType::PerCpuArray, slot, size_of::<trace::Budget>(), 1),
     ]
 }
 
@@ -279,6 +285,9 @@ mod tests {
                 "PROBES 1: 0 0 524288",
                 "SEALS 1: 8 80 16384",
                 "SEALERS 1: 4 4 2",
+                "TRACED 1: 8 24 64",
+                "TRACES 1: 0 0 1048576",
+                "TRACE_BUDGET 1: 4 24 1",
             ]
         );
     }

@@ -13,9 +13,11 @@ pub(crate) mod netlink;
 pub(crate) mod observe;
 pub(crate) mod ports;
 pub(crate) mod programs;
+pub(crate) mod rehearsal;
 pub(crate) mod routes;
 mod seals;
 pub(crate) mod thread;
+pub(crate) mod traces;
 pub(crate) mod underlays;
 pub(crate) mod upgrade;
 
@@ -25,6 +27,7 @@ use crate::seal::{Sealer, Timing};
 use agent_core::abi::{self, Door};
 use agent_core::kernel_state::{
     Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Step, Target,
+    Trace,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::flow::{Flow as FlowRow, FlowKey, NextHop as NextHopRow};
@@ -34,9 +37,11 @@ use ebpf_abi::probe::{Peer as PeerRow, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::seal::SealRow;
 use ebpf_abi::stats::Stats;
+use ebpf_abi::trace::Wanted;
 use enis::Known;
 use maps::{PerCpu, Slots, Table};
 use netlink::Netlink;
+use nix::time::ClockId;
 use programs::Programs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -45,6 +50,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use zerocopy::FromZeros;
 
 pub use programs::Attach;
+pub use rehearsal::Rehearsal;
 pub use underlays::{Datapath, Summary};
 
 /// What [`Linux::open`] needs to know.
@@ -78,6 +84,8 @@ pub struct Linux {
     seals: Table<u64, SealRow>,
     sealers: Slots<u32>,
     sealer: Sealer,
+    settings: Slots<Settings>,
+    traced: Table<u64, Wanted>,
     /// ENIs that are there.
     enis: BTreeMap<HostSide, Known>,
     /// Index of every host side that rows of the maps may refer to, also of one that vanished.
@@ -100,6 +108,8 @@ struct Seen {
     slots: BTreeSet<u32>,
     /// Host sides that the agent itself removed and whose notification has not come yet. At most [`EXPECTED`].
     removed: BTreeSet<u32>,
+    /// Circuits whose packets are told, and which of them.
+    traced: BTreeMap<u64, Trace>,
     /// Host sides that are there, as far as the agent knows.
     enis: BTreeSet<HostSide>,
 }
@@ -116,6 +126,10 @@ impl Shared {
     }
     pub(crate) fn enis(&self) -> Vec<HostSide> {
         self.with(|seen| seen.enis.iter().cloned().collect())
+    }
+    /// What is wanted of a circuit's packets, if it is traced.
+    pub(crate) fn traced(&self, circuit: u64) -> Option<Trace> {
+        self.with(|seen| seen.traced.get(&circuit).copied())
     }
     fn expect_removal(&self, index: u32) {
         self.with(|seen| {
@@ -141,7 +155,9 @@ impl Linux {
         let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
         let mut programs = Programs::load(crate::DATAPLANE, &options.pins, options.attach)?;
         let mut settings: Slots<Settings> = Slots::new(programs.take_map("SETTINGS")?)?;
-        settings.put(0, &Settings { port: options.port.to_be_bytes(), reserved: [0; 6] })?;
+        let traced: Table<u64, Wanted> = Table::new(programs.take_map("TRACED")?)?;
+        let tracing = u8::from(traced.keys().next().is_some());
+        settings.put(0, &Settings { port: options.port.to_be_bytes(), tracing, reserved: [0; 5] })?;
         enis::renew_programs(&mut netlink, &mut programs)?;
         let locals = Table::new(programs.take_map("LOCALS")?)?;
         let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
@@ -157,6 +173,8 @@ impl Linux {
             seals: Table::new(programs.take_map("SEALS")?)?,
             sealers: Slots::new(programs.take_map("SEALERS")?)?,
             sealer: Sealer::new(options.keys.clone(), options.timing),
+            settings,
+            traced,
             namespaces,
             netlink,
             programs,
@@ -191,6 +209,7 @@ impl Linux {
             Step::Put(Entry::Seal(seal)) => self.put_seal(seal),
             Step::Put(Entry::Label(label)) => self.put_label(label),
             Step::Put(Entry::Peer(peer)) => self.put_peer(peer),
+            Step::Put(Entry::Trace(trace)) => self.put_trace(trace),
             Step::Put(Entry::Route(route)) => self.put_route(route),
             Step::Put(Entry::Flow(flow)) => self.put_flow(flow),
             Step::Remove(EntryKey::NextHop(slot)) => {
@@ -205,6 +224,7 @@ impl Linux {
                 let key = abi::peer(&Peer { remote: *remote, session: *session });
                 Ok(self.peers.remove(&key)?)
             }
+            Step::Remove(EntryKey::Trace(circuit)) => self.remove_trace(*circuit),
             Step::Remove(EntryKey::Route(host, to)) => self.remove_route(host, to),
             Step::Remove(EntryKey::Flow(host, remote)) => self.remove_flow(host, *remote),
         }
@@ -280,6 +300,31 @@ impl Linux {
         self.peers
             .put_new(&abi::peer(peer), &abi::NEW_PEER)
             .with_context(|| format!("PEERS takes {} neighbours", ebpf_abi::maps::PEERS))
+    }
+
+    /// Says so in the log: whoever asked sees what users send.
+    fn put_trace(&mut self, trace: &Trace) -> Result<()> {
+        let left = i128::from(trace.until.0) - events::nanos(ClockId::CLOCK_REALTIME);
+        let until = u64::try_from(events::nanos(ClockId::CLOCK_MONOTONIC) + left.max(0)).unwrap_or(0);
+        self.shared.with(|seen| seen.traced.insert(trace.circuit, *trace));
+        self.traced
+            .put(&trace.circuit, &abi::trace(trace, until))
+            .with_context(|| format!("TRACED takes {} circuits", ebpf_abi::maps::TRACED))?;
+        tracing::info!(circuit = trace.circuit, until = %trace.until, snaplen = trace.snaplen, "packets are told to the controller");
+        self.set_tracing()
+    }
+
+    fn remove_trace(&mut self, circuit: u64) -> Result<()> {
+        self.traced.remove(&circuit)?;
+        self.shared.with(|seen| seen.traced.remove(&circuit));
+        self.set_tracing()
+    }
+
+    /// While nothing is traced, no packet is looked up.
+    fn set_tracing(&mut self) -> Result<()> {
+        let tracing = u8::from(self.traced.keys().next().is_some());
+        let settings = self.settings.get(0)?;
+        Ok(self.settings.put(0, &Settings { tracing, ..settings })?)
     }
 
     fn remove_label(&mut self, index: u32) -> Result<()> {

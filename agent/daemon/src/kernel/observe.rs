@@ -173,6 +173,11 @@ impl Linux {
             seals.into_iter().map(|(circuit, row)| abi::read_seal(&SealRow { circuit, ..row })).collect();
         self.resume_seals(&seals)?;
         entries.extend(seals.into_iter().map(Entry::Seal));
+        for row in self.traced.rows().collect::<Result<Vec<_>, _>>()? {
+            let trace = abi::read_trace(row.0, &row.1);
+            self.shared.with(|seen| seen.traced.insert(row.0, trace));
+            entries.push(Entry::Trace(trace));
+        }
         for row in self.rulesets.rows() {
             let (circuit, set) = row?;
             let end = set.start.saturating_add(set.count).min(self.rules.len());

@@ -69,7 +69,7 @@ impl Hook {
             Self::Xdp => "xdp",
         }
     }
-    fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Eni => name::ENI_INGRESS,
             Self::Plain => name::PLAIN_INGRESS,

@@ -2,6 +2,7 @@
 pub mod bounds;
 pub mod circuit;
 pub mod fabric;
+pub mod packets;
 pub mod resource;
 pub mod rule;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
     after_help = "\
 Quantities carry their units: 20ms, 300us; 200mbit, 1.5gbit; 0.5%, 1200ppm; 0.02$/GB; 90s, 15m, 12h, 7d.
 Exit codes: 0 done; 1 the controller refused; 2 wrong usage or configuration; 3 no controller reached;
-4 not allowed; 5 accepted, but not in force when the wait ended."
+4 not allowed; 5 accepted, but not in force when the wait ended; 6 `why`: the packet would be dropped."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -70,6 +71,12 @@ pub enum Command {
     Explain(circuit::Named),
     /// Show dropped packets: counts, or live with reason, rule and circuit
     Drops(fabric::Drops),
+    /// Ask every host on a packet's way what its data plane would do with it, and why
+    Why(packets::Why),
+    /// Follow a circuit's packets from host to host, a line for each
+    Trace(packets::Trace),
+    /// Write a circuit's frames, as several hosts see them, into a pcapng file
+    Capture(packets::Capture),
     /// Show everything that is and then whatever changes
     Watch(fabric::Watch),
     /// Print a completion script for a shell

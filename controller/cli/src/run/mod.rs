@@ -2,6 +2,7 @@
 mod circuit;
 mod files;
 mod node;
+mod packets;
 mod resource;
 mod rule;
 mod watch;
@@ -27,6 +28,9 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
         | Command::Rule(_)
         | Command::Explain(_)
         | Command::Drops(_)
+        | Command::Why(_)
+        | Command::Trace(_)
+        | Command::Capture(_)
         | Command::Watch(_) => {}
     }
     let config = Config::load(cli.global.config.as_deref())?;
@@ -43,6 +47,9 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Rule(command) => rule::rule(&mut fabric, command, out).await,
         Command::Explain(named) => circuit::explain(&mut fabric, &named.circuit, out).await,
         Command::Drops(wish) => watch::drops(&mut fabric, wish, out).await,
+        Command::Why(wish) => packets::why(&mut fabric, wish, out).await,
+        Command::Trace(wish) => packets::trace(&mut fabric, wish, out).await,
+        Command::Capture(wish) => packets::capture(&mut fabric, wish, out).await,
         Command::Watch(kinds) => watch::all(&mut fabric, kinds, out).await,
     }
 }

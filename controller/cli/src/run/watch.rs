@@ -5,9 +5,10 @@ use crate::fabric::Fabric;
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
+use crate::show::drops::Rules;
 use proto_model::circuit::Circuit;
 use proto_model::report::{DropCount, DropEvent};
-use proto_model::request::{CircuitRef, Event};
+use proto_model::request::{CircuitRef, CircuitView, Event};
 use proto_model::{CircuitId, NodeName};
 use proto_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,7 +190,20 @@ async fn counts(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
             && (circuit.is_none() || of_circuit == circuit)
     });
     let drops: Vec<(NodeName, DropCount)> = all_understood(answer.drops.clone())?;
-    out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops))
+    let rules = if out.json { Rules::new() } else { rules(fabric).await };
+    out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops, &rules))
+}
+
+/// Texts of all rules; none when they cannot be had, since the drops say enough without.
+async fn rules(fabric: &mut Fabric) -> Rules {
+    let answer = fabric.read(v1::Empty {}, async |mut client, ask| client.list_circuits(ask).await).await;
+    let circuits: Vec<CircuitView> =
+        answer.ok().and_then(|a| all_understood(a.circuits).ok()).unwrap_or_default();
+    let of = |view: CircuitView| {
+        let circuit = view.circuit;
+        circuit.rules.into_iter().map(move |rule| ((circuit.id, rule.id), rule.spec.to_string()))
+    };
+    circuits.into_iter().flat_map(of).collect()
 }
 
 async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failure> {
@@ -198,6 +212,7 @@ async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
         node: wish.node.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     let mut stream = fabric.read(ask, async |mut client, ask| client.watch_drops(ask).await).await?;
+    let rules = if out.json { Rules::new() } else { rules(fabric).await };
     out.note("dropped packets as they happen, a sample of them (end with Ctrl-C)");
     while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
         if event.missed > 0 {
@@ -206,7 +221,7 @@ async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
         let node: NodeName = event.node.parse().map_err(|why| Failure::usage(format!("node: {why}")))?;
         let Some(drop) = event.drop.clone() else { continue };
         let drop: DropEvent = understood(drop)?;
-        out.item("NodeDropEvent", &event, || show::drops::line(&node, &drop))?;
+        out.item("NodeDropEvent", &event, || show::drops::line(&node, &drop, &rules))?;
     }
     Err(ended())
 }

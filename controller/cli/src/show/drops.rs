@@ -2,16 +2,20 @@
 use super::table::{self, plain};
 use super::{bytes, or_dash};
 use proto_model::report::{DropCount, DropEvent};
-use proto_model::{NodeName, Timestamp};
+use proto_model::{CircuitId, NodeName, Timestamp};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-pub fn counts(drops: &[(NodeName, DropCount)]) -> String {
+/// Texts of rules, by circuit and number, as they are in force now.
+pub type Rules = BTreeMap<(CircuitId, u32), String>;
+
+pub fn counts(drops: &[(NodeName, DropCount)], rules: &Rules) -> String {
     let row = |(node, drop): &(NodeName, DropCount)| {
         vec![
             plain(node),
             plain(or_dash(drop.circuit)),
             plain(&drop.reason),
-            plain(rule(&drop.reason, drop.rule)),
+            plain(with_text(drop.circuit, &drop.reason, drop.rule, rules)),
             plain(drop.packets),
             plain(bytes(drop.bytes)),
         ]
@@ -32,10 +36,18 @@ fn rule(reason: &str, rule: u32) -> String {
     }
 }
 
+/// `3: deny tcp/22`.
+fn with_text(circuit: Option<CircuitId>, reason: &str, id: u32, rules: &Rules) -> String {
+    match circuit.and_then(|circuit| rules.get(&(circuit, id))) {
+        Some(text) if id != 0 => format!("{id}: {text}"),
+        Some(_) | None => rule(reason, id),
+    }
+}
+
 /// `12:34:56.789 edge-a web-db denied_by_rule rule 0 (default deny)  100.64.0.1:40000 → 100.64.0.2:22 tcp  fw… 74 B`.
-pub fn line(node: &NodeName, drop: &DropEvent) -> String {
+pub fn line(node: &NodeName, drop: &DropEvent, rules: &Rules) -> String {
     let circuit = drop.circuit.map_or_else(|| "no circuit".into(), |circuit| circuit.to_string());
-    let rule = match rule(&drop.reason, drop.rule) {
+    let rule = match with_text(drop.circuit, &drop.reason, drop.rule, rules) {
         none if none == "–" => String::new(),
         rule => format!(" rule {rule}"),
     };
@@ -73,12 +85,12 @@ fn packet(drop: &DropEvent) -> String {
     }
 }
 
-fn between(source: IpAddr, destination: IpAddr) -> String {
+pub(super) fn between(source: IpAddr, destination: IpAddr) -> String {
     format!("{source} → {destination}")
 }
 
 /// Time of day in UTC, to the millisecond.
-fn clock(at: Timestamp) -> String {
+pub(super) fn clock(at: Timestamp) -> String {
     let millis = at.0 / 1_000_000 % 86_400_000;
     let (hours, minutes, seconds) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1_000 % 60);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", millis % 1_000)

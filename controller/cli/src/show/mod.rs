@@ -8,6 +8,8 @@ pub mod plan;
 pub mod resource;
 pub mod rule;
 pub mod table;
+pub mod trace;
+pub mod why;
 
 use proto_model::Timestamp;
 use proto_model::intent::Bounds;

@@ -43,6 +43,8 @@ impl Fabric {
             Say::AskWhole => self.step.tell(name, true),
             Say::Telemetry(telemetry) => self.count(name, telemetry, now),
             Say::Drops(events) => self.step.drops(name.clone(), events),
+            Say::Answer { query, answer } => self.answered(name, query, answer, now),
+            Say::Traced(packets) => self.step.traced(name.clone(), packets),
             Say::Switched(switches) => self.switched(name, switches, now),
         }
     }
@@ -81,6 +83,7 @@ impl Fabric {
             node.record.keys = keys;
             self.step.put(Record::Node(node.record.clone()));
         }
+        self.forget_queries(name);
         let was_cut_off = self.is_cut_off();
         let Some(node) = self.nodes.get_mut(name) else { return };
         let was_given_up = node.is_given_up();
@@ -205,6 +208,7 @@ impl Fabric {
         node.contact = Contact::Lost { session: Some(session), past_grace: false };
         node.lost = Some(now);
         let waited = node.awaiting.values().flatten().copied().collect();
+        self.forget_queries(name);
         self.topology.set_connected(name, false);
         self.deadlines.set(Deadline::NodeGrace(name.clone()), now.plus(self.settings.timing.node_grace));
         self.step.announce_node(name);
@@ -388,7 +392,7 @@ impl Fabric {
             Object::Endpoint(end) => vec![end.circuit],
             Object::Rules(set) => vec![set.circuit],
             Object::Hop(hop) => vec![hop.circuit],
-            Object::Peer(_) => Vec::new(),
+            Object::Peer(_) | Object::Trace(_) => Vec::new(),
             Object::Eni(eni) => {
                 let member = self.resources.get(&eni.resource);
                 member.map(|member| member.circuits.iter().copied().collect()).unwrap_or_default()

@@ -52,6 +52,14 @@ impl Fabric {
             Request::SetLink { link, values } => self.set_link(link, values, now),
             Request::ListLinks => Ok(Response::Links(self.topology.views())),
             Request::ListDrops => Ok(self.drops()),
+            // Taken out before: it is answered later.
+            Request::Why(_) => {
+                Err(Refusal::new(proto_model::Kind::Internal, "a question that is answered later"))
+            }
+            Request::StartTrace { circuit, filter, snaplen, lasts, nodes } => {
+                self.start_trace(&circuit, filter, snaplen, lasts, nodes, now)
+            }
+            Request::StopTrace { circuit, until } => Ok(self.stop_trace(circuit, until)),
             Request::Status => Ok(Response::Status(self.status())),
         }
     }

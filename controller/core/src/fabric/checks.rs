@@ -11,7 +11,7 @@ impl World {
     fn endpoint(&self, node: &NodeName, id: CircuitId, side: Side) -> Option<&Endpoint> {
         match self.agents.get(node)?.objects.get(&ObjectKey::Endpoint(id, side))? {
             Object::Endpoint(end) => Some(end),
-            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) => None,
+            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
         }
     }
 

@@ -15,6 +15,8 @@ mod standing;
 mod step;
 mod switches;
 mod ticks;
+mod traces;
+mod why;
 
 #[cfg(test)]
 mod checks;
@@ -34,11 +36,14 @@ use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
 use crate::registry::resources::Resources;
 use crate::topology::Topology;
+use proto_model::request::Request;
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use step::Step;
+use traces::Followed;
+use why::Journeys;
 
 #[derive(Clone, Debug)]
 pub struct Fabric {
@@ -69,6 +74,10 @@ pub struct Fabric {
     sweep: usize,
     swept: CircuitId,
     standings: standing::Standings,
+    /// Packets that somebody wonders about.
+    journeys: Journeys,
+    /// Circuits whose packets are followed.
+    traces: BTreeMap<CircuitId, Followed>,
     started: Timestamp,
     step: Step,
     outputs: VecDeque<Output>,
@@ -79,6 +88,9 @@ impl Fabric {
     pub fn handle(&mut self, input: Input, now: Timestamp) {
         self.topology.advance(now);
         match input {
+            Input::Ask { ticket, actor, request: Request::Why(wonder) } => {
+                self.why(&actor, ticket, wonder, now)
+            }
             Input::Ask { ticket, actor, request } => {
                 let answer = self.answer(&actor, request, now);
                 self.step.reply(ticket, answer);

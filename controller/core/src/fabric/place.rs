@@ -292,6 +292,7 @@ impl Fabric {
 
     /// Every host has let go of it.
     pub(super) fn vanish(&mut self, id: CircuitId) {
+        self.end_trace(id);
         if self.circuits.remove(id).is_some() {
             self.deadlines.clear(&Deadline::Retry(id));
             self.deadlines.clear(&Deadline::Ends(id));

@@ -1,6 +1,7 @@
 //! Builds the fabric from what was kept; agents that forward go on as if nothing had happened.
 use super::Fabric;
 use super::place::ends;
+use super::why::Journeys;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
@@ -87,6 +88,8 @@ impl Fabric {
             sweep: 0,
             swept: CircuitId(0),
             standings: super::standing::Standings::default(),
+            journeys: Journeys::default(),
+            traces: BTreeMap::new(),
             started: now,
             step: super::Step::default(),
             outputs: VecDeque::new(),

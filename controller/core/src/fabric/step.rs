@@ -5,6 +5,7 @@ use crate::record::{Record, RecordKey};
 use proto_model::desired::{Change, Object, Tell};
 use proto_model::report::DropEvent;
 use proto_model::request::{Event, Response};
+use proto_model::trace::Traced;
 use proto_model::{CircuitId, Label, NodeName, Refusal, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,7 @@ pub(super) struct Step {
     replies: Vec<Output>,
     hang_ups: Vec<Output>,
     drops: Vec<Output>,
+    asks: Vec<Output>,
     /// Circuits whose record changed.
     persist: BTreeSet<CircuitId>,
     /// Nodes whose desire changed, and whether they shall be told the whole.
@@ -41,6 +43,13 @@ impl Step {
     }
     pub(super) fn drops(&mut self, node: NodeName, events: Vec<DropEvent>) {
         self.drops.push(Output::Drops { node, events });
+    }
+    pub(super) fn traced(&mut self, node: NodeName, packets: Vec<Traced>) {
+        self.drops.push(Output::Traced { node, packets });
+    }
+    /// Asks a host, after it has been told what it shall have.
+    pub(super) fn ask(&mut self, node: NodeName, session: Session, tell: Tell) {
+        self.asks.push(Output::Tell { node, session, tell });
     }
     pub(super) fn persist(&mut self, circuit: CircuitId) {
         self.persist.insert(circuit);
@@ -105,6 +114,7 @@ impl Fabric {
         for (node, whole) in step.tell {
             self.tell(node, whole);
         }
+        self.outputs.extend(step.asks);
         self.outputs.extend(step.replies);
         self.outputs.extend(step.drops);
         self.announce(step.nodes, step.resources, step.circuits);

@@ -35,6 +35,8 @@ impl Fabric {
                 Deadline::RetryMeasured => self.queue_measured(now),
                 Deadline::Idempotency(key) => self.forget_key(&key),
                 Deadline::Token(hash) => self.drop_token(&hash),
+                Deadline::Query(query) => self.query_is_late(query),
+                Deadline::Trace(id) => self.end_trace(id),
                 Deadline::Protect => return self.protect_some(now),
                 Deadline::Work => return self.work_off(now),
             }

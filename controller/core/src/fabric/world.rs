@@ -5,12 +5,13 @@ use crate::record::{Record, RecordKey};
 use proto_model::access::{Actor, Fingerprint, Role};
 use proto_model::desired::{Change, Object, ObjectKey, Tell};
 use proto_model::intent::Bounds;
+use proto_model::query::{QueryId, Question};
 use proto_model::report::{Failure, Hello, Report, Say};
 use proto_model::request::{CircuitRef, CircuitRequest, CircuitView, Event, Request, Response};
 use proto_model::resource::{Attachment, Form, Metadata};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{Bandwidth, CircuitId, Generation, Latency, NodeName, Refusal, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Agent {
     /// Does not report.
     pub(super) mute: bool,
     pub(super) tells: usize,
+    /// Questions that it has not answered.
+    pub(super) asked: VecDeque<(QueryId, Question)>,
     whole: bool,
 }
 
@@ -216,6 +219,7 @@ impl World {
                 | Output::Tell { .. }
                 | Output::HangUp { .. }
                 | Output::Announce(_)
+                | Output::Traced { .. }
                 | Output::Drops { .. } => {}
             }
         }
@@ -252,7 +256,7 @@ impl World {
                 Output::Tell { node, session, tell } => self.told(node, session, tell),
                 Output::HangUp { node, session, why } => self.hang_ups.push((node, session, why)),
                 Output::Announce(event) => self.events.push(event),
-                Output::Drops { .. } => {}
+                Output::Drops { .. } | Output::Traced { .. } => {}
             }
         }
     }
@@ -263,6 +267,10 @@ impl World {
         };
         agent.tells += 1;
         match tell {
+            Tell::Ask { query, question } => {
+                agent.asked.push_back((query, question));
+                return;
+            }
             Tell::Whole { generation, objects } => {
                 agent.generation = generation;
                 agent.objects = objects.into_iter().map(|object| (object.key(), object)).collect();
@@ -314,6 +322,19 @@ impl World {
         };
         agent.failing = failing;
         Some(Input::AgentSaid { node, session, key, say: Say::Report(report) })
+    }
+
+    /// A question that is answered later.
+    pub(super) fn wonder(&mut self, request: Request) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let actor = Actor { name: name("tester"), role: Role::Viewer };
+        self.input(Input::Ask { ticket, actor, request });
+        ticket
+    }
+
+    pub(super) fn take_reply(&mut self, ticket: Ticket) -> Option<Result<Response, Refusal>> {
+        self.replies.remove(&ticket)
     }
 
     pub(super) fn ask_as(&mut self, role: Role, request: Request) -> Result<Response, Refusal> {

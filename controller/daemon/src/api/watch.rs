@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 impl Api {
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
             let what = format!("{WATCHES} watches are open already, no more are allowed");
             status_of(&Refusal::new(Kind::Exhausted, what).hint("close one, or ask for lists instead"))

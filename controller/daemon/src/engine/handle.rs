@@ -1,6 +1,6 @@
 //! The way into the engine: a bounded queue that refuses clients and slows agents when it is full.
 use super::lines::Line;
-use super::watchers::{DropFeed, Feed};
+use super::watchers::{DropFeed, Feed, TraceFeed};
 use super::{Clock, QUEUE};
 use controller_core::io::Session;
 use proto_model::access::{Actor, Fingerprint};
@@ -43,6 +43,7 @@ pub(super) enum Event {
         feed: Feed,
     },
     WatchDrops(DropFeed),
+    WatchTrace(TraceFeed),
     Stop,
 }
 
@@ -143,6 +144,10 @@ impl Handle {
 
     pub fn watch_drops(&self, feed: DropFeed) -> Result<(), Refusal> {
         self.offer(Event::WatchDrops(feed))
+    }
+
+    pub fn watch_trace(&self, feed: TraceFeed) -> Result<(), Refusal> {
+        self.offer(Event::WatchTrace(feed))
     }
 
     /// Decides what is in the queue, then ends all sessions and watches.

@@ -2,6 +2,7 @@
 use super::handle::Answer;
 use proto_model::report::DropEvent;
 use proto_model::request::{Event, Request, Response};
+use proto_model::trace::Traced;
 use proto_model::{CircuitId, NodeName};
 use proto_wire::convert::requests::Interest;
 use std::collections::BTreeMap;
@@ -85,6 +86,25 @@ impl DropFeed {
     }
 }
 
+/// Traced packets that wait for one reader.
+const TRACE_QUEUE: usize = 16_384;
+
+/// The engine's end of a trace.
+#[derive(Debug)]
+pub struct TraceFeed {
+    circuit: CircuitId,
+    queue: mpsc::Sender<(NodeName, Traced, u64)>,
+    missed: u64,
+}
+
+impl TraceFeed {
+    /// What is received: node, packet, and how many were missed before it.
+    pub fn new(circuit: CircuitId) -> (Self, mpsc::Receiver<(NodeName, Traced, u64)>) {
+        let (queue, receiver) = mpsc::channel(TRACE_QUEUE);
+        (Self { circuit, queue, missed: 0 }, receiver)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WatchId(u64);
 
@@ -101,9 +121,29 @@ pub(super) struct Watchers {
     next: u64,
     watchers: BTreeMap<WatchId, Watcher>,
     drops: Vec<DropFeed>,
+    traces: Vec<TraceFeed>,
 }
 
 impl Watchers {
+    pub(super) fn add_trace(&mut self, feed: TraceFeed) {
+        self.traces.retain(|feed| !feed.queue.is_closed());
+        self.traces.push(feed);
+    }
+
+    pub(super) fn traced(&mut self, node: &NodeName, packets: Vec<Traced>) {
+        self.traces.retain(|feed| !feed.queue.is_closed());
+        for packet in packets {
+            // A circuit is followed by one request at a time.
+            let Some(feed) = self.traces.iter_mut().rfind(|feed| feed.circuit == packet.circuit) else {
+                continue;
+            };
+            match feed.queue.try_send((node.clone(), packet, feed.missed)) {
+                Ok(()) => feed.missed = 0,
+                Err(_) => feed.missed += 1,
+            }
+        }
+    }
+
     /// Registers the watcher; answers to these requests are its snapshots.
     pub(super) fn begin(&mut self, interest: Interest, feed: Feed) -> (WatchId, Vec<Request>) {
         self.watchers.retain(|_, watcher| !watcher.feed.queue.is_closed());

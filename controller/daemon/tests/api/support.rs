@@ -192,6 +192,7 @@ fn report(tell: &v1::Tell) -> v1::Say {
     let generation = match tell.tell.as_ref().expect("tell") {
         v1::tell::Tell::Whole(whole) => whole.generation,
         v1::tell::Tell::Changes(changes) => changes.to,
+        v1::tell::Tell::Ask(_) => 0,
     };
     say(v1::say::Say::Report(v1::Report {
         generation,

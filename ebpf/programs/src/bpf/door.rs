@@ -1,6 +1,8 @@
 //! The one door out: turns what a program decided into a verdict, and counts and tells every drop.
+use crate::bpf::dry::{self, dry};
 use crate::bpf::maps::{DROPS, EVENT_BUDGET, EVENTS, REASONS};
-use crate::bpf::packet::Slot;
+use crate::bpf::packet::{Frame, Skb, Slot};
+use crate::bpf::trace;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ktime_get_tai_ns};
 use ebpf_abi::event::{Budget, DropEvent, PER_SECOND};
@@ -84,16 +86,22 @@ pub(crate) const BROKEN: i32 = TC_ACT_SHOT as i32;
 
 /// The verdict of a tcx program.
 #[inline(always)]
-pub(crate) fn tcx(result: Result<Forward, Reason>, sight: &Sight) -> i32 {
+pub(crate) fn tcx(skb: &Skb, result: Result<Forward, Reason>, sight: &Sight) -> i32 {
     match result {
         Ok(Forward::Pass) => NEXT,
-        Ok(Forward::Sent(verdict)) => verdict,
+        Ok(Forward::Sent(verdict)) => {
+            dry::seen(sight);
+            verdict
+        }
         Ok(Forward::Told(verdict)) => {
             refused(Reason::TooBig, sight);
             verdict
         }
         Err(reason) => {
             refused(reason, sight);
+            if trace::on() {
+                trace::skb_dropped(skb, sight, reason);
+            }
             TC_ACT_SHOT as i32
         }
     }
@@ -101,11 +109,14 @@ pub(crate) fn tcx(result: Result<Forward, Reason>, sight: &Sight) -> i32 {
 
 /// The verdict of an XDP program.
 #[inline(always)]
-pub(crate) fn xdp(result: Result<Forward, Reason>, sight: &Sight) -> u32 {
+pub(crate) fn xdp(frame: &Frame, result: Result<Forward, Reason>, sight: &Sight) -> u32 {
     match result {
         Ok(forward) => let_through(forward),
         Err(reason) => {
             refused(reason, sight);
+            if trace::on() {
+                trace::frame_dropped(frame, sight, reason);
+            }
             xdp_action::XDP_DROP
         }
     }
@@ -123,6 +134,9 @@ pub(crate) fn let_through(forward: Forward) -> u32 {
 /// Counts a drop under its reason and under its circuit and rule, and tells it if the budget allows.
 #[inline(never)]
 fn refused(reason: Reason, sight: &Sight) {
+    if dry() {
+        return dry::refused(reason, sight);
+    }
     let bytes = u64::from(sight.length);
     if let Some(count) = Slot::of(REASONS.get_ptr_mut(reason as u32)) {
         count.update(|count| add(count, bytes));

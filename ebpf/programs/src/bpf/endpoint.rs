@@ -1,13 +1,16 @@
 //! A workload's packet on its way into a circuit: known, honest, allowed, wrapped, sent.
 use crate::bpf::door::{Forward, Sight};
+use crate::bpf::dry::{self, dry};
 use crate::bpf::maps::{FLOWS, GROUPS, NEXT_HOPS, SETTINGS, STATS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::seal;
 use crate::bpf::size;
 use crate::bpf::tables::Kernel;
+use crate::bpf::trace;
 use crate::bpf::work::Work;
-use ebpf_abi::flow::{Flow, FlowKey, NextHop};
+use ebpf_abi::flow::{BACKUP, Flow, FlowKey, NextHop};
 use ebpf_abi::label::LabelEntry;
+use ebpf_abi::trace::Traced;
 use ebpf_abi::{Direction, Reason};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Subject};
@@ -36,6 +39,9 @@ pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(flow.direction), network, transport)?;
+    if trace::on() {
+        trace::skb(skb, sight, Traced::ENTERED, out_label(flow));
+    }
     size::clamp(skb, network, transport, flow.mtu)?;
     match enter(skb, flow, network, transport, room) {
         Ok(sent) => {
@@ -171,7 +177,17 @@ pub(crate) fn tunnel(
 #[inline(always)]
 fn way(flow: &Flow) -> tunnel::Way {
     let turned = if flow.group == 0 { None } else { GROUPS.get(flow.group).copied() };
+    dry::way(turned == Some(BACKUP));
     tunnel::Way::of(flow, turned)
+}
+
+/// 0: the other end is on this host.
+#[inline(always)]
+fn out_label(flow: &Flow) -> u32 {
+    match flow.kind {
+        Flow::TUNNEL | Flow::SEALED => way(flow).label,
+        _ => 0,
+    }
 }
 
 /// `room` comes with the length of the longest packet, and goes with that of the longest possible one if that is less.
@@ -248,6 +264,9 @@ impl Load {
 
 #[inline(always)]
 pub(crate) fn count(slot: u32, way: Way, load: &Load) {
+    if dry() {
+        return;
+    }
     let Some(stats) = Slot::of(STATS.get_ptr_mut(slot)) else { return };
     stats.update(|stats| match way {
         Way::Sent => {

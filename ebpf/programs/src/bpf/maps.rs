@@ -13,6 +13,8 @@ use ebpf_abi::reason;
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::seal::{SEALERS as SEALERS_ENTRIES, SealRow};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
+use ebpf_abi::trace::{self, Traced, Wanted};
+use ebpf_abi::verdict::Verdict;
 
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow, { maps::FLOWS as usize }> = HashMap::new();
@@ -48,6 +50,8 @@ pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, { reason::CAPACITY as usize 
 #[btf_map]
 pub(crate) static ERROR_BUDGET: PerCpuArray<Budget, { maps::ERROR_BUDGETS as usize }> = PerCpuArray::new();
 #[btf_map]
+pub(crate) static VERDICT: Array<Verdict, 1> = Array::new();
+#[btf_map]
 pub(crate) static LOCALS: HashMap<Address, u32, { maps::LOCALS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();
@@ -57,6 +61,12 @@ pub(crate) static GROUPS: Array<u32, { maps::GROUPS as usize }> = Array::new();
 pub(crate) static PEERS: HashMap<PeerKey, Peer, { maps::PEERS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static REFLECTED: Array<u32, { label::CAPACITY as usize }> = Array::new();
+#[btf_map]
+pub(crate) static TRACED: HashMap<u64, Wanted, { maps::TRACED as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static TRACES: RingBuf<Traced, { maps::TRACES as usize }> = RingBuf::new();
+#[btf_map]
+pub(crate) static TRACE_BUDGET: PerCpuArray<trace::Budget, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static PROBES: RingBuf<Reply, { maps::PROBES as usize }> = RingBuf::new();
 /// Read by the agent alone; see `ebpf_abi::seal`.

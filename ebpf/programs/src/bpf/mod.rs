@@ -1,5 +1,6 @@
 //! The kernel half: hooks, maps and packets.
 mod door;
+mod dry;
 mod endpoint;
 mod maps;
 mod packet;
@@ -7,6 +8,7 @@ mod probe;
 mod seal;
 mod size;
 mod tables;
+mod trace;
 mod transit;
 mod underlay;
 mod work;
@@ -23,7 +25,7 @@ fn eni_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let Some(work) = Work::begin(HOOK_ENI, skb.ifindex(), skb.length()) else { return door::BROKEN };
     let result = endpoint::workload(&skb, work);
-    door::tcx(result, &work.sight)
+    door::tcx(&skb, result, &work.sight)
 }
 
 #[classifier]
@@ -31,7 +33,7 @@ fn underlay_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let Some(work) = Work::begin(HOOK_UNDERLAY_TCX, skb.ifindex(), skb.length()) else { return door::BROKEN };
     let result = underlay::arrival(&skb, work);
-    door::tcx(result, &work.sight)
+    door::tcx(&skb, result, &work.sight)
 }
 
 #[classifier]
@@ -39,7 +41,7 @@ fn cipher_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let Some(work) = Work::begin(HOOK_SEAL, skb.ifindex(), skb.length()) else { return door::BROKEN };
     let result = seal::encrypted(&skb, work);
-    door::tcx(result, &work.sight)
+    door::tcx(&skb, result, &work.sight)
 }
 
 #[classifier]
@@ -47,7 +49,7 @@ fn plain_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let Some(work) = Work::begin(HOOK_SEAL, skb.ifindex(), skb.length()) else { return door::BROKEN };
     let result = seal::decrypted(&skb, work);
-    door::tcx(result, &work.sight)
+    door::tcx(&skb, result, &work.sight)
 }
 
 #[xdp(frags)]

@@ -1,4 +1,5 @@
 //! The only unsafe door: every byte of a packet and of a map value goes through here, bounds checked.
+use crate::bpf::dry;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
@@ -8,6 +9,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_l4_csum_replace, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_xdp_load_bytes,
 };
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -18,6 +20,17 @@ use ebpf_programs::headers::Ethernet;
 use ebpf_programs::segment::Options;
 use ebpf_programs::too_big::Quote;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// 1 when the agent loads the programs to ask them, not to forward; see `dry.rs`. A constant for the verifier, which cuts
+/// out what cannot be reached.
+#[unsafe(no_mangle)]
+static DRY: u32 = 0;
+
+#[inline(always)]
+pub(crate) fn dry() -> bool {
+    // SAFETY: a static, read so that the compiler does not take it for the 0 that stands above.
+    unsafe { ptr::read_volatile(&raw const DRY) != 0 }
+}
 
 /// Raw packet types (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -84,6 +97,15 @@ impl Skb {
             bpf_skb_load_bytes(self.0.cast(), at, ptr::from_mut(place).cast(), size_of::<T>() as u32)
         };
         if result == 0 { Ok(()) } else { Err(Reason::Truncated) }
+    }
+
+    /// The first bytes, as many as the frame has, into a place that holds no less than `N`; how many.
+    #[inline(always)]
+    pub(crate) fn copy<const N: usize>(&self, place: &mut [u8; N]) -> u32 {
+        let length = at_most::<N>(Bytes::length(self));
+        // SAFETY: the helper writes `length` bytes, at most all of `place`.
+        let result = unsafe { bpf_skb_load_bytes(self.0.cast(), 0, place.as_mut_ptr().cast(), length) };
+        if result == 0 { length } else { 0 }
     }
 
     /// Makes room for outer headers of this length between the MAC header and the IP header. The segment size stays as
@@ -193,6 +215,7 @@ impl Skb {
     /// Out of an interface, the link layer being complete.
     #[inline(always)]
     pub(crate) fn send(&self, ifindex: u32) -> Result<i32, Reason> {
+        dry::sent(ifindex);
         // SAFETY: plain helper call.
         redirected(unsafe { bpf_redirect(ifindex, 0) })
     }
@@ -200,6 +223,7 @@ impl Skb {
     /// Out of an interface; the kernel resolves the neighbour.
     #[inline(always)]
     pub(crate) fn send_resolving(&self, ifindex: u32) -> Result<i32, Reason> {
+        dry::sent(ifindex);
         // SAFETY: without parameters the helper takes the next hop from the frame's own IP header.
         redirected(unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) })
     }
@@ -207,6 +231,7 @@ impl Skb {
     /// Into the namespace at the other side of a veth pair.
     #[inline(always)]
     pub(crate) fn hand_over(&self, ifindex: u32) -> Result<i32, Reason> {
+        dry::sent(ifindex);
         // SAFETY: plain helper call.
         redirected(unsafe { bpf_redirect_peer(ifindex, 0) })
     }
@@ -290,8 +315,18 @@ impl Frame {
         if data + N > end { None } else { Some(Head(data as *mut u8)) }
     }
 
+    /// As [`Skb::copy`], also of a frame in several buffers.
+    #[inline(always)]
+    pub(crate) fn copy<const N: usize>(&self, place: &mut [u8; N]) -> u32 {
+        let length = at_most::<N>(self.length());
+        // SAFETY: the helper writes `length` bytes, at most all of `place`.
+        let result = unsafe { bpf_xdp_load_bytes(self.0, 0, place.as_mut_ptr().cast(), length) };
+        if result == 0 { length } else { 0 }
+    }
+
     #[inline(always)]
     pub(crate) fn send(&self, ifindex: u32) -> Result<i32, Reason> {
+        dry::sent(ifindex);
         // SAFETY: plain helper call.
         let verdict = unsafe { bpf_redirect(ifindex, 0) };
         if verdict == i64::from(xdp_action::XDP_REDIRECT) {
@@ -346,6 +381,28 @@ impl<const N: usize> Head<N> {
     word_access!(load16, store16, u16, "u16");
     word_access!(load32, store32, u32, "u32");
     word_access!(load64, store64, u64, "u64");
+}
+
+/// From 1 to `N`, a power of two, in steps that the compiler does not see through: it would leave out what it knows to be
+/// needless, and the verifier knows nothing of a difference of pointers (kernel 6.18: "R4 min value is negative", then
+/// "invalid zero-sized read"). An empty frame has no first byte to copy either; the helper says so.
+#[inline(always)]
+fn at_most<const N: usize>(length: u32) -> u32 {
+    const { assert!(N.is_power_of_two()) };
+    let mut bounded = u64::from(if length > N as u32 { N as u32 } else { length });
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("{length} += -1", "{length} &= {mask}", "{length} += 1",
+            length = inout(reg) bounded, mask = const { N - 1 }, options(nostack, nomem, preserves_flags));
+    }
+    bounded as u32
+}
+
+/// A record of a ring buffer, written where it lies: it is too long for the stack.
+#[inline(always)]
+pub(crate) fn in_place<T: FromBytes>(record: &mut MaybeUninit<T>) -> &mut T {
+    // SAFETY: the kernel's memory, of which any bytes are a valid `T`.
+    unsafe { record.assume_init_mut() }
 }
 
 /// This CPU's scratch value, which no other program can touch while this one runs: hooks of one CPU do not nest.

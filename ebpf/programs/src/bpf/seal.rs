@@ -6,11 +6,13 @@ use crate::bpf::endpoint::{
 use crate::bpf::maps::{FLOWS, LABELS, SEALERS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::size;
+use crate::bpf::trace;
 use crate::bpf::underlay::belongs;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::seal::{CIPHER, PLAIN, Tag};
+use ebpf_abi::trace::Traced;
 use ebpf_abi::{Direction, Reason, mapped};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::Ethernet;
@@ -103,6 +105,9 @@ pub(crate) fn decrypted(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(entry.direction), network, transport)?;
+    if trace::on() {
+        trace::skb(skb, sight, Traced::DELIVERED, 0);
+    }
     size::clamp(skb, network, transport, entry.mtu)?;
     let load = Load::of(skb, network, transport);
     let sent = hand_in(skb, entry, network.family)?;

@@ -1,7 +1,9 @@
 //! Packets that a circuit cannot carry: their sender is told, and TCPs are told before it comes to that.
 use crate::bpf::door::{Forward, Sight, now};
+use crate::bpf::dry::dry;
 use crate::bpf::maps::ERROR_BUDGET;
 use crate::bpf::packet::{Skb, Slot};
+use crate::bpf::trace;
 use ebpf_abi::Reason;
 use ebpf_abi::event::{Budget, ERRORS_PER_SECOND};
 use ebpf_abi::maps::ERROR_BUDGETS;
@@ -39,6 +41,9 @@ pub(crate) fn answer(
     transport: &Transport,
     mtu: u32,
 ) -> Result<Forward, Reason> {
+    if dry() {
+        return Err(Reason::TooBig);
+    }
     if !too_big::is_answerable(skb, network, transport) || !affordable(sight.circuit) {
         return Err(Reason::TooBig);
     }
@@ -46,6 +51,9 @@ pub(crate) fn answer(
     let link: Ethernet = skb.read(0).ok_or(Reason::TooBig)?;
     if !quote.is_whole() {
         return Err(Reason::TooBig);
+    }
+    if trace::on() {
+        trace::skb_dropped(skb, sight, Reason::TooBig);
     }
     skb.cut(Ethernet::LENGTH + quote.length)?;
     skb.widen(too_big::longer(network.family))?;

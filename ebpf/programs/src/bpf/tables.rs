@@ -1,5 +1,6 @@
 //! The firewall's tables as kernel maps.
 use crate::bpf::door::now;
+use crate::bpf::dry::{self, dry};
 use crate::bpf::maps::{CONNTRACK, FRAGMENTS, RULES, RULESETS};
 use crate::bpf::packet::Slot;
 use aya_ebpf::helpers::bpf_loop;
@@ -29,7 +30,10 @@ impl Tables for Kernel {
     fn first_match(&self, set: &RuleSetRef, opening: &Opening) -> Option<Match> {
         match scan(set, opening) {
             0 => None,
-            found => Some(Match { rule: found as u32, allow: found >> 32 == 2 }),
+            found => {
+                dry::ruled(found as u32);
+                Some(Match { rule: found as u32, allow: found >> 32 == 2 })
+            }
         }
     }
 
@@ -40,21 +44,33 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn load(&self, slot: &Slot<Conn>) -> Conn {
-        slot.load()
+        let conn = slot.load();
+        dry::belongs(&conn);
+        conn
     }
 
     #[inline(always)]
     fn store(&self, slot: &Slot<Conn>, conn: &Conn) {
+        if dry() {
+            return;
+        }
         slot.store(conn);
     }
 
     #[inline(always)]
     fn open(&self, key: &ConnKey, conn: &Conn) -> bool {
+        if dry() {
+            dry::would_open(conn.rule);
+            return true;
+        }
         CONNTRACK.insert(key, conn, 0).is_ok()
     }
 
     #[inline(always)]
     fn close(&self, key: &ConnKey) {
+        if dry() {
+            return;
+        }
         // Gone already is as good.
         let _ = CONNTRACK.remove(key);
     }
@@ -66,11 +82,14 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn remember(&self, key: &FragmentKey, fragment: &Fragment) -> bool {
-        FRAGMENTS.insert(key, fragment, 0).is_ok()
+        dry() || FRAGMENTS.insert(key, fragment, 0).is_ok()
     }
 
     #[inline(always)]
     fn forget(&self, key: &FragmentKey) {
+        if dry() {
+            return;
+        }
         // Gone already is as good.
         let _ = FRAGMENTS.remove(key);
     }

@@ -4,9 +4,11 @@
 //! sends (IPv4 options, a UDP checksum, a fragment), or that cannot leave by XDP (a neighbour not resolved, an interface
 //! without XDP, a frame too long for it), goes on to tcx, which handles it or says why not.
 use crate::bpf::door::{self, Forward, Sight};
+use crate::bpf::dry::{self, dry};
 use crate::bpf::endpoint::next_hop;
 use crate::bpf::maps::{SETTINGS, STATS};
 use crate::bpf::packet::{Frame, Head, Slot};
+use crate::bpf::trace;
 use crate::bpf::underlay::{find, is_local};
 use ebpf_abi::event::HOOK_UNDERLAY_XDP;
 use ebpf_abi::flow::NextHop;
@@ -60,6 +62,7 @@ fn ipv4(frame: &Frame, head: Head<HEAD_IPV4>) -> Result<Forward, Refusal> {
     let length = frame.length().max(14 + u32::from(u16::from_be(head.load16::<16>())));
     let Some(hop) = onward(length, &entry, head.load8::<22>(), 4)? else { return Ok(Forward::Pass) };
     let (local, remote) = (halves(&hop.local)[1] >> 32, halves(&hop.remote)[1] >> 32);
+    followed(frame, flags, &entry);
     let time = head.load16::<22>();
     let less = time.wrapping_sub(u16::from_ne_bytes([1, 0]));
     let changes = [(u32::from(time), u32::from(less)), (source, local as u32), (destination, remote as u32)];
@@ -96,6 +99,7 @@ fn ipv6(frame: &Frame, head: Head<HEAD_IPV6>) -> Result<Forward, Refusal> {
     let length = frame.length().max(54 + u32::from(u16::from_be(head.load16::<18>())));
     let Some(hop) = onward(length, &entry, time, 6)? else { return Ok(Forward::Pass) };
     let (local, remote) = (halves(&hop.local), halves(&hop.remote));
+    followed(frame, flags, &entry);
     head.store8::<21>(time.wrapping_sub(1));
     head.store64::<22>(local[0]);
     head.store64::<30>(local[1]);
@@ -141,9 +145,9 @@ impl Refusal {
         sight.protocol = PROTOCOL_UDP;
         addresses(frame, &mut sight);
         if stray(self.reason) && !is_local(&sight.destination) {
-            return door::xdp(Ok(Forward::Pass), &sight);
+            return door::xdp(frame, Ok(Forward::Pass), &sight);
         }
-        door::xdp(Err(self.reason), &sight)
+        door::xdp(frame, Err(self.reason), &sight)
     }
 }
 
@@ -196,9 +200,18 @@ fn onward(length: u32, entry: &LabelEntry, ttl: u8, family: u8) -> Result<Option
     Ok((length <= u32::from(hop.longest)).then_some(hop))
 }
 
+/// Tells it, if it is one of a circuit that somebody follows. Probes are not the circuit's traffic.
+#[inline(always)]
+fn followed(frame: &Frame, flags: u8, entry: &LabelEntry) {
+    if trace::on() && flags & OAM == 0 {
+        trace::frame(frame, entry.circuit, entry.label, entry.out_label);
+    }
+}
+
 #[inline(always)]
 fn sent(frame: &Frame, hop: &NextHop, entry: &LabelEntry) -> Result<Forward, Refusal> {
     let refused = |reason| Refusal { reason, label: entry.label, circuit: entry.circuit };
+    dry::passed(entry.circuit, entry.label);
     frame.send(hop.ifindex).map(Forward::Sent).map_err(refused)
 }
 
@@ -238,7 +251,7 @@ impl Counters {
     /// Nothing else on this CPU counts between `fetch` and here. Probes are not the circuit's traffic.
     #[inline(always)]
     fn add(self, frame: &Frame, flags: u8, overhead: u32) {
-        if flags & OAM != 0 {
+        if flags & OAM != 0 || dry() {
             return;
         }
         let length = frame.length().saturating_sub(overhead + 14);

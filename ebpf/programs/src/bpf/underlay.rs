@@ -1,5 +1,6 @@
 //! A packet from the underlay: whose label is it, and is it to be passed on or delivered?
 use crate::bpf::door::{Forward, Sight};
+use crate::bpf::dry::dry;
 use crate::bpf::endpoint::{
     Load, Way, admit, count, ethertype, leave, next_hop, read_network, read_transport,
 };
@@ -8,9 +9,11 @@ use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::probe;
 use crate::bpf::seal;
 use crate::bpf::size;
+use crate::bpf::trace;
 use crate::bpf::work::Work;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::trace::Traced;
 use ebpf_abi::{Address, Direction, Reason, mapped};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Udp, Vxlan};
@@ -31,6 +34,9 @@ pub(crate) fn arrival(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     sight.destination = outer.destination;
     sight.protocol = 17;
     if !matches!(outer.carries, Carries::Tunnel) {
+        if dry() {
+            return Ok(Forward::Pass);
+        }
         return probe::link(skb, outer, probe).map(Forward::Sent);
     }
     match accepted(skb, outer, sight, entry) {
@@ -38,7 +44,13 @@ pub(crate) fn arrival(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
         Err(_) if !is_local(&outer.destination) => return Ok(Forward::Pass),
         Err(reason) => return Err(reason),
     }
+    if dry() && work.outer.probe {
+        return Ok(Forward::Pass);
+    }
     let sent = if work.entry.kind == LabelEntry::TRANSIT {
+        if trace::on() && !work.outer.probe {
+            trace::skb(skb, &work.sight, Traced::PASSED_ON, work.entry.out_label);
+        }
         pass_on(skb, &work.outer, &work.entry)?
     } else if work.outer.probe {
         probe::path(skb, &work.outer, &work.entry, &mut work.probe)?
@@ -165,6 +177,9 @@ fn deliver(skb: &Skb, work: &mut Work) -> Result<i32, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(entry.direction), network, transport)?;
+    if trace::on() {
+        trace::skb(skb, sight, Traced::DELIVERED, 0);
+    }
     size::clamp(skb, network, transport, entry.mtu)?;
     let load = Load::of(skb, network, transport);
     let sent = unwrap_and_send(skb, entry, inner, network.family)?;

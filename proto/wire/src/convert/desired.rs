@@ -8,6 +8,7 @@ use crate::v1;
 use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
 };
+use proto_model::query::QueryId;
 use proto_model::{CircuitId, Generation, PathId, Seal, Timestamp};
 use std::net::IpAddr;
 
@@ -19,6 +20,10 @@ impl TryFrom<v1::Tell> for Tell {
                 generation: Generation(whole.generation),
                 objects: list("whole.objects", limits::OBJECTS, whole.objects)?,
             }),
+            v1::tell::Tell::Ask(ask) => {
+                let query = QueryId(ask.query);
+                Ok(Self::Ask { query, question: inner("ask", ask)? })
+            }
             v1::tell::Tell::Changes(changes) => Ok(Self::Changes {
                 from: Generation(changes.from),
                 to: Generation(changes.to),
@@ -37,6 +42,7 @@ impl From<Tell> for v1::Tell {
             Tell::Changes { from, to, changes } => {
                 v1::tell::Tell::Changes(v1::tell::Changes { from: from.0, to: to.0, changes: each(changes) })
             }
+            Tell::Ask { query, question } => v1::tell::Tell::Ask(super::explain::ask(query, question)),
         };
         Self { tell: Some(tell) }
     }
@@ -71,6 +77,7 @@ impl TryFrom<v1::Object> for Object {
             v1::object::Object::Hop(hop) => inner("hop", hop).map(Self::Hop),
             v1::object::Object::Rules(rules) => inner("rules", rules).map(Self::Rules),
             v1::object::Object::Peer(peer) => inner("peer", peer).map(Self::Peer),
+            v1::object::Object::Trace(trace) => inner("trace", trace).map(Self::Trace),
         }
     }
 }
@@ -83,6 +90,7 @@ impl From<Object> for v1::Object {
             Object::Hop(hop) => v1::object::Object::Hop(hop.into()),
             Object::Rules(rules) => v1::object::Object::Rules(rules.into()),
             Object::Peer(peer) => v1::object::Object::Peer(peer.into()),
+            Object::Trace(trace) => v1::object::Object::Trace(trace.into()),
         };
         Self { object: Some(object) }
     }
@@ -118,6 +126,7 @@ impl TryFrom<v1::ObjectKey> for ObjectKey {
             Key::Hop(value) => label("hop", value).map(Self::Hop),
             Key::Rules(circuit) => Ok(Self::Rules(CircuitId(circuit))),
             Key::Peer(link) => inner("peer", link).map(Self::Peer),
+            Key::Trace(circuit) => Ok(Self::Trace(CircuitId(circuit))),
         }
     }
 }
@@ -133,6 +142,7 @@ impl From<ObjectKey> for v1::ObjectKey {
             ObjectKey::Hop(label) => Key::Hop(label.value()),
             ObjectKey::Rules(circuit) => Key::Rules(circuit.0),
             ObjectKey::Peer(link) => Key::Peer(link.into()),
+            ObjectKey::Trace(circuit) => Key::Trace(circuit.0),
         };
         Self { key: Some(key) }
     }
@@ -311,7 +321,7 @@ impl From<Hop> for v1::Hop {
 }
 
 /// Two outer addresses of one packet.
-fn pair(fields: [&str; 2], texts: [&str; 2]) -> Result<[IpAddr; 2]> {
+pub(super) fn pair(fields: [&str; 2], texts: [&str; 2]) -> Result<[IpAddr; 2]> {
     let pair = [address(fields[0], texts[0])?, address(fields[1], texts[1])?];
     if pair[0].is_ipv4() != pair[1].is_ipv4() {
         let what = format!("{} and {} are of two address families", pair[0], pair[1]);

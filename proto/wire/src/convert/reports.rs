@@ -7,6 +7,7 @@ use super::fields::{
 use super::units::{key_bytes, latency, loss, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
+use proto_model::query::QueryId;
 use proto_model::report::{
     DropCount, DropEvent, Failure, Hello, Report, Say, Switch, Telemetry, Traffic, Way,
 };
@@ -27,6 +28,13 @@ impl TryFrom<v1::Say> for Say {
             v1::say::Say::Switched(switched) => {
                 list("switched.switches", limits::SWITCHES, switched.switches).map(Self::Switched)
             }
+            v1::say::Say::Answer(answer) => {
+                let query = QueryId(answer.query);
+                Ok(Self::Answer { query, answer: inner("answer", answer)? })
+            }
+            v1::say::Say::Traced(traced) => {
+                list("traced.packets", limits::TRACED, traced.packets).map(Self::Traced)
+            }
         }
     }
 }
@@ -42,6 +50,11 @@ impl From<Say> for v1::Say {
             Say::Drops(mut events) => {
                 events.truncate(limits::DROP_EVENTS);
                 v1::say::Say::Drops(v1::DropEvents { events: each(events) })
+            }
+            Say::Answer { query, answer } => v1::say::Say::Answer(super::explain::answer(query, answer)),
+            Say::Traced(mut packets) => {
+                packets.truncate(limits::TRACED);
+                v1::say::Say::Traced(v1::TracedPackets { packets: each(packets) })
             }
             Say::Switched(switches) => v1::say::Say::Switched(v1::Switches { switches: each(switches) }),
         };

@@ -287,6 +287,8 @@ pub enum Message {
     RollbackRules(v1::CircuitRequest),
     RemoveNode(v1::RemoveNodeRequest),
     SetLink(v1::SetLinkRequest),
+    Why(v1::WhyRequest),
+    Trace(v1::TraceRequest),
     /// The verb has no parameters.
     Nothing,
 }
@@ -353,7 +355,16 @@ impl TryFrom<Awaited> for Message {
             Request::SetLink { link, values } => {
                 Self::SetLink(v1::SetLinkRequest { link: Some(link.into()), values: Some(values.into()) })
             }
-            Request::ListResources
+            Request::Why(wonder) => Self::Why(wonder.into()),
+            Request::StartTrace { circuit, filter, snaplen, lasts, nodes } => Self::Trace(v1::TraceRequest {
+                circuit: circuit.to_string(),
+                filter: Some(filter.into()),
+                snaplen: snaplen.into(),
+                lasts: nanos_of(lasts),
+                nodes: nodes.iter().map(ToString::to_string).collect(),
+            }),
+            Request::StopTrace { .. }
+            | Request::ListResources
             | Request::ListCircuits
             | Request::ListNodes
             | Request::ListLinks

@@ -130,6 +130,8 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         }
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
+        Message::Why(wire) => travelled(&wire).try_into().map(now),
+        Message::Trace(wire) => travelled(&wire).try_into().map(now),
         Message::GetCircuit(_) | Message::ExplainCircuit(_) | Message::Nothing => {
             panic!("not among the requests")
         }

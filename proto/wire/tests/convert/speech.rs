@@ -6,9 +6,12 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
+    Trace,
 };
+use proto_model::query::{Answer, Body, Connection, Fate, Packet, QueryId, Question, Ran, Sent};
 use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
 use proto_model::topology::Measured;
+use proto_model::trace::{Act, Filter, Hook, SNAPLEN, Traced};
 use proto_model::{Generation, PathId, Seal};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
@@ -22,6 +25,7 @@ pub(crate) fn object_key() -> impl Strategy<Value = ObjectKey> {
         label().prop_map(ObjectKey::Hop),
         circuit_id().prop_map(ObjectKey::Rules),
         link_id().prop_map(ObjectKey::Peer),
+        circuit_id().prop_map(ObjectKey::Trace),
     ]
 }
 
@@ -57,6 +61,117 @@ fn peer() -> impl Strategy<Value = Peer> {
         remote,
         session,
     })
+}
+
+pub(crate) fn trace() -> impl Strategy<Value = Trace> {
+    (circuit_id(), timestamp(), filter(), 0..=SNAPLEN)
+        .prop_map(|(circuit, until, filter, snaplen)| Trace { circuit, until, filter, snaplen })
+        .boxed()
+}
+
+pub(crate) fn filter() -> impl Strategy<Value = Filter> {
+    prop_oneof![
+        of(prop_oneof![Just(6u8), Just(17)])
+            .prop_flat_map(|protocol| { of(1..=u16::MAX).prop_map(move |port| Filter { protocol, port }) }),
+        (0u8..58).prop_map(|number| Filter { protocol: Some(number), port: None }),
+    ]
+    .boxed()
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let body = prop_oneof![
+        any::<(u16, u16, bool)>().prop_map(|(source, destination, answer)| Body::Tcp {
+            source,
+            destination,
+            answer
+        }),
+        any::<(u16, u16)>().prop_map(|(source, destination)| Body::Udp { source, destination }),
+        any::<(u16, bool)>().prop_map(|(id, answer)| Body::Echo { id, answer }),
+        (59u8..).prop_map(Body::Other),
+    ];
+    (address_pair(), body)
+        .prop_map(|((source, destination), body)| Packet { source, destination, body })
+        .boxed()
+}
+
+pub(crate) fn question() -> impl Strategy<Value = Question> {
+    prop_oneof![
+        (fabric_address(), packet()).prop_map(|(workload, packet)| Question::Sent { workload, packet }),
+        vec(any::<u8>(), 0..90).prop_map(|frame| Question::Arrives { frame }),
+    ]
+    .boxed()
+}
+
+pub(crate) fn ran() -> impl Strategy<Value = Ran> {
+    let way = prop_oneof![Just(None), Just(Some(Way::Primary)), Just(Some(Way::Backup))];
+    let sent = (interface(), address_pair(), label(), way, vec(any::<u8>(), 0..90)).prop_map(
+        |(interface, (local, remote), label, way, frame)| {
+            Fate::Sent(Sent { interface, local, remote, label, way, frame })
+        },
+    );
+    let fate = prop_oneof![
+        sent,
+        interface().prop_map(|interface| Fate::Delivered { interface }),
+        ("[a-z_]{0,30}", sentence()).prop_map(|(reason, text)| Fate::Dropped { reason, text }),
+        Just(Fate::NotOurs),
+    ];
+    let connection = prop_oneof![
+        Just(Connection::None),
+        Just(Connection::WouldOpen),
+        Just(Connection::Opening),
+        Just(Connection::Established),
+        Just(Connection::Closing),
+    ];
+    ("[a-z_]{0,30}", interface(), of(label()), of(circuit_id()), any::<u32>(), connection, fate)
+        .prop_map(|(program, interface, label, circuit, rule, connection, fate)| Ran {
+            program,
+            interface,
+            label,
+            circuit,
+            rule,
+            connection,
+            fate,
+        })
+        .boxed()
+}
+
+fn traced() -> impl Strategy<Value = Traced> {
+    let act = prop_oneof![
+        Just(Act::Entered),
+        Just(Act::PassedOn),
+        Just(Act::Delivered),
+        ("[a-z_]{0,30}", any::<u32>()).prop_map(|(reason, rule)| Act::Dropped { reason, rule }),
+    ];
+    let hook = prop_oneof![Just(Hook::Eni), Just(Hook::Tcx), Just(Hook::Xdp)];
+    let place = (timestamp(), circuit_id(), hook, act, interface());
+    let ends = (of(address()), of(address()), of(label()), of(label()));
+    let numbers = any::<(u64, u8, u16, u16, u32, u32, u64)>();
+    (place, ends, numbers, vec(any::<u8>(), 0..90))
+        .prop_map(|(place, ends, numbers, bytes)| {
+            let (at, circuit, hook, act, interface) = place;
+            let (source, destination, label, out_label) = ends;
+            let (identity, protocol, source_port, destination_port, length, segment, missed) = numbers;
+            Traced {
+                at,
+                circuit,
+                hook,
+                act,
+                interface,
+                label,
+                out_label,
+                identity,
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                length,
+                segment,
+                missed,
+                bytes,
+            }
+        })
+        .boxed()
 }
 
 pub(crate) fn measured() -> impl Strategy<Value = Measured> {
@@ -128,6 +243,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         hop.prop_map(Object::Hop),
         rule_set().prop_map(Object::Rules),
         peer().prop_map(Object::Peer),
+        trace().prop_map(Object::Trace).boxed(),
     ]
     .boxed()
 }
@@ -142,6 +258,8 @@ pub(crate) fn tell() -> impl Strategy<Value = Tell> {
             to: Generation(to),
             changes,
         }),
+        (any::<u64>(), question())
+            .prop_map(|(query, question)| Tell::Ask { query: QueryId(query), question }),
     ]
     .boxed()
 }
@@ -206,6 +324,9 @@ pub(crate) fn say() -> impl Strategy<Value = Say> {
         telemetry.prop_map(Say::Telemetry),
         vec(drop_event(), 0..4).prop_map(Say::Drops),
         vec(switch(), 0..4).prop_map(Say::Switched),
+        (any::<u64>(), prop_oneof![ran().prop_map(Answer::Ran), sentence().prop_map(Answer::Unable)])
+            .prop_map(|(query, answer)| Say::Answer { query: QueryId(query), answer }),
+        vec(traced(), 0..4).prop_map(Say::Traced),
     ]
     .boxed()
 }

@@ -4,8 +4,10 @@ use anyhow::{Context, Result, bail};
 use aya::maps::{Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
+use nix::mount::{MsFlags, mount};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[derive(Debug)]
@@ -41,16 +43,29 @@ impl Dataplane {
         let bytes = std::fs::read(path)
             .with_context(|| format!("{} is not there; run: cargo xtask ebpf", path.display()))?;
         let mut object = EbpfLoader::new().load(&bytes).context("loading the BPF object")?;
-        for (name, program) in object.programs_mut() {
-            match program {
-                Program::SchedClassifier(program) => program.load(),
-                Program::Xdp(program) => program.load(),
-                _ => bail!("{name} is of a kind that this project does not have"),
-            }
-            .with_context(|| format!("the verifier refuses {name}"))?;
-        }
+        load_all(&mut object)?;
         let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
         Ok(Self { object, cpus })
+    }
+
+    /// The same programs, dry, over the maps of this one; as the agent loads them to ask them.
+    ///
+    /// # Errors
+    /// No bpffs, or what the kernel says.
+    pub fn dry(&self) -> Result<Self> {
+        let pins = Pins::new()?;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(ebpf_abi::verdict::DRY, &1u32, true);
+        for name in ebpf_abi::maps::name::MAPS {
+            let map = self.object.map(name).with_context(|| format!("no map {name}"))?;
+            let pin = pins.0.join(name);
+            data(map).with_context(|| format!("map {name} is of an unknown kind"))?.pin(&pin)?;
+            loader.map_pin_path(name, pin);
+        }
+        let bytes = std::fs::read(object_file())?;
+        let mut object = loader.load(&bytes).context("loading the BPF object dry")?;
+        load_all(&mut object)?;
+        Ok(Self { object, cpus: self.cpus })
     }
 
     /// # Errors
@@ -165,6 +180,43 @@ impl Dataplane {
         context[SIZE..SIZE + 4].copy_from_slice(&segment.to_ne_bytes());
         context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&u32::from(segment != 0).to_ne_bytes());
         bpf::test_run(self.program(program)?, frame, &context, 1)
+    }
+}
+
+fn load_all(object: &mut Ebpf) -> Result<()> {
+    for (name, program) in object.programs_mut() {
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => bail!("{name} is of a kind that this project does not have"),
+        }
+        .with_context(|| format!("the verifier refuses {name}"))?;
+    }
+    Ok(())
+}
+
+/// A directory on the bpffs for as long as a load takes.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let bpffs = Path::new("/sys/fs/bpf");
+        if nix::sys::statfs::statfs(bpffs)?.filesystem_type() != nix::sys::statfs::BPF_FS_MAGIC {
+            mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
+                .context("mounting bpffs")?;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = bpffs.join(format!("fw-dry-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // What is left is seen by the tests that compare the host before and after.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

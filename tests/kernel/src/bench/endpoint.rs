@@ -84,7 +84,7 @@ fn nanoseconds(host: &Dataplane, program: &str, frame: &[u8]) -> Result<f64> {
 /// One circuit under ten rules, and other circuits with all the others.
 fn host(rules: u32) -> Result<Dataplane> {
     let host = Dataplane::load()?;
-    host.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), reserved: [0; 6] })?;
+    host.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), tracing: 0, reserved: [0; 5] })?;
     host.put("LOCALS", &mapped(OURS), &1u32)?;
     let hop = NextHop {
         local: mapped(OURS),

@@ -85,7 +85,11 @@ pub fn measure(rounds: usize) -> Result<Measured> {
 /// 100,000 labels, each with an own outgoing label.
 fn fill(dataplane: &Dataplane, wires: &Wires) -> Result<()> {
     let (out, sink) = (wires.end(HOP, "h1")?, wires.end(SINK, "k0")?);
-    dataplane.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), reserved: [0; 6] })?;
+    dataplane.put(
+        "SETTINGS",
+        &0u32,
+        &Settings { port: 4789u16.to_be_bytes(), tracing: 0, reserved: [0; 5] },
+    )?;
     dataplane.put("LOCALS", &ebpf_abi::mapped(HOP_IP), &1u32)?;
     let hop = NextHop {
         local: ebpf_abi::mapped(HOP_OUT_IP),

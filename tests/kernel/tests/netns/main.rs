@@ -3,6 +3,7 @@ mod attachments;
 mod circuits;
 mod crashes;
 mod encryption;
+mod explain;
 mod external;
 mod labs;
 mod leftovers;

@@ -6,6 +6,7 @@ use ebpf_abi::rules::RuleRow;
 use ebpf_abi::{Address, Direction, Reason};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use tests_kernel::bench::dataplane::Dataplane;
 use tests_kernel::model::{Body, Ends, Firewall, Packet, Piece, Rule, Verdict, What};
 
 const PACKETS: usize = 100_000;
@@ -41,12 +42,17 @@ impl Chance {
 fn kernel_and_model_agree_on_random_packets() {
     let seed = std::env::var("FOREWEAVE_SEED").map_or_else(|_| fresh_seed(), |seed| seed.parse().unwrap());
     let host = Host::new().unwrap();
+    let dry = host.dry().unwrap();
     let mut chance = Chance(seed | 1);
     let mut tally = BTreeMap::new();
     for round in 0..PACKETS / ROUND {
-        compare_round(&host, &mut chance, round, seed, &mut tally);
+        compare_round((&host, &dry), &mut chance, round, seed, &mut tally);
     }
-    println!("seed {seed}: {tally:?}");
+    let judged: u64 = tally.values().sum();
+    println!(
+        "seed {seed}: {judged} packets, each by the model, by a dry run and by the live programs: {tally:?}"
+    );
+    assert!(judged >= PACKETS as u64, "only {judged} packets");
     // The packets must have reached every corner, or agreement says little.
     for verdict in ["Pass", "Denied", "NoConnection", "Unrelated", "NoFirst", "Impossible"] {
         assert!(tally.get(verdict).is_some_and(|n| *n > 100), "only {tally:?} (seed {seed})");
@@ -59,7 +65,7 @@ fn fresh_seed() -> u64 {
 }
 
 fn compare_round(
-    host: &Host,
+    (host, dry): (&Host, &Dataplane),
     chance: &mut Chance,
     round: usize,
     seed: u64,
@@ -82,7 +88,7 @@ fn compare_round(
         let verdict = model.judge(circuit, &packet);
         let from_workload = chance.one_in(2);
         let place = format!("seed {seed}, round {round}, step {step}, circuit {circuit}: {packet:?}");
-        compare(host, circuit, &packet, verdict, from_workload, &mut expected, &place);
+        compare((host, dry), circuit, &packet, verdict, from_workload, &mut expected, &place);
         let name = format!("{verdict:?}");
         *tally.entry(name.split(' ').next().unwrap().to_owned()).or_default() += 1;
     }
@@ -226,7 +232,7 @@ fn draw_body(chance: &mut Chance) -> Body {
 }
 
 fn compare(
-    host: &Host,
+    (host, dry): (&Host, &Dataplane),
     circuit: u64,
     packet: &Packet,
     verdict: Verdict,
@@ -235,13 +241,18 @@ fn compare(
     place: &str,
 ) {
     let bytes = encode(circuit, packet);
-    let ran = if from_workload {
-        host.run(ENI, &frame::ip_frame(&bytes)).unwrap()
+    let (program, whole) = if from_workload {
+        (ENI, frame::ip_frame(&bytes))
     } else {
         let (ours, theirs) = outer(false);
-        let whole = frame::tunnelled(theirs, ours, label(circuit, packet.forward), &bytes);
-        host.run(UNDERLAY, &whole).unwrap()
+        (UNDERLAY, frame::tunnelled(theirs, ours, label(circuit, packet.forward), &bytes))
     };
+    let foretold = crate::dry::verdict(dry, program, &whole);
+    let ran = host.run(program, &whole).unwrap();
+    assert_eq!((foretold.0.verdict, &foretold.0.frame), (ran.verdict, &ran.frame), "{place}: asked and live");
+    let told = refusal(verdict).map_or((0, foretold.1.rule), |(reason, rule)| (reason as u32, rule));
+    assert_eq!((foretold.1.reason, foretold.1.rule), told, "{place}: what is said when asked");
+    assert_eq!(foretold.1.circuit, circuit, "{place}");
     let Some((reason, rule)) = refusal(verdict) else {
         assert_eq!(ran.verdict, REDIRECT, "{place}: the model passes it; {:?}", host.reasons());
         return;

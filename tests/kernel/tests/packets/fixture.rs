@@ -8,6 +8,7 @@ use ebpf_abi::maps::Settings;
 use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
+use ebpf_abi::trace::Traced;
 use ebpf_abi::{Address, Direction, Reason, mapped};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
@@ -88,7 +89,7 @@ impl Host {
     /// Settings, locals and next hops; no circuit yet.
     pub(crate) fn new() -> Result<Self> {
         let host = Self { dataplane: Dataplane::load()? };
-        host.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), reserved: [0; 6] })?;
+        host.put("SETTINGS", &0u32, &Settings { port: 4789u16.to_be_bytes(), tracing: 0, reserved: [0; 5] })?;
         for v6 in [false, true] {
             let (ours, theirs) = outer(v6);
             host.put("LOCALS", &address(ours), &1u32)?;
@@ -228,6 +229,19 @@ impl Host {
             replies.push(reply);
         }
         Ok(replies)
+    }
+
+    /// The traced packets told since the last time.
+    pub(crate) fn traces(&mut self) -> Result<Vec<Traced>> {
+        let map = self.dataplane.object_mut().map_mut("TRACES").context("no map TRACES")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut traces = Vec::new();
+        while let Some(record) = ring.next() {
+            let one =
+                Traced::read_from_bytes(&record).map_err(|_| anyhow::anyhow!("{} bytes", record.len()))?;
+            traces.push(one);
+        }
+        Ok(traces)
     }
 
     pub(crate) fn dropped(&self, reason: Reason) -> Result<Dropped> {

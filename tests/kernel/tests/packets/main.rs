@@ -2,6 +2,7 @@
 //! every test fails with the command that runs it.
 mod agree;
 mod delivery;
+mod dry;
 mod endpoint;
 mod fixture;
 mod frame;
@@ -15,5 +16,6 @@ mod rounds;
 mod sealed;
 mod stamp;
 mod states;
+mod traces;
 mod transit;
 mod wire;

@@ -58,7 +58,7 @@ impl World {
                 }
             }
             Output::Announce(News::Circuit(view)) => self.check_claim(&view),
-            Output::Announce(_) | Output::Drops { .. } => {}
+            Output::Announce(_) | Output::Drops { .. } | Output::Traced { .. } => {}
         }
     }
 

@@ -12,3 +12,5 @@ mod repair;
 mod resources;
 mod restart;
 mod storm;
+mod traces;
+mod why;

@@ -1,0 +1,297 @@
+//! Asks the programs what they would do with a packet: loads them dry over the pinned maps and runs them on it.
+//!
+//! They stay loaded for [`IDLE`] after the last question, so that a trail of questions pays the verifier once.
+use super::links::{self, Link};
+use super::maps::{self, Slots};
+use super::netlink::Netlink;
+use super::programs::{Hook, pinned};
+use agent_core::kernel_state::HostSide;
+use agent_core::{craft, frame};
+use anyhow::{Context, Result, anyhow, bail};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use ebpf_abi::Reason;
+use ebpf_abi::maps::name;
+use ebpf_abi::verdict::{self, Verdict};
+use proto_model::query::{Answer, Connection, FRAME, Fate, Packet, QueryId, Question, Ran, Sent};
+use proto_model::report::Way;
+use proto_model::{CircuitId, FabricAddress, Label};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// Questions that wait; more are answered with a refusal.
+pub(crate) const WAITING: usize = 64;
+/// How long the programs stay loaded unasked.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Verdicts of the two kinds of programs (`linux/pkt_cls.h`, `linux/bpf.h`).
+const TC_REDIRECT: u32 = 7;
+const TC_DROP: u32 = 2;
+const XDP_DROP: u32 = 1;
+const XDP_REDIRECT: u32 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) session: u64,
+    pub(crate) query: QueryId,
+    pub(crate) question: Question,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) session: u64,
+    pub(crate) query: QueryId,
+    pub(crate) answer: Answer,
+}
+
+/// Answers until nobody asks any more. Runs on a thread of its own: the verifier takes its time.
+pub(crate) async fn run(
+    pins: PathBuf,
+    port: u16,
+    mut asked: mpsc::Receiver<Asked>,
+    answers: mpsc::Sender<Answered>,
+) -> Result<()> {
+    let mut loaded: Option<Rehearsal> = None;
+    loop {
+        let next = match loaded {
+            Some(_) => tokio::time::timeout(IDLE, asked.recv()).await,
+            None => Ok(asked.recv().await),
+        };
+        let Ok(next) = next else {
+            loaded = None;
+            continue;
+        };
+        let Some(Asked { session, query, question }) = next else { return Ok(()) };
+        let (held, pins) = (loaded.take(), pins.clone());
+        let work = move || answer(held, &pins, port, &question);
+        let (held, answer) = tokio::task::spawn_blocking(work).await?;
+        loaded = held;
+        if answers.send(Answered { session, query, answer }).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(
+    held: Option<Rehearsal>,
+    pins: &Path,
+    port: u16,
+    question: &Question,
+) -> (Option<Rehearsal>, Answer) {
+    let rehearsal = held.map_or_else(|| Rehearsal::load(crate::DATAPLANE, pins, port), Ok);
+    let mut rehearsal = match rehearsal {
+        Ok(rehearsal) => rehearsal,
+        Err(error) => {
+            warn!(error = %format!("{error:#}"), "the programs cannot be asked");
+            return (None, Answer::Unable(format!("{error:#}")));
+        }
+    };
+    let answer =
+        rehearsal.answer(question).map_or_else(|error| Answer::Unable(format!("{error:#}")), Answer::Ran);
+    (Some(rehearsal), answer)
+}
+
+/// The programs, loaded dry.
+#[derive(Debug)]
+pub struct Rehearsal {
+    ebpf: Ebpf,
+    verdict: Slots<Verdict>,
+    pins: PathBuf,
+    port: u16,
+    netlink: Netlink,
+}
+
+impl Rehearsal {
+    /// Over the maps that are pinned there; of one that is not there it would have an empty one of its own.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn load(object: &[u8], pins: &Path, port: u16) -> Result<Self> {
+        let started = Instant::now();
+        let mut loader = EbpfLoader::new();
+        loader.btf(None).override_global(verdict::DRY, &1u32, true);
+        for map in name::MAPS {
+            let pin = maps::pin(pins, map);
+            if !pin.exists() {
+                bail!("{} is not pinned; the agent is not running", pin.display());
+            }
+            loader.map_pin_path(map, pin);
+        }
+        let mut ebpf = loader.load(object).context("the kernel refused the data plane's maps")?;
+        for hook in [Hook::Eni, Hook::Tcx] {
+            classifier(&mut ebpf, hook)?
+                .load()
+                .with_context(|| format!("the kernel refused {}", hook.program()))?;
+        }
+        xdp(&mut ebpf)?.load().context("the kernel refused underlay_xdp")?;
+        let verdict = Slots::new(ebpf.take_map(verdict::MAP).context("the data plane has no VERDICT")?)?;
+        debug!(took = ?started.elapsed(), "programs loaded to be asked");
+        Ok(Self { ebpf, verdict, pins: pins.to_owned(), port, netlink: Netlink::open()? })
+    }
+
+    /// # Errors
+    /// Why it cannot be told.
+    pub fn answer(&mut self, question: &Question) -> Result<Ran> {
+        match question {
+            Question::Sent { workload, packet } => self.sent(workload, packet),
+            Question::Arrives { frame } => self.arrives(frame),
+        }
+    }
+
+    fn sent(&mut self, workload: &FabricAddress, packet: &Packet) -> Result<Ran> {
+        let host = HostSide::of(workload);
+        let link = links::find(&mut self.netlink, &host.0)?;
+        let Some(link) = link else {
+            // Without a circuit there is no interface, and so no program that could drop anything.
+            bail!("the workload has no interface of the fabric here ({} is not there)", host.0);
+        };
+        let frame = craft::frame(packet, workload.mac()).ok_or_else(|| {
+            anyhow!("{} and {} are of two address families", packet.source, packet.destination)
+        })?;
+        self.classify(Hook::Eni, &link, &frame)
+    }
+
+    fn arrives(&mut self, frame: &[u8]) -> Result<Ran> {
+        let outer = frame::outer(frame, self.port)
+            .ok_or_else(|| anyhow!("this is no frame of a tunnel to port {}", self.port))?;
+        let link = self.holder(outer.destination)?;
+        let mut frame = frame.to_vec();
+        // As the network card takes it for its own.
+        frame[..6].copy_from_slice(&link.mac);
+        if self.has_xdp(&link.name)?
+            && let Some(ran) = self.early(&link, &frame)?
+        {
+            return Ok(ran);
+        }
+        self.classify(Hook::Tcx, &link, &frame)
+    }
+
+    /// The interface that has an address.
+    fn holder(&mut self, address: IpAddr) -> Result<Link> {
+        for link in links::all(&mut self.netlink)? {
+            let addresses = links::addresses(&mut self.netlink, link.index)?;
+            if addresses.iter().any(|(has, _)| *has == address) {
+                return Ok(link);
+            }
+        }
+        bail!("no interface here has the address {address}, to which the packet goes")
+    }
+
+    fn has_xdp(&self, interface: &str) -> Result<bool> {
+        Ok(pinned(&self.pins)?.iter().any(|pin| pin.link() == Some((interface, Hook::Xdp))))
+    }
+
+    /// None: XDP leaves it to traffic control.
+    fn early(&mut self, link: &Link, frame: &[u8]) -> Result<Option<Ran>> {
+        self.verdict.put(0, &Verdict::default())?;
+        let mut out = vec![0; FRAME];
+        let ran = run_once(xdp(&mut self.ebpf)?, frame, &mut out, &[])?;
+        out.truncate(ran.data_size_out as usize);
+        match ran.return_value {
+            XDP_DROP | XDP_REDIRECT => {
+                self.read(Hook::Xdp, link, frame, out, ran.return_value == XDP_REDIRECT).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn classify(&mut self, hook: Hook, link: &Link, frame: &[u8]) -> Result<Ran> {
+        self.verdict.put(0, &Verdict::default())?;
+        let mut out = vec![0; FRAME];
+        let ran = run_once(classifier(&mut self.ebpf, hook)?, frame, &mut out, &on_interface(link.index))?;
+        out.truncate(ran.data_size_out as usize);
+        match ran.return_value {
+            TC_REDIRECT | TC_DROP => self.read(hook, link, frame, out, ran.return_value == TC_REDIRECT),
+            _ => Ok(self.told(hook, link, frame, &Verdict::default(), Fate::NotOurs)),
+        }
+    }
+
+    fn read(&mut self, hook: Hook, link: &Link, came: &[u8], left: Vec<u8>, went_on: bool) -> Result<Ran> {
+        let verdict = self.verdict.get(0)?;
+        let fate = if went_on { self.onward(hook, &verdict, left)? } else { dropped(&verdict)? };
+        Ok(self.told(hook, link, came, &verdict, fate))
+    }
+
+    fn told(&self, hook: Hook, link: &Link, came: &[u8], verdict: &Verdict, fate: Fate) -> Ran {
+        let outer = if hook == Hook::Eni { None } else { frame::outer(came, self.port) };
+        Ran {
+            program: hook.program().to_owned(),
+            interface: link.name.clone(),
+            label: outer.and_then(|outer| Label::new(outer.label)),
+            circuit: (verdict.circuit != 0).then_some(CircuitId(verdict.circuit)),
+            rule: verdict.rule,
+            connection: connection(verdict.connection),
+            fate,
+        }
+    }
+
+    fn onward(&mut self, hook: Hook, verdict: &Verdict, frame: Vec<u8>) -> Result<Fate> {
+        let link = links::find_index(&mut self.netlink, verdict.ifindex)?;
+        let interface = link.map_or_else(|| format!("if{}", verdict.ifindex), |link| link.name);
+        let Some(outer) = frame::outer(&frame, self.port) else { return Ok(Fate::Delivered { interface }) };
+        // What a workload sends may itself look like a tunnel's packet; a delivered one has lost its own.
+        if hook != Hook::Xdp && interface.starts_with("fw") {
+            return Ok(Fate::Delivered { interface });
+        }
+        Ok(Fate::Sent(Sent {
+            interface,
+            local: outer.source,
+            remote: outer.destination,
+            label: Label::new(outer.label).context("it would leave under label 0")?,
+            way: match verdict.way {
+                Verdict::WAY_PRIMARY => Some(Way::Primary),
+                Verdict::WAY_BACKUP => Some(Way::Backup),
+                _ => None,
+            },
+            frame,
+        }))
+    }
+}
+
+fn dropped(verdict: &Verdict) -> Result<Fate> {
+    let reason = Reason::from_number(verdict.reason).context("it was dropped without a reason")?;
+    Ok(Fate::Dropped { reason: reason.name().to_owned(), text: reason.text().trim().to_owned() })
+}
+
+fn connection(state: u8) -> Connection {
+    match state {
+        Verdict::CONNECTION_WOULD_OPEN => Connection::WouldOpen,
+        Verdict::CONNECTION_OPENING => Connection::Opening,
+        Verdict::CONNECTION_ESTABLISHED => Connection::Established,
+        Verdict::CONNECTION_CLOSING => Connection::Closing,
+        _ => Connection::None,
+    }
+}
+
+fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
+    let program =
+        ebpf.program_mut(hook.program()).with_context(|| format!("no program {}", hook.program()))?;
+    Ok(program.try_into()?)
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    Ok(ebpf.program_mut(name::UNDERLAY_XDP).context("no program underlay_xdp")?.try_into()?)
+}
+
+/// A `__sk_buff` (`linux/bpf.h`) of which only `ifindex` is set, its eleventh word.
+fn on_interface(index: u32) -> Vec<u8> {
+    let mut context = vec![0; 44];
+    context[40..].copy_from_slice(&index.to_ne_bytes());
+    context
+}
+
+fn run_once<P>(program: &P, frame: &[u8], out: &mut [u8], context: &[u8]) -> Result<TestRunResult>
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(out),
+        ctx_in: (!context.is_empty()).then_some(context),
+        ..TestRunOptions::new()
+    };
+    Ok(program.test_run(options)?)
+}

@@ -1,0 +1,208 @@
+//! Joins what several hosts told of one packet into one line.
+use super::drops::{between, clock};
+use proto_model::NodeName;
+use proto_model::trace::{Act, Hook, Traced};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Packets whose records are still being joined; at the bound the oldest are shown as far as they are known.
+const MOST: usize = 10_000;
+
+/// One packet, as far as hosts have told of it.
+#[derive(Clone, Debug)]
+pub struct Journey {
+    seen: Vec<(NodeName, Traced)>,
+    last: Instant,
+}
+
+/// Packets under way.
+#[derive(Debug)]
+pub struct Joiner {
+    /// In the order of the path, backup's other hosts last.
+    nodes: Vec<String>,
+    open: BTreeMap<u64, Vec<Journey>>,
+    count: usize,
+}
+
+impl Joiner {
+    pub fn new(nodes: Vec<String>) -> Self {
+        Self { nodes, open: BTreeMap::new(), count: 0 }
+    }
+
+    /// A second record of one identity at one place is another packet: one that was sent again.
+    pub fn add(&mut self, node: NodeName, packet: Traced, now: Instant) {
+        let journeys = self.open.entry(packet.identity).or_default();
+        let same = |(at, known): &(NodeName, Traced)| {
+            *at == node && known.hook == packet.hook && known.act == packet.act
+        };
+        match journeys.iter_mut().find(|journey| !journey.seen.iter().any(same)) {
+            Some(journey) => {
+                journey.last = now;
+                journey.seen.push((node, packet));
+            }
+            None => {
+                journeys.push(Journey { seen: vec![(node, packet)], last: now });
+                self.count += 1;
+            }
+        }
+    }
+
+    /// Those of which nothing was heard for so long, oldest first.
+    pub fn ready(&mut self, now: Instant, late: Duration) -> Vec<Journey> {
+        let crowded = self.count > MOST;
+        self.take(|journey| crowded || now.duration_since(journey.last) >= late)
+    }
+
+    /// All that there are.
+    pub fn rest(&mut self) -> Vec<Journey> {
+        self.take(|_| true)
+    }
+
+    fn take(&mut self, done: impl Fn(&Journey) -> bool) -> Vec<Journey> {
+        let mut ready = Vec::new();
+        for journeys in self.open.values_mut() {
+            ready.extend(journeys.extract_if(.., |journey| done(journey)));
+        }
+        self.open.retain(|_, journeys| !journeys.is_empty());
+        self.count -= ready.len();
+        for journey in &mut ready {
+            journey.seen.sort_by_key(|(_, packet)| packet.at);
+        }
+        ready.sort_by_key(|journey| journey.seen.first().map(|(_, packet)| packet.at));
+        ready
+    }
+
+    /// `12:34:56.789Z edge-a entered → transit +31 µs (tcx 7 → 9) → edge-b +62 µs delivered  tcp …, 74 bytes`.
+    pub fn line(&self, journey: &Journey) -> String {
+        let Some((_, first)) = journey.seen.first() else { return String::new() };
+        let hops: Vec<String> = journey
+            .seen
+            .iter()
+            .map(|(node, packet)| {
+                let after = packet.at.since(first.at);
+                let after = if after.is_zero() { String::new() } else { format!(" +{}", short(after)) };
+                format!("{node}{after} {}", act(packet))
+            })
+            .collect();
+        let unseen = if self.ends(journey) { "" } else { " → not seen further" };
+        let size = match first.segment {
+            0 => format!("{} bytes", first.length),
+            segment => format!("superpacket of {} bytes, segments of {segment}", first.length),
+        };
+        format!("{} {}{unseen}  {}, {size}", clock(first.at), hops.join(" → "), packet(first))
+    }
+
+    /// Whether its end is known, or nobody looks there.
+    fn ends(&self, journey: &Journey) -> bool {
+        let told = |act: &Act| matches!(act, Act::Delivered | Act::Dropped { .. });
+        journey.seen.iter().any(|(_, packet)| told(&packet.act)) || self.nodes.len() < 2
+    }
+}
+
+/// What the host did with it.
+pub fn act(packet: &Traced) -> String {
+    let label =
+        |label: Option<proto_model::Label>| label.map_or_else(|| "–".into(), |label| label.to_string());
+    match &packet.act {
+        Act::Entered => match packet.out_label {
+            Some(out) => format!("entered under label {out}"),
+            None => "entered".into(),
+        },
+        Act::PassedOn => {
+            let hook = if packet.hook == Hook::Xdp { "xdp" } else { "tcx" };
+            format!("passed on ({hook}, label {} → {})", label(packet.label), label(packet.out_label))
+        }
+        Act::Delivered => "delivered".into(),
+        Act::Dropped { reason, rule: 0 } if reason == "denied_by_rule" => {
+            "dropped: denied_by_rule, rule 0 (default deny)".into()
+        }
+        Act::Dropped { reason, rule: 0 } => format!("dropped: {reason}"),
+        Act::Dropped { reason, rule } => format!("dropped: {reason}, rule {rule}"),
+    }
+}
+
+fn packet(seen: &Traced) -> String {
+    let (Some(source), Some(destination)) = (seen.source, seen.destination) else {
+        return "unreadable packet".into();
+    };
+    let ports =
+        (SocketAddr::new(source, seen.source_port), SocketAddr::new(destination, seen.destination_port));
+    match seen.protocol {
+        6 => format!("tcp {} → {}", ports.0, ports.1),
+        17 => format!("udp {} → {}", ports.0, ports.1),
+        1 | 58 => {
+            let [kind, code] = seen.destination_port.to_be_bytes();
+            format!("icmp {} type {kind} code {code}", between(source, destination))
+        }
+        other => format!("protocol {other} {}", between(source, destination)),
+    }
+}
+
+fn short(span: Duration) -> String {
+    let nanos = span.as_nanos();
+    if nanos < 10_000_000 { format!("{} µs", nanos / 1_000) } else { format!("{} ms", nanos / 1_000_000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_model::{CircuitId, Label, Timestamp};
+
+    fn seen(at: u64, hook: Hook, act: Act) -> Traced {
+        Traced {
+            at: Timestamp(at),
+            circuit: CircuitId(7),
+            hook,
+            act,
+            interface: "eth0".into(),
+            label: Label::new(3),
+            out_label: Label::new(9),
+            identity: 42,
+            source: "100.64.0.1".parse().ok(),
+            destination: "100.64.0.2".parse().ok(),
+            protocol: 6,
+            source_port: 40_000,
+            destination_port: 5432,
+            length: 74,
+            segment: 0,
+            missed: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn node(name: &str) -> NodeName {
+        name.parse().expect("name")
+    }
+
+    #[test]
+    fn records_that_come_in_any_order_become_one_line_in_the_order_of_time() {
+        let mut joiner = Joiner::new(vec!["a".into(), "t".into(), "b".into()]);
+        let now = Instant::now();
+        joiner.add(node("b"), seen(2_062_000, Hook::Tcx, Act::Delivered), now);
+        joiner.add(node("a"), seen(2_000_000, Hook::Eni, Act::Entered), now);
+        joiner.add(node("t"), seen(2_031_000, Hook::Xdp, Act::PassedOn), now);
+        assert!(joiner.ready(now, Duration::from_millis(1)).is_empty(), "more may come");
+        let ready = joiner.ready(now + Duration::from_millis(1), Duration::from_millis(1));
+        let [journey] = ready.as_slice() else { panic!("{ready:?}") };
+        assert_eq!(
+            joiner.line(journey),
+            "00:00:00.002Z a entered under label 9 → t +31 µs passed on (xdp, label 3 → 9) → b +62 µs delivered  \
+             tcp 100.64.0.1:40000 → 100.64.0.2:5432, 74 bytes"
+        );
+        assert!(joiner.rest().is_empty());
+    }
+
+    #[test]
+    fn a_packet_that_is_sent_again_is_another_one_and_a_lost_one_is_said_to_be() {
+        let mut joiner = Joiner::new(vec!["a".into(), "b".into()]);
+        let now = Instant::now();
+        joiner.add(node("a"), seen(1, Hook::Eni, Act::Entered), now);
+        joiner.add(node("a"), seen(5_000_000, Hook::Eni, Act::Entered), now);
+        joiner.add(node("b"), seen(9_000_000, Hook::Tcx, Act::Delivered), now);
+        let rest = joiner.rest();
+        assert_eq!(rest.len(), 2);
+        let lines: Vec<String> = rest.iter().map(|journey| joiner.line(journey)).collect();
+        assert_eq!(lines.iter().filter(|line| line.contains("not seen further")).count(), 1, "{lines:?}");
+    }
+}

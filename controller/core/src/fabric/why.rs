@@ -1,0 +1,408 @@
+//! Follows a packet that somebody wonders about from host to host, each of which asks its own data plane.
+use super::Fabric;
+use crate::circuit::{Circuit, Phase};
+use crate::deadlines::Deadline;
+use crate::io::Ticket;
+use crate::roles;
+use proto_model::access::Actor;
+use proto_model::desired::Tell;
+use proto_model::query::{Answer, Body, Fate, Packet, QueryId, Question, Ran};
+use proto_model::report::Way;
+use proto_model::request::{Request, Response};
+use proto_model::rule::Protocol;
+use proto_model::trail::{Trail, TrailHop, Verdict, Whom, Wonder};
+use proto_model::{CircuitId, FabricAddress, Kind, NodeName, Refusal, ResourceId, Timestamp};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Questions that are under way at one time.
+pub(super) const MOST: usize = 64;
+/// Hosts that a packet is followed over: as many as a path can have, and some more to see a loop.
+const HOPS: usize = 40;
+/// How long one host may take: its programs may have to be loaded first.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that are under way, by the question that is open.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journeys {
+    next: u64,
+    open: BTreeMap<QueryId, Journey>,
+}
+
+#[derive(Clone, Debug)]
+struct Journey {
+    ticket: Ticket,
+    wonder: Wonder,
+    /// Who opens and who is opened to, whichever of them sends this packet.
+    opener: ResourceId,
+    opened: ResourceId,
+    packet: Packet,
+    circuit: CircuitId,
+    hops: Vec<TrailHop>,
+    at: NodeName,
+}
+
+/// How a journey ends.
+struct End {
+    verdict: Verdict,
+    sentence: String,
+    advice: String,
+}
+
+impl End {
+    fn of(verdict: Verdict, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { verdict, sentence: sentence.into(), advice: advice.into() }
+    }
+}
+
+impl Fabric {
+    /// Answers later, unless it is refused or there is nobody to ask.
+    pub(super) fn why(&mut self, actor: &Actor, ticket: Ticket, wonder: Wonder, now: Timestamp) {
+        let request = Request::Why(wonder.clone());
+        let begun = roles::check(actor, &request).and_then(|()| self.begin_why(ticket, wonder, now));
+        match begun {
+            Ok(None) => {}
+            Ok(Some(trail)) => self.step.reply(ticket, Ok(Response::Why(trail))),
+            Err(refusal) => self.step.reply(ticket, Err(refusal)),
+        }
+    }
+
+    fn begin_why(
+        &mut self,
+        ticket: Ticket,
+        wonder: Wonder,
+        now: Timestamp,
+    ) -> Result<Option<Trail>, Refusal> {
+        if self.journeys.open.len() >= MOST {
+            let what = format!("{MOST} such questions are under way already, no more are allowed");
+            return Err(Refusal::new(Kind::Exhausted, what).hint("try again in a second"));
+        }
+        let (opener, opener_address) = self.whom(&wonder.source, "source")?;
+        let (opened, opened_address) = self.whom(&wonder.destination, "destination")?;
+        if opener == opened {
+            return Err(Refusal::invalid(
+                "destination",
+                format!("{opened} is the source too; a circuit has two ends"),
+            ));
+        }
+        let packet = packet(&wonder, opener_address, opened_address)?;
+        let sender = if wonder.answer { &opened } else { &opener };
+        let workload = if wonder.answer { opened_address } else { opener_address };
+        let Some(circuit) = self.circuits.holder_of_pair(&opener, &opened) else {
+            let end = no_circuit(&wonder, &opener, &opened);
+            return Ok(Some(trail(packet, None, Vec::new(), end)));
+        };
+        let named = (circuit.id, circuit.spec.name.clone());
+        if let Phase::Suspended { why } = &circuit.phase {
+            let sentence = format!("dropped: circuit {} is suspended: {why}", named.1);
+            let end =
+                End::of(Verdict::Dropped, sentence, format!("foreweave circuit show {} follows it", named.1));
+            return Ok(Some(trail(packet, Some(named), Vec::new(), end)));
+        }
+        let Some(at) = self.resources.get(sender).map(|member| member.resource.metadata.node.clone()) else {
+            return Err(self.unknown_resource(sender, "source"));
+        };
+        let journey = Journey {
+            ticket,
+            wonder,
+            opener,
+            opened,
+            packet,
+            circuit: named.0,
+            hops: Vec::new(),
+            at: at.clone(),
+        };
+        let question = Question::Sent { workload, packet };
+        self.ask_host(journey, at, question, now);
+        Ok(None)
+    }
+
+    fn whom(&self, whom: &Whom, field: &str) -> Result<(ResourceId, FabricAddress), Refusal> {
+        let found = match whom {
+            Whom::Resource(id) => self.resources.get(id),
+            Whom::Address(IpAddr::V4(v4)) => self.resources.iter().find(|m| m.resource.address.v4 == *v4),
+            Whom::Address(IpAddr::V6(v6)) => self.resources.iter().find(|m| m.resource.address.v6 == *v6),
+        };
+        let member = found.ok_or_else(|| match whom {
+            Whom::Resource(id) => self.unknown_resource(id, field),
+            Whom::Address(address) => {
+                let what = format!("no resource has the fabric address {address}");
+                Refusal {
+                    field: field.into(),
+                    ..Refusal::not_found(what).hint("see `foreweave resource list`")
+                }
+            }
+        })?;
+        Ok((member.resource.id.clone(), member.resource.address))
+    }
+
+    fn ask_host(&mut self, journey: Journey, node: NodeName, question: Question, now: Timestamp) {
+        let Some(session) = self.nodes.get(&node).and_then(|node| node.session()) else {
+            let sentence = format!("unknown: {node} is not connected, so nobody can ask it");
+            let end = End::of(Verdict::Unknown, sentence, "foreweave node list shows since when");
+            return self.finish(journey, end);
+        };
+        self.journeys.next += 1;
+        let query = QueryId(self.journeys.next);
+        self.step.ask(node.clone(), session, Tell::Ask { query, question });
+        self.deadlines.set(Deadline::Query(query), now.plus(PATIENCE));
+        self.journeys.open.insert(query, Journey { at: node, ..journey });
+    }
+
+    /// A host has answered; one that was not asked is not heard.
+    pub(super) fn answered(&mut self, node: &NodeName, query: QueryId, answer: Answer, now: Timestamp) {
+        if self.journeys.open.get(&query).is_none_or(|journey| journey.at != *node) {
+            return;
+        }
+        let Some(journey) = self.journeys.open.remove(&query) else { return };
+        self.deadlines.clear(&Deadline::Query(query));
+        match answer {
+            Answer::Ran(ran) => self.go_on(journey, ran, now),
+            Answer::Unable(why) => {
+                let end = End::of(
+                    Verdict::Unknown,
+                    format!("unknown: {node} cannot tell: {why}"),
+                    self.state(&journey),
+                );
+                self.finish(journey, end);
+            }
+        }
+    }
+
+    pub(super) fn query_is_late(&mut self, query: QueryId) {
+        let Some(journey) = self.journeys.open.remove(&query) else { return };
+        let sentence = format!("unknown: {} did not answer within {} s", journey.at, PATIENCE.as_secs());
+        let end = End::of(Verdict::Unknown, sentence, "foreweave node list shows whether it is busy");
+        self.finish(journey, end);
+    }
+
+    /// What was asked in a session is lost with it.
+    pub(super) fn forget_queries(&mut self, node: &NodeName) {
+        let lost: Vec<QueryId> = self
+            .journeys
+            .open
+            .iter()
+            .filter(|(_, journey)| journey.at == *node)
+            .map(|(query, _)| *query)
+            .collect();
+        for query in lost {
+            self.deadlines.clear(&Deadline::Query(query));
+            let Some(journey) = self.journeys.open.remove(&query) else { continue };
+            let sentence = format!("unknown: contact with {node} was lost before it answered");
+            self.finish(journey, End::of(Verdict::Unknown, sentence, "try again when it is back"));
+        }
+    }
+
+    fn go_on(&mut self, mut journey: Journey, mut ran: Ran, now: Timestamp) {
+        let node = journey.at.clone();
+        let (next, frame, note) = match &mut ran.fate {
+            Fate::Sent(sent) => {
+                let next = self.holder_of(sent.remote);
+                (next, Some(std::mem::take(&mut sent.frame)), self.note(&journey, sent.way))
+            }
+            Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::NotOurs => (None, None, String::new()),
+        };
+        let rule = self.rule_text(journey.circuit, ran.rule);
+        let hop = TrailHop { node: node.clone(), ran, rule, next: next.clone(), note };
+        journey.hops.push(hop);
+        match (next, frame) {
+            (_, Some(_)) if journey.hops.len() >= HOPS => {
+                let sentence = format!("dropped: the packet loops; it was followed over {HOPS} hosts");
+                let end = End::of(Verdict::Dropped, sentence, "this is a bug of the fabric");
+                self.finish(journey, end);
+            }
+            (Some(next), Some(frame)) => self.ask_host(journey, next, Question::Arrives { frame }, now),
+            (None, Some(_)) => {
+                let sentence =
+                    format!("unknown: no host of this region has the address to which {node} sends it");
+                let end =
+                    End::of(Verdict::Unknown, sentence, "foreweave link list shows what each announced");
+                self.finish(journey, end);
+            }
+            (_, None) => {
+                let end = self.end_at(&journey);
+                self.finish(journey, end);
+            }
+        }
+    }
+
+    fn holder_of(&self, address: IpAddr) -> Option<NodeName> {
+        let has = |node: &&crate::registry::nodes::Node| {
+            node.record.underlays.iter().any(|underlay| underlay.addresses.contains(&address))
+        };
+        self.nodes.values().find(has).map(|node| node.record.name.clone())
+    }
+
+    /// By which way an end sends, when there is more to say than the label.
+    fn note(&self, journey: &Journey, way: Option<Way>) -> String {
+        let circuit = self.circuits.get(journey.circuit);
+        match way {
+            Some(Way::Backup) => {
+                let why = circuit.map(|circuit| circuit.view().circuit.protection).unwrap_or_default();
+                if why.is_empty() { "by the backup".into() } else { format!("by the backup: {why}") }
+            }
+            Some(Way::Primary)
+                if circuit.is_some_and(|c| c.phase.route().is_some_and(|r| r.second().is_some())) =>
+            {
+                "by the path; there is a backup".into()
+            }
+            Some(Way::Primary) | None => String::new(),
+        }
+    }
+
+    fn rule_text(&self, circuit: CircuitId, rule: u32) -> String {
+        let rules = self.circuits.get(circuit).map(|circuit| circuit.rules.as_slice()).unwrap_or_default();
+        rules.iter().find(|known| known.id == rule).map(|known| known.spec.to_string()).unwrap_or_default()
+    }
+
+    /// What the last host's verdict means.
+    fn end_at(&self, journey: &Journey) -> End {
+        let Some(last) = journey.hops.last() else {
+            return End::of(Verdict::Unknown, "unknown: no host was asked", "");
+        };
+        let node = &last.node;
+        match &last.ran.fate {
+            Fate::Delivered { interface } => {
+                let way: Vec<&str> = journey.hops.iter().map(|hop| hop.node.as_str()).collect();
+                let to = if journey.wonder.answer { &journey.opener } else { &journey.opened };
+                let sentence = format!("passes: {to} gets it from {interface} by {}", way.join(" → "));
+                End::of(Verdict::Passes, sentence, "")
+            }
+            Fate::Dropped { reason, text } => self.drop_at(journey, last, reason, text),
+            Fate::NotOurs => {
+                let sentence = format!("unknown: the fabric on {node} leaves it to that host's kernel");
+                End::of(Verdict::Unknown, sentence, self.state(journey))
+            }
+            Fate::Sent(_) => End::of(Verdict::Unknown, format!("unknown: {node} sends it on"), ""),
+        }
+    }
+
+    fn drop_at(&self, journey: &Journey, hop: &TrailHop, reason: &str, text: &str) -> End {
+        let (node, name) = (&hop.node, self.name_of(journey.circuit));
+        let (sentence, advice) = match (reason, hop.ran.rule) {
+            ("denied_by_rule", 0) => (
+                format!("dropped at {node}: default deny of {name}; no rule allows it"),
+                format!("foreweave rule add {name} \"{}\" would allow it", self.allowing(journey)),
+            ),
+            ("denied_by_rule", rule) => (
+                format!("dropped at {node}: rule {rule} of {name} says: {}", hop.rule),
+                format!(
+                    "foreweave rule add {name} --before {rule} \"{}\" would allow it",
+                    self.allowing(journey)
+                ),
+            ),
+            ("no_circuit", _) => {
+                let state = self.state(journey);
+                (format!("dropped at {node}: the gate of {name} is closed"), state)
+            }
+            ("no_connection", _) if journey.wonder.answer => (
+                format!(
+                    "dropped at {node}: an answer passes in a connection that was opened, and there is none"
+                ),
+                format!(
+                    "foreweave drops --follow --circuit {name} shows live ones; --source-port names the opener's port"
+                ),
+            ),
+            _ => (format!("dropped at {node}: {reason}: {text}"), self.state(journey)),
+        };
+        End::of(Verdict::Dropped, sentence, advice)
+    }
+
+    /// The rule that would let the opener open.
+    fn allowing(&self, journey: &Journey) -> String {
+        let forward = self.circuits.get(journey.circuit).is_some_and(|c| c.spec.source == journey.opener);
+        let what = rule_words(&journey.wonder);
+        if forward { format!("allow {what}") } else { format!("allow {what} reverse") }
+    }
+
+    fn name_of(&self, circuit: CircuitId) -> String {
+        self.circuits
+            .get(circuit)
+            .map_or_else(|| circuit.to_string(), |circuit| circuit.spec.name.to_string())
+    }
+
+    /// Where to look on, when the data plane does not have what it should.
+    fn state(&self, journey: &Journey) -> String {
+        let Some(circuit) = self.circuits.get(journey.circuit) else { return "the circuit is gone".into() };
+        state_of(circuit)
+    }
+
+    fn finish(&mut self, journey: Journey, end: End) {
+        let named = self.circuits.get(journey.circuit).map(|circuit| (circuit.id, circuit.spec.name.clone()));
+        let trail = trail(journey.packet, named, journey.hops, end);
+        self.step.reply(journey.ticket, Ok(Response::Why(trail)));
+    }
+}
+
+fn state_of(circuit: &Circuit) -> String {
+    let shown = circuit.view().circuit;
+    let name = &shown.spec.name;
+    let detail = if shown.detail.is_empty() { String::new() } else { format!(": {}", shown.detail) };
+    format!(
+        "circuit {name} is {}{detail}; foreweave circuit show {name}, foreweave node list",
+        shown.state.name()
+    )
+}
+
+fn trail(
+    packet: Packet,
+    circuit: Option<(CircuitId, proto_model::CircuitName)>,
+    hops: Vec<TrailHop>,
+    end: End,
+) -> Trail {
+    Trail { packet, circuit, hops, verdict: end.verdict, sentence: end.sentence, advice: end.advice }
+}
+
+fn no_circuit(wonder: &Wonder, opener: &ResourceId, opened: &ResourceId) -> End {
+    let sentence = format!("dropped: there is no circuit between {opener} and {opened}");
+    let advice =
+        format!("foreweave circuit create {opener} {opened} --allow {} would make one", rule_words(wonder));
+    End::of(Verdict::Dropped, sentence, advice)
+}
+
+/// As a rule says it: `tcp/5432`, `icmp`, `47`.
+fn rule_words(wonder: &Wonder) -> String {
+    let protocol = match wonder.protocol {
+        1 => Protocol::Icmp,
+        6 => Protocol::Tcp,
+        17 => Protocol::Udp,
+        other => Protocol::Number(other),
+    };
+    match protocol {
+        Protocol::Tcp => format!("tcp/{}", wonder.port),
+        Protocol::Udp => format!("udp/{}", wonder.port),
+        Protocol::Icmp => "icmp".into(),
+        Protocol::Number(number) => number.to_string(),
+        Protocol::Any => "any".into(),
+    }
+}
+
+fn packet(wonder: &Wonder, opener: FabricAddress, opened: FabricAddress) -> Result<Packet, Refusal> {
+    let said = |whom: &Whom| match whom {
+        Whom::Address(address) => Some(address.is_ipv6()),
+        Whom::Resource(_) => None,
+    };
+    let v6 = match (said(&wonder.source), said(&wonder.destination)) {
+        (Some(one), Some(other)) if one != other => {
+            let what = format!("{} and {} are of two address families", wonder.source, wonder.destination);
+            return Err(Refusal::invalid("destination", what));
+        }
+        (Some(v6), _) | (None, Some(v6)) => v6,
+        (None, None) => wonder.v6,
+    };
+    let pick = |address: FabricAddress| if v6 { IpAddr::V6(address.v6) } else { IpAddr::V4(address.v4) };
+    let (mut source, mut destination) = (pick(opener), pick(opened));
+    let mut ports = (wonder.source_port, wonder.port);
+    if wonder.answer {
+        std::mem::swap(&mut source, &mut destination);
+        ports = (ports.1, ports.0);
+    }
+    let body = match wonder.protocol {
+        6 => Body::Tcp { source: ports.0, destination: ports.1, answer: wonder.answer },
+        17 => Body::Udp { source: ports.0, destination: ports.1 },
+        1 => Body::Echo { id: wonder.source_port, answer: wonder.answer },
+        other => Body::Other(other),
+    };
+    Ok(Packet { source, destination, body })
+}
