@@ -75,8 +75,10 @@ enum Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Bench {
-    /// Packets: throughput, transit hop, endpoint programs, rule swaps.
+    /// Packets: throughput, delay, transit hop, endpoint programs.
     Dataplane,
+    /// Packets lost while agents are killed, replaced and upgraded (`-- --former PATH`: from an earlier build), and what is left behind.
+    Survival,
     /// Circuits: set-up time, rate, memory of the agent.
     Control,
     /// Dead, lossy and slow paths: how long until they are left, and whether good ones are left too.

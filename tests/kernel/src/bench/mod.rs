@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod dataplane;
 pub mod endpoint;
 pub mod hop;
+pub mod line;
 pub mod report;
 pub mod rivals;
 pub mod wires;

@@ -3,32 +3,6 @@ use crate::lab::{Lab, namespace};
 use anyhow::{Result, bail};
 use std::net::IpAddr;
 
-/// Three hosts in a row, a workload at each end; db offers `service`.
-pub fn topology(name: &str, service: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-[[node]]
-name = "a"
-[[node]]
-name = "t"
-[[node]]
-name = "b"
-[[link]]
-ends = ["a", "t"]
-[[link]]
-ends = ["t", "b"]
-[[workload]]
-name = "web"
-node = "a"
-[[workload]]
-name = "db"
-node = "b"
-services = ["measured {service}"]
-"#
-    )
-}
-
 /// db's address when packets are routed plainly, and when they go through the kernel's VXLAN.
 pub const PLAIN: &str = "10.2.0.2";
 pub const VXLAN: &str = "10.4.0.2";

@@ -1,12 +1,12 @@
 //! Measures control: from the call to the first delivered packet, circuits per second, memory of the agent.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use indicatif::ProgressBar;
 use proto_wire::v1;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tests_kernel::lab::{Lab, Options, api, file, namespace};
+use tests_kernel::bench::line;
+use tests_kernel::lab::{Lab, Options, api, namespace};
 use tests_kernel::many::{self, AT_ONCE, PATIENCE};
 use tests_kernel::measure::{Row, Spread, percentile, print};
 use tests_kernel::pretend;
@@ -26,26 +26,6 @@ struct Arguments {
     json: bool,
 }
 
-const TOPOLOGY: &str = r#"
-name = "control"
-[[node]]
-name = "a"
-[[node]]
-name = "t"
-[[node]]
-name = "b"
-[[link]]
-ends = ["a", "t"]
-[[link]]
-ends = ["t", "b"]
-[[workload]]
-name = "web"
-node = "a"
-[[workload]]
-name = "db"
-node = "b"
-"#;
-
 const PORT: u16 = 9000;
 
 fn main() -> Result<()> {
@@ -64,16 +44,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn lab(kind: &str, options: Options) -> Result<Lab> {
-    let plan = file::parse(TOPOLOGY, Some(&format!("{kind}-{}", std::process::id())))?;
-    Lab::up(plan, options, &ProgressBar::hidden())
-}
-
 // ---- from the call to the first packet
 
 fn set_up(repeat: u64) -> Result<Vec<Row>> {
     eprintln!("  circuit set-up, {repeat} times");
-    let lab = lab("setup", Options { register: true, ..Options::default() })?;
+    let lab = line::up("setup", None, Options { register: true, ..Options::default() })?;
     let resources = api::ask(lab.plan(), async |mut client| {
         Ok(client.list_resources(v1::Empty {}).await?.into_inner().resources)
     })?;
@@ -170,7 +145,7 @@ fn spec(source: &str, destination: &str) -> v1::CircuitSpec {
 
 fn rate(circuits: usize) -> Result<Vec<Row>> {
     eprintln!("  {circuits} circuits with pretended agents");
-    let lab = lab("rate", Options { without_agents: true, ..Options::default() })?;
+    let lab = line::up("rate", None, Options { without_agents: true, ..Options::default() })?;
     let config = api::Config::read(&lab.plan().folder().join("controller/admin.toml"))?;
     let (accepted, active) = namespace::inside(&lab.plan().controller_namespace(), || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -231,7 +206,7 @@ async fn create_all(client: &mut api::Client, circuits: usize) -> Result<(Durati
 
 fn memory(circuits: usize) -> Result<Vec<Row>> {
     eprintln!("  {circuits} circuits with real agents");
-    let lab = lab("memory", Options::default())?;
+    let lab = line::up("memory", None, Options::default())?;
     // What starting needed has been given back after a moment, or never will be.
     std::thread::sleep(Duration::from_secs(3));
     let idle = resident(&lab)?;

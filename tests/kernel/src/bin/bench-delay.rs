@@ -1,14 +1,14 @@
 //! Measures what the hosts of a path add to a packet's delay: a circuit, kernel VXLAN and plain kernel routing in turn.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use indicatif::ProgressBar;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tests_kernel::bench::rivals::{PLAIN, VXLAN, route, topology};
-use tests_kernel::lab::{Lab, Options, file, namespace};
+use tests_kernel::bench::line;
+use tests_kernel::bench::rivals::{PLAIN, VXLAN, route};
+use tests_kernel::lab::{Lab, Options, namespace};
 use tests_kernel::measure::{Row, Spread, percentile, print};
 
 #[derive(Parser)]
@@ -39,15 +39,13 @@ fn main() -> Result<()> {
     if arguments.quick {
         (arguments.rounds, arguments.exchanges) = (2, 200);
     }
-    let name = |kind: &str| format!("{kind}-{}", std::process::id());
-    let bar = ProgressBar::hidden();
-    let text = topology("delay", &format!("udp/{PORT}"));
+    let service = format!("udp/{PORT}");
     // Two labs, so that the kernel's ways meet none of our programs.
     let bare = Options { bare: true, ..Options::default() };
-    let kernel = Lab::up(file::parse(&text, Some(&name("kernel")))?, bare, &bar)?;
+    let kernel = line::up("kernel", Some(&service), bare)?;
     route(&kernel)?;
     let register = Options { register: true, ..Options::default() };
-    let circuit = Lab::up(file::parse(&text, Some(&name("circuit")))?, register, &bar)?;
+    let circuit = line::up("circuit", Some(&service), register)?;
     let ways = [
         Exchange::open(&circuit, weave(&circuit)?)?,
         Exchange::open(&kernel, VXLAN.parse()?)?,

@@ -1,12 +1,12 @@
 //! Measures TCP through an encrypted circuit against wireguard-go and Nebula, and what changes of keys cost.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use indicatif::ProgressBar;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tests_kernel::lab::{Lab, Options, binary, file, namespace};
+use tests_kernel::bench::line;
+use tests_kernel::lab::{Lab, Options, binary, namespace};
 use tests_kernel::measure::{Row, Spread, print};
 use tests_kernel::traffic::Flow;
 
@@ -25,27 +25,6 @@ struct Arguments {
     json: bool,
 }
 
-const TOPOLOGY: &str = r#"
-name = "encryption"
-[[node]]
-name = "a"
-[[node]]
-name = "t"
-[[node]]
-name = "b"
-[[link]]
-ends = ["a", "t"]
-[[link]]
-ends = ["t", "b"]
-[[workload]]
-name = "web"
-node = "a"
-[[workload]]
-name = "db"
-node = "b"
-services = ["iperf tcp/5201"]
-"#;
-
 /// Packets per second while keys change, and how long.
 const RATE: u32 = 20_000;
 const SPAN: Duration = Duration::from_secs(8);
@@ -58,8 +37,7 @@ fn main() -> Result<()> {
     if arguments.quick {
         (arguments.rounds, arguments.seconds) = (2, 1);
     }
-    let plan = file::parse(TOPOLOGY, Some(&format!("encryption-{}", std::process::id())))?;
-    let lab = Lab::up(plan, Options { register: true, ..Options::default() }, &ProgressBar::hidden())?;
+    let lab = line::up("encryption", Some("tcp/5201"), Options { register: true, ..Options::default() })?;
     let target = weave(&lab)?;
     route(&lab)?;
     let wireguard = Rival::wireguard(&lab)?;
@@ -71,7 +49,7 @@ fn main() -> Result<()> {
     for round in 0..arguments.rounds {
         for way in (0..3).map(|index| (index + round as usize) % 3) {
             let (from, to, address) = ways[way];
-            measured[way].push(stream(&lab, from, to, address, arguments.seconds)?);
+            measured[way].push(line::stream(&lab, from, to, address, arguments.seconds)?);
             eprintln!("  round {}: way {way}: {:.2} Gbit/s", round + 1, measured[way].last().unwrap_or(&0.0));
         }
     }
@@ -241,35 +219,6 @@ fn certify(folder: &Path, arguments: &[&str]) -> Result<()> {
         bail!("nebula-cert: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-/// Gbit/s that arrived.
-fn stream(lab: &Lab, from: &str, at: &str, to: IpAddr, seconds: u32) -> Result<f64> {
-    let to = to.to_string();
-    let mut server = Server(
-        lab.exec(at, "iperf3")?
-            .args(["-s", "-1", "-B", &to])
-            .stdout(Stdio::null())
-            .spawn()
-            .context("iperf3")?,
-    );
-    std::thread::sleep(Duration::from_millis(300));
-    let output = lab.output(from, "iperf3", &["-c", &to, "-t", &seconds.to_string(), "-J"])?;
-    server.0.wait()?;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 -J")?;
-    match answer["end"]["sum_received"]["bits_per_second"].as_f64() {
-        Some(bits) => Ok(bits / 1e9),
-        None => bail!("iperf3 to {to}: {}", answer["error"]),
-    }
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What is lost while sessions and hosts get new keys; and, for comparison, while an agent is started anew.

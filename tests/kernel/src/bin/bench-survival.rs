@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use tests_kernel::lab::{Lab, Options, Snapshot, api, binary, file, namespace};
+use tests_kernel::bench::line;
+use tests_kernel::lab::{Lab, Options, Snapshot, api, binary, namespace};
 use tests_kernel::measure::{Row, Spread, print};
 use tests_kernel::traffic::{Flow, Outcome};
 
@@ -37,26 +38,6 @@ struct Arguments {
     json: bool,
 }
 
-const TOPOLOGY: &str = r#"
-name = "survival"
-[[node]]
-name = "a"
-[[node]]
-name = "t"
-[[node]]
-name = "b"
-[[link]]
-ends = ["a", "t"]
-[[link]]
-ends = ["t", "b"]
-[[workload]]
-name = "web"
-node = "a"
-[[workload]]
-name = "db"
-node = "b"
-"#;
-
 const HOSTS: [&str; 3] = ["a", "t", "b"];
 const PORT: u16 = 7000;
 const PATIENCE: u64 = 20_000_000_000;
@@ -71,8 +52,7 @@ fn main() -> Result<()> {
         (arguments.kills, arguments.swaps) = (6, 30);
     }
     let before = Snapshot::of_machine()?;
-    let plan = file::parse(TOPOLOGY, Some(&format!("survival-{}", std::process::id())))?;
-    let lab = Lab::up(plan, Options { register: true, ..Options::default() }, &ProgressBar::hidden())?;
+    let lab = line::up("survival", None, Options { register: true, ..Options::default() })?;
     let bench = Bench { target: SocketAddr::new(address(&lab, "db")?, PORT), lab };
     let mut rows = bench.deaths(&arguments)?;
     if let Some(former) = &arguments.former {

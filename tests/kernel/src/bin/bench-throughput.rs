@@ -1,12 +1,10 @@
 //! Measures TCP from workload to workload over three hosts: circuit, kernel VXLAN and plain kernel routing in turn.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use indicatif::ProgressBar;
 use std::net::IpAddr;
-use std::process::{Child, Stdio};
-use std::time::Duration;
-use tests_kernel::bench::rivals::{PLAIN, VXLAN, route, topology};
-use tests_kernel::lab::{Lab, Options, file};
+use tests_kernel::bench::line;
+use tests_kernel::bench::rivals::{PLAIN, VXLAN, route};
+use tests_kernel::lab::{Lab, Options};
 use tests_kernel::measure::{Row, Spread, print};
 
 #[derive(Parser)]
@@ -32,16 +30,12 @@ fn main() -> Result<()> {
     if arguments.quick {
         (arguments.rounds, arguments.seconds) = (2, 1);
     }
-    let name = |kind: &str| format!("{kind}-{}", std::process::id());
-    let bar = ProgressBar::hidden();
     // Two labs, so that the kernel's ways meet none of our programs.
     let bare = Options { bare: true, ..Options::default() };
-    let kernel =
-        Lab::up(file::parse(&topology("throughput", "tcp/5201"), Some(&name("kernel")))?, bare, &bar)?;
+    let kernel = line::up("kernel", Some("tcp/5201"), bare)?;
     route(&kernel)?;
     let register = Options { register: true, ..Options::default() };
-    let circuit =
-        Lab::up(file::parse(&topology("throughput", "tcp/5201"), Some(&name("circuit")))?, register, &bar)?;
+    let circuit = line::up("circuit", Some("tcp/5201"), register)?;
     let target = weave(&circuit)?;
     let ways: [(&Lab, IpAddr); 3] =
         [(&circuit, target), (&kernel, VXLAN.parse()?), (&kernel, PLAIN.parse()?)];
@@ -50,7 +44,7 @@ fn main() -> Result<()> {
         // Each round begins with another way, so that no way always runs on the warmest machine.
         for way in (0..3).map(|index| (index + round as usize) % 3) {
             let (lab, address) = ways[way];
-            measured[way].push(stream(lab, address, arguments.seconds)?);
+            measured[way].push(line::stream(lab, "web", "db", address, arguments.seconds)?);
             eprintln!("  round {}: way {way}: {:.2} Gbit/s", round + 1, measured[way].last().unwrap_or(&0.0));
         }
     }
@@ -86,33 +80,4 @@ fn weave(lab: &Lab) -> Result<IpAddr> {
     let answer: serde_json::Value =
         serde_json::from_slice(&answer.stdout).context("foreweave resource show")?;
     Ok(answer["address"]["v4"].as_str().context("db has no address")?.parse()?)
-}
-
-/// Gbit/s that arrived.
-fn stream(lab: &Lab, to: IpAddr, seconds: u32) -> Result<f64> {
-    let to = to.to_string();
-    let mut server = Server(
-        lab.exec("db", "iperf3")?
-            .args(["-s", "-1", "-B", &to])
-            .stdout(Stdio::null())
-            .spawn()
-            .context("iperf3")?,
-    );
-    std::thread::sleep(Duration::from_millis(300));
-    let output = lab.output("web", "iperf3", &["-c", &to, "-t", &seconds.to_string(), "-J"])?;
-    server.0.wait()?;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 -J")?;
-    match answer["end"]["sum_received"]["bits_per_second"].as_f64() {
-        Some(bits) => Ok(bits / 1e9),
-        None => bail!("iperf3 to {to}: {}", answer["error"]),
-    }
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
