@@ -116,7 +116,8 @@ fn damaged_messages_break_nothing() {
     let receive = v1::Receive { label: 9, local: "192.0.2.1".into(), from: "192.0.2.2".into() };
     let send =
         v1::NextHop { node: "b".into(), local: "192.0.2.1".into(), remote: "192.0.2.3".into(), label: 5 };
-    let hop = v1::Hop { circuit: 1, from_side: 1, receive: Some(receive), send: Some(send) };
+    let hop =
+        v1::Hop { circuit: 1, from_side: 1, receive: Some(receive), send: Some(send), reserved: 40_000_000 };
     let object = v1::Object { object: Some(v1::object::Object::Hop(hop)) };
     let whole = v1::tell::Whole { generation: 3, objects: vec![object.clone()] };
     let tell = v1::Tell { tell: Some(v1::tell::Tell::Whole(whole)) };
@@ -162,6 +163,7 @@ fn stored() -> Vec<u8> {
             addresses: vec![named(address)],
             mtu: 1500,
             speed: None,
+            shape: false,
         };
         Record::Node(NodeRecord {
             name: named(name),

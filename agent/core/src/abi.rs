@@ -1,5 +1,6 @@
 //! Kernel entries as the bytes of the data plane's maps, and back; the daemon only adds the interface indexes.
 mod followed;
+mod metered;
 mod sealed;
 
 use crate::kernel_state::{
@@ -11,6 +12,7 @@ use ebpf_abi::probe::{self, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::{Address, Direction, flow as bytes};
 pub use followed::{read_trace, trace};
+pub use metered::{meter, read_meter};
 use proto_model::FabricAddress;
 pub use sealed::{read_seal, seal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -130,9 +132,11 @@ pub fn flow(
         direction: flow.direction as u8,
         kind,
         mtu: flow.mtu,
-        group: backup.group,
+        // Groups are fewer than this has room for.
+        group: backup.group as u16,
         backup_target: backup.slot,
         backup_label: backup.label,
+        class: flow.class,
     };
     Ok((key, value))
 }
@@ -147,7 +151,7 @@ pub fn read_flow(
     let find = |index: u32| host(index).ok_or(Unreadable::NoIndex(index));
     let target = match value.kind {
         bytes::Flow::TUNNEL | bytes::Flow::SEALED => {
-            let (slot, label, group) = (value.backup_target, value.backup_label, value.group);
+            let (slot, label, group) = (value.backup_target, value.backup_label, u32::from(value.group));
             let backup = (group != 0).then_some(Backup { slot, label, group });
             Target::NextHop { slot: value.target, label: value.label, backup }
         }
@@ -167,6 +171,7 @@ pub fn read_flow(
         slot: value.slot,
         direction: Direction::of(value.direction),
         mtu: value.mtu,
+        class: value.class,
         target,
         sealed: value.kind == bytes::Flow::SEALED,
     })
@@ -194,7 +199,8 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         local_v4: [0; 4],
         back: 0,
         mtu: 0,
-        reserved2: [0; 14],
+        class: label.class,
+        reserved2: [0; 12],
     };
     match &label.action {
         LabelAction::Transit { next_hop, out_label } => {
@@ -249,6 +255,7 @@ pub fn read_label(
         direction: Direction::of(entry.direction),
         from: ip(&entry.from),
         to: ip(&entry.to),
+        class: entry.class,
         action,
     }))
 }
@@ -366,6 +373,7 @@ mod tests {
             slot: 5,
             direction: Direction::Reverse,
             mtu: 1_350,
+            class: 0x0203,
             target,
             sealed: false,
         }
@@ -427,6 +435,7 @@ mod tests {
                 direction: Direction::Forward,
                 from: "192.0.2.1".parse().expect("address"),
                 to: "2001:db8::1".parse().expect("address"),
+                class: 0x0405,
                 action,
             };
             let value = label(&written, door).expect("known interfaces");

@@ -57,4 +57,6 @@ pub enum Refused {
     Traces,
     #[error("it receives under no label")]
     NoLabel,
+    #[error("all {} numbers for circuits with a bandwidth or a limit are in use", ebpf_abi::share::NUMBERS)]
+    Shares,
 }

@@ -99,8 +99,14 @@ pub(crate) fn made_anew(have: &Entry, want: &Entry) -> bool {
 
 fn is_ground(key: &EntryKey) -> bool {
     match key {
-        EntryKey::NextHop(_) | EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => true,
-        EntryKey::Label(_)
+        EntryKey::NextHop(_)
+        | EntryKey::Shaper(_)
+        | EntryKey::Eni(_)
+        | EntryKey::Rules(_)
+        | EntryKey::Meter(_)
+        | EntryKey::Seal(_) => true,
+        EntryKey::Class(..)
+        | EntryKey::Label(_)
         | EntryKey::Peer(..)
         | EntryKey::Trace(_)
         | EntryKey::Route(..)
@@ -115,8 +121,13 @@ fn stage(key: &EntryKey, goal: &Goal) -> Option<Stage> {
         Goal::Put(_) | Goal::Blocked(_) => Some(Stage::Bind),
         Goal::Remove | Goal::Leaned => match key {
             EntryKey::NextHop(_) => Some(Stage::Tidy),
-            EntryKey::Eni(_) | EntryKey::Rules(_) | EntryKey::Seal(_) => Some(Stage::Clear),
-            EntryKey::Label(_)
+            EntryKey::Shaper(_)
+            | EntryKey::Eni(_)
+            | EntryKey::Rules(_)
+            | EntryKey::Seal(_)
+            | EntryKey::Meter(_) => Some(Stage::Clear),
+            EntryKey::Class(..)
+            | EntryKey::Label(_)
             | EntryKey::Peer(..)
             | EntryKey::Trace(_)
             | EntryKey::Route(..)

@@ -28,11 +28,17 @@ impl HostSide {
 pub enum EntryKey {
     /// Slot in `NEXT_HOPS`.
     NextHop(u32),
+    /// Root queue of an underlay interface, by name.
+    Shaper(String),
     Eni(HostSide),
     /// Circuit number.
     Rules(u64),
     /// Circuit number.
     Seal(u64),
+    /// Slot in `METERS`.
+    Meter(u16),
+    /// A circuit's class in the queues of an interface, by its number.
+    Class(String, u16),
     /// Index in `LABELS`.
     Label(u32),
     /// Neighbour's underlay address and session, in `PEERS`.
@@ -47,9 +53,12 @@ pub enum EntryKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     NextHop(NextHop),
+    Shaper(Shaper),
     Eni(Eni),
     Rules(Rules),
     Seal(Seal),
+    Meter(Meter),
+    Class(Class),
     Label(Label),
     Peer(Peer),
     Trace(Trace),
@@ -93,6 +102,34 @@ pub struct LinkLayer {
     /// Bytes of the longest frame, Ethernet header included, that XDP may put out there; 0: none, transit is by tcx.
     #[serde(default)]
     pub longest: u16,
+}
+
+/// The queues of an underlay interface that its owner lets the agent shape: HTB, with a class for what has no class of
+/// its own and one for probes. Never put in the place of a queue that somebody configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shaper {
+    pub interface: String,
+    /// Of all together, bits per second: a multiple of 8, as the kernel counts bytes.
+    pub rate: u64,
+    /// Of what has no class of its own, at least; it may use what the others leave.
+    pub rest: u64,
+}
+
+/// What a circuit always gets in one direction, at this interface; it may use what others leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    pub interface: String,
+    pub number: u16,
+    /// Bits per second, a multiple of 8.
+    pub rate: u64,
+}
+
+/// A slot of `METERS`: what a circuit end may send at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meter {
+    pub slot: u16,
+    /// Bits per second.
+    pub rate: u64,
 }
 
 /// A veth pair: the host side here, with `eni_ingress` on it; the inner side where the workload is, without ARP, with
@@ -158,6 +195,9 @@ pub struct Label {
     pub direction: Direction,
     pub from: IpAddr,
     pub to: IpAddr,
+    /// Transit: see [`ebpf_abi::share`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub class: u16,
     pub action: LabelAction,
 }
 
@@ -220,6 +260,9 @@ pub struct Flow {
     /// Bytes of the longest IP packet that either way carries; 0: not known.
     #[serde(default)]
     pub mtu: u16,
+    /// See [`ebpf_abi::share`]; 0: neither bandwidth nor limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub class: u16,
     pub target: Target,
     /// The agent encrypts the packets before they go to the next hop.
     #[serde(default)]
@@ -247,6 +290,9 @@ impl Entry {
     pub fn key(&self) -> EntryKey {
         match self {
             Self::NextHop(hop) => EntryKey::NextHop(hop.slot),
+            Self::Shaper(shaper) => EntryKey::Shaper(shaper.interface.clone()),
+            Self::Meter(meter) => EntryKey::Meter(meter.slot),
+            Self::Class(class) => EntryKey::Class(class.interface.clone(), class.number),
             Self::Eni(eni) => EntryKey::Eni(eni.host.clone()),
             Self::Rules(rules) => EntryKey::Rules(rules.circuit),
             Self::Seal(seal) => EntryKey::Seal(seal.circuit),
@@ -292,6 +338,11 @@ pub trait Kernel {
     /// # Errors
     /// What could not be read, and why.
     fn observe(&mut self) -> Result<KernelState, String>;
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// A [`Direction`] as its byte.

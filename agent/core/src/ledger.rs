@@ -214,6 +214,9 @@ impl Ledger {
             EntryKey::Rules(_) => &mut self.wanted.rulesets,
             EntryKey::NextHop(_)
             | EntryKey::Seal(_)
+            | EntryKey::Shaper(_)
+            | EntryKey::Meter(_)
+            | EntryKey::Class(..)
             | EntryKey::Label(_)
             | EntryKey::Peer(..)
             | EntryKey::Trace(_)
@@ -230,6 +233,9 @@ fn turns_with(entry: &Entry) -> Option<u32> {
         Entry::Flow(_)
         | Entry::Label(_)
         | Entry::NextHop(_)
+        | Entry::Shaper(_)
+        | Entry::Meter(_)
+        | Entry::Class(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Seal(_)
@@ -247,6 +253,9 @@ fn leads_to(entry: &Entry) -> Option<&HostSide> {
         Entry::Label(_)
         | Entry::Flow(_)
         | Entry::NextHop(_)
+        | Entry::Shaper(_)
+        | Entry::Meter(_)
+        | Entry::Class(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Seal(_)
@@ -265,6 +274,9 @@ fn length(rows: usize) -> u32 {
 pub(crate) fn describe(key: &EntryKey) -> String {
     match key {
         EntryKey::NextHop(slot) => format!("next hop {slot}"),
+        EntryKey::Shaper(interface) => format!("the queues of {interface}"),
+        EntryKey::Meter(slot) => format!("meter {slot}"),
+        EntryKey::Class(interface, number) => format!("class {number} of {interface}"),
         EntryKey::Eni(host) => format!("interface {}", host.0),
         EntryKey::Rules(circuit) => format!("the rule set of c{circuit}"),
         EntryKey::Seal(circuit) => format!("the encryption of c{circuit}"),

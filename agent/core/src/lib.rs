@@ -18,6 +18,7 @@ pub mod protect;
 mod rows;
 mod sample;
 pub mod seal;
+mod shares;
 mod slots;
 mod status;
 mod timed;

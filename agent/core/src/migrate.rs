@@ -17,6 +17,7 @@ pub fn flow(old: &Flow1) -> Flow {
         kind: old.kind,
         mtu: 0,
         group: 0,
+        class: 0,
         backup_target: 0,
         backup_label: 0,
     }
@@ -46,5 +47,6 @@ mod tests {
         assert_eq!((new.slot, new.target, new.label), (4, 5, 6));
         assert_eq!((new.mac, new.gateway, new.direction, new.kind), ([7; 6], [8; 6], 2, Flow::PEER));
         assert_eq!((new.mtu, new.group, new.backup_target, new.backup_label), (0, 0, 0, 0), "no second way");
+        assert_eq!(new.class, 0);
     }
 }

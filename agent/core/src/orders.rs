@@ -201,7 +201,7 @@ mod tests {
         let (a, b, n) = ("a".parse(), "b".parse(), "n".parse());
         let link = LinkId::new(a.expect("a name"), b.expect("a name"), n.expect("a name")).expect("two ends");
         let ip = IpAddr::from([192, 0, 2, 1]);
-        let peer = |session| Peer { link: link.clone(), local: ip, remote: ip, session };
+        let peer = |session| Peer { link: link.clone(), local: ip, remote: ip, session, capacity: None };
         let mut orders = Orders::default();
         orders.add_peer(peer(1));
         assert_eq!(orders.take(), [Order::Peer(peer(1))]);

@@ -1,9 +1,9 @@
 //! What an operator may set, read from one TOML file.
 use crate::seal::Timing;
 use anyhow::{Context, Result, bail};
-use proto_model::Name;
 use proto_model::rule::Prefix;
-use serde::Deserialize;
+use proto_model::{Bandwidth, Name};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -89,7 +89,22 @@ pub struct Underlay {
     /// Only these of its addresses, the preferred first; none: all that last.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Its owner allows the agent to queue what leaves there (HTB as its root), so that reservations hold.
+    #[serde(default)]
+    pub shape: bool,
+    /// Of the interface, in each direction; none: what the driver says.
+    #[serde(default, deserialize_with = "bandwidth")]
+    pub capacity: Option<Bandwidth>,
 }
+
+/// `"100mbit"`.
+fn bandwidth<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bandwidth>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Less would hold back a packet for more than 10 ms, and with it whatever is behind it.
+const LEAST_CAPACITY: Bandwidth = Bandwidth::from_bits_per_second(1_500_000);
 
 /// Where transit packets are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -168,6 +183,9 @@ impl Config {
             let name = &underlay.interface;
             if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
                 bail!("interface = \"{name}\" is not an interface name (1 to 15 bytes, no / and no space)");
+            }
+            if underlay.capacity.is_some_and(|capacity| capacity < LEAST_CAPACITY) {
+                bail!("{name} has a capacity below {LEAST_CAPACITY}, the least allowed");
             }
             if !seen.insert(name) {
                 bail!("the underlay interface {name} is named twice");
@@ -251,6 +269,20 @@ mod tests {
         assert_eq!(config.underlay[0].transit, Transit::Xdp);
         assert_eq!(config.underlay[0].network.as_str(), "internet");
         assert_eq!(config.underlay[0].addresses, ["192.0.2.1".parse::<IpAddr>().expect("an address")]);
+    }
+
+    #[test]
+    fn an_owner_allows_shaping_and_says_how_fast_the_interface_is() {
+        let shaped = |more: &str| {
+            let text = format!("state = \"/s\"\n[[underlay]]\ninterface = \"a\"\nnetwork = \"n\"\n{more}");
+            Config::parse(&text).map(|config| (config.underlay[0].shape, config.underlay[0].capacity))
+        };
+        assert_eq!(shaped("").expect("valid"), (false, None));
+        let slow = shaped("shape = true\ncapacity = \"100mbit\"").expect("valid");
+        assert_eq!(slow, (true, Some(Bandwidth::mbit(100))));
+        let refusal = |text: &str| format!("{:#}", shaped(text).expect_err("must be refused"));
+        assert!(refusal("capacity = \"1mbit\"").contains("below 1.5 Mbit/s"));
+        assert!(refusal("capacity = \"fast\"").contains("fast"));
     }
 
     #[test]

@@ -204,6 +204,9 @@ fn remove(args: &UninstallArgs) -> Result<ExitCode> {
     for interface in &removed.filters {
         println!("removed the filter on {interface}");
     }
+    for interface in &removed.queues {
+        println!("removed the queues of {interface}; the kernel's default is back");
+    }
     for pin in &removed.pins {
         println!("removed pin {}", config.pins.join(pin).display());
     }

@@ -1,7 +1,7 @@
 //! Removes everything of the agent from a host: interfaces, programs, maps and identity. Doing it twice is fine.
 use crate::config::Config;
 use crate::identity;
-use crate::kernel::{filters, links, netlink::Netlink, programs};
+use crate::kernel::{filters, links, netlink::Netlink, programs, queues};
 use crate::memory::Memory;
 use crate::seal::keys;
 use anyhow::{Context, Result};
@@ -15,6 +15,8 @@ pub struct Removed {
     pub interfaces: Vec<String>,
     /// Underlay interfaces with a filter of ours, which are those where the kernel has no tcx.
     pub filters: Vec<String>,
+    /// Underlay interfaces whose queues were ours; they have the kernel's default again.
+    pub queues: Vec<String>,
     /// Pinned links and maps.
     pub pins: Vec<String>,
     /// Whether this host was enrolled.
@@ -37,6 +39,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
         }
     }
     removed.filters = filters::leave(&mut netlink, |_| true)?;
+    removed.queues = queues::leave(&mut netlink)?;
     for pin in programs::pinned(&config.pins)? {
         if !pin.is_ours() {
             continue;

@@ -117,6 +117,8 @@ fn open(pins: &Path) -> Linux {
         network: "wire".parse().expect("a name"),
         transit: Transit::Auto,
         addresses: Vec::new(),
+        shape: false,
+        capacity: None,
     };
     let options = Options {
         pins: pins.to_owned(),

@@ -193,6 +193,8 @@ impl Host {
             network: way.interface.parse().expect("a name"),
             transit: Transit::Auto,
             addresses: Vec::new(),
+            shape: false,
+            capacity: None,
         };
         let options = Options {
             pins: pins.clone(),
@@ -231,7 +233,15 @@ impl Host {
             let action = LabelAction::Deliver { eni, local: own, remote: far, back, mtu, sealed };
             let direction = ebpf_abi::Direction::Forward;
             let (label, circuit) = (way.receive, 5);
-            let one = Label { label, circuit, direction, from: remote, to: local, action: action.clone() };
+            let one = Label {
+                label,
+                circuit,
+                direction,
+                from: remote,
+                to: local,
+                class: 0,
+                action: action.clone(),
+            };
             self.put(Entry::Label(one));
             // Another circuit on the same path.
             let label = another(label);
@@ -242,7 +252,15 @@ impl Host {
                 }
                 other => other,
             };
-            self.put(Entry::Label(Label { label, circuit: 6, direction, from: remote, to: local, action }));
+            self.put(Entry::Label(Label {
+                label,
+                circuit: 6,
+                direction,
+                from: remote,
+                to: local,
+                class: 0,
+                action,
+            }));
             self.put(Entry::Peer(Peer { remote, session: way.slot as u16 }));
         }
     }
@@ -321,7 +339,7 @@ fn guarded(near: &Handle, began: Began) -> Guarded {
 fn peer(way: &Way2) -> proto_model::desired::Peer {
     let link = link(way);
     let (local, remote) = (address(way.local), address(way.remote));
-    proto_model::desired::Peer { link, local, remote, session: way.slot as u16 }
+    proto_model::desired::Peer { link, local, remote, session: way.slot as u16, capacity: None }
 }
 
 fn link(way: &Way2) -> LinkId {

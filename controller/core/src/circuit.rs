@@ -164,6 +164,7 @@ impl Circuit {
             on_backup: self.protection.on_backup.keys().copied().collect(),
             protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
             external: route.and_then(commands).unwrap_or_default(),
+            guarantee: String::new(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,

@@ -4,7 +4,9 @@ use crate::path_id;
 use crate::record::{Lane, Placed};
 use crate::topology::{self, Family, Link, Topology};
 use proto_model::circuit::Path;
-use proto_model::desired::{Backup, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side};
+use proto_model::desired::{
+    Backup, Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Share, Side,
+};
 use proto_model::intent::Bounds;
 use proto_model::plan::HostChange;
 use proto_model::resource::{Attachment, Resource};
@@ -123,10 +125,10 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
     }
     let first = circuit.route.lane();
     for lane in [Some(&first), circuit.route.second()].into_iter().flatten() {
-        objects.extend(hops(circuit.id, lane, &Tunnel::new(&lane.path, topology)?)?);
+        objects.extend(hops(circuit, lane, &Tunnel::new(&lane.path, topology)?)?);
     }
     // Its transit hosts need not be there any longer.
-    let left = |old: &Lane| hops(circuit.id, old, &Tunnel::new(&old.path, topology).ok()?).ok();
+    let left = |old: &Lane| hops(circuit, old, &Tunnel::new(&old.path, topology).ok()?).ok();
     objects.extend(circuit.retiring.and_then(left).into_iter().flatten());
     let ready = circuit.route.backup.as_ref().filter(|backup| backup.ready).map(|backup| &backup.lane);
     for side in [Side::Source, Side::Destination] {
@@ -190,21 +192,22 @@ fn backup(bounds: &Bounds, mut tip: LaneTip) -> Backup {
 
 /// Of the hosts between the ends of a path.
 pub(crate) fn hops(
-    id: CircuitId,
+    circuit: &Circuit<'_>,
     lane: &Lane,
     tunnel: &Tunnel<'_>,
 ) -> Result<Vec<(NodeName, Object)>, Broken> {
     let mut objects = Vec::with_capacity(lane.path.nodes.len() * 2);
     for at in 1..lane.path.nodes.len().saturating_sub(1) {
-        let pair = tunnel.hop_pair(id, lane, at).ok_or_else(|| tunnel.gone())?;
+        let pair = tunnel.hop_pair(circuit, lane, at).ok_or_else(|| tunnel.gone())?;
         objects.extend(pair.map(|hop| (lane.path.nodes[at].clone(), Object::Hop(hop))));
     }
     Ok(objects)
 }
 
 impl Tunnel<'_> {
-    fn hop_pair(&self, id: CircuitId, lane: &Lane, at: usize) -> Option<[Hop; 2]> {
-        let hop = |from_side, receive, send| Hop { circuit: id, from_side, receive, send };
+    fn hop_pair(&self, circuit: &Circuit<'_>, lane: &Lane, at: usize) -> Option<[Hop; 2]> {
+        let (id, reserved) = (circuit.id, circuit.bounds.bandwidth);
+        let hop = |from_side, receive, send| Hop { circuit: id, from_side, receive, send, reserved };
         let onward = hop(
             Side::Source,
             self.receive(at, at - 1, lane.forward[at - 1])?,
@@ -243,6 +246,7 @@ pub(crate) fn endpoint(circuit: &Circuit<'_>, side: Side, leg: Leg, seal: Option
         mtu: circuit.route.mtu_of_both(),
         expires: circuit.expires,
         seal,
+        share: Share { reserved: circuit.bounds.bandwidth, limit: circuit.bounds.limit },
     })
 }
 

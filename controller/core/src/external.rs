@@ -136,11 +136,12 @@ pub fn objects(
         ]);
     }
     let tunnel = Tunnel::in_family(path, topology, external.family())?;
-    let mut objects = hops(circuit.id, &lane, &tunnel)?;
+    let mut objects = hops(circuit, &lane, &tunnel)?;
     let tip = tunnel.tip(&lane, external.near())?;
     let edge = tunnel.tip(&lane, external.side)?;
     let [arrives] = edge.receive.as_slice() else { return Err(unreachable(external, path)) };
-    let hop = |from_side, receive, send| Object::Hop(Hop { circuit: circuit.id, from_side, receive, send });
+    let (id, reserved) = (circuit.id, circuit.bounds.bandwidth);
+    let hop = |from_side, receive, send| Object::Hop(Hop { circuit: id, from_side, receive, send, reserved });
     objects.push((neighbour.clone(), hop(external.near(), arrives.clone(), out)));
     objects.push((neighbour.clone(), hop(external.side, back, edge.send)));
     let leg = Leg::Tunnel { path: tip.path, send: tip.send, receive: tip.receive, backup: None };

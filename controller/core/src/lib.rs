@@ -8,6 +8,7 @@ pub mod desire;
 pub mod discover;
 pub mod external;
 pub mod fabric;
+pub mod guarantee;
 pub mod intent;
 pub mod io;
 pub mod labels;

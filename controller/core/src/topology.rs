@@ -45,6 +45,8 @@ pub struct End {
     v6: Option<Ipv6Addr>,
     mtu: u16,
     speed: Option<Bandwidth>,
+    /// Its owner lets the agent queue what leaves there.
+    shape: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +117,12 @@ impl Link {
     /// Its ends probe it, and none of them is answered now; perhaps none ever was.
     pub fn is_unanswered(&self, now: Timestamp) -> bool {
         self.samples.is_unanswered(now)
+    }
+
+    /// The hosts of which the agent does not queue what it sends here.
+    pub fn unshaped(&self) -> impl Iterator<Item = &NodeName> {
+        let (a, b) = self.id.ends();
+        [a, b].into_iter().zip(self.ends).filter(|(_, end)| !end.shape).map(|(node, _)| node)
     }
 
     pub fn has(&self, family: Family) -> bool {
@@ -461,7 +469,7 @@ fn networks_of(underlays: &[Underlay]) -> BTreeSet<Name> {
 
 /// Several interfaces in one network count as one: the first address of each family, the smallest MTU.
 fn end(underlays: &[Underlay], network: &Name) -> End {
-    let mut end = End { v4: None, v6: None, mtu: u16::MAX, speed: None };
+    let mut end = End { v4: None, v6: None, mtu: u16::MAX, speed: None, shape: false };
     for underlay in underlays.iter().filter(|underlay| underlay.network == *network) {
         for address in underlay.addresses.iter().filter(|address| carries_tunnels(address)) {
             match address {
@@ -471,6 +479,7 @@ fn end(underlays: &[Underlay], network: &Name) -> End {
         }
         end.mtu = end.mtu.min(underlay.mtu);
         end.speed = end.speed.or(underlay.speed);
+        end.shape |= underlay.shape;
     }
     end
 }

@@ -132,6 +132,7 @@ async fn agent(
         addresses: vec![(*address).into()],
         mtu: 1500,
         speed: Some(100_000_000_000),
+        shape: false,
     };
     let hello = v1::Hello { underlays: underlays.iter().map(underlay).collect(), ..Default::default() };
     say.send(v1::Say { say: Some(v1::say::Say::Hello(hello)) }).await?;

@@ -40,7 +40,9 @@ pub struct Flow {
     /// Bytes of the longest IP packet that either way carries; 0: not known, nothing is held to it.
     pub mtu: u16,
     /// Slot in `GROUPS` that says by which way it is sent; 0: it has no backup.
-    pub group: u32,
+    pub group: u16,
+    /// Number of this end among those with a bandwidth or a limit, see [`crate::share`]; 0: it has neither.
+    pub class: u16,
     /// [`Flow::TUNNEL`] with a group: index into `NEXT_HOPS` of the backup …
     pub backup_target: u32,
     /// … and the label that the next hop there allocated.
@@ -50,6 +52,8 @@ pub struct Flow {
 /// Values of `GROUPS`: circuits that share both ways and what they ask of them turn together, by one write.
 pub const PRIMARY: u32 = 0;
 pub const BACKUP: u32 = 1;
+
+const _: () = assert!(crate::maps::GROUPS <= 1 << 16);
 
 impl Flow {
     /// The other end is on another host: encapsulate and send to `NEXT_HOPS[target]`.

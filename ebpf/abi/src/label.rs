@@ -51,8 +51,10 @@ pub struct LabelEntry {
     pub back: u32,
     /// Delivery: as `Flow::mtu`, for what the far end announces.
     pub mtu: u16,
+    /// Transit: the circuit's class in the queues, see [`crate::share`]; 0: none of its own.
+    pub class: u16,
     /// Fills the second of two cache lines, so that no entry shares one with its neighbour.
-    pub reserved2: [u8; 14],
+    pub reserved2: [u8; 12],
 }
 
 impl LabelEntry {

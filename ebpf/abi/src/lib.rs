@@ -19,6 +19,7 @@ pub mod probe;
 pub mod reason;
 pub mod rules;
 pub mod seal;
+pub mod share;
 pub mod stats;
 pub mod trace;
 pub mod verdict;

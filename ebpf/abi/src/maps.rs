@@ -25,6 +25,7 @@
 //! | `TRACED` | hash | circuit → [`Wanted`](crate::trace::Wanted) | agent | the object fails |
 //! | `TRACES` | ring buffer | [`Traced`](crate::trace::Traced) | programs | the record is lost |
 //! | `TRACE_BUDGET` | per-CPU array of 1 | 0 → [`Budget`](crate::trace::Budget) | programs | fixed size |
+//! | `METERS` | array | number of a circuit end → [`Meter`](crate::share::Meter) | agent; programs write what is paid | the object fails |
 //! | `SETTINGS` | array of 1 | 0 → [`Settings`] | agent | fixed size |
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -78,9 +79,9 @@ pub const VXLAN_PORT: u16 = 4789;
 /// Layouts that have changed since the first release, which had 1. Whoever changes the size or the meaning of a map's
 /// key or value gives it the next number here (once per release) and a step in `agent_core::migrate`; a test in the
 /// agent holds the sizes. The number is part of the pin's name, so programs never see another layout than their own.
-pub const VERSIONS: &[(&str, u32)] = &[("FLOWS", 2)];
-/// Name of a map of which only the name counts: it stands at the pins that builds before layout 2 would open, so that
-/// they stop there. At most 15 characters.
+pub const VERSIONS: &[(&str, u32)] = &[("FLOWS", 3), ("LABELS", 2)];
+/// Name of a map of which only the name counts: it stands at the pins that builds before there were layouts would open,
+/// so that they stop there. At most 15 characters.
 pub const UPGRADED: &str = "UPGRADED_TO_V2";
 
 /// The layout of a map.
@@ -91,7 +92,13 @@ pub fn version(map: &str) -> u32 {
 /// Name of a map's pin; the layout is part of it once it has changed.
 #[cfg(not(target_arch = "bpf"))]
 pub fn pin(map: &str) -> String {
-    match (map.to_lowercase(), version(map)) {
+    pin_of(map, version(map))
+}
+
+/// The same of one layout.
+#[cfg(not(target_arch = "bpf"))]
+pub fn pin_of(map: &str, version: u32) -> String {
+    match (map.to_lowercase(), version) {
         (name, 1) => format!("map_{name}"),
         (name, version) => format!("map_{name}_v{version}"),
     }
@@ -136,5 +143,6 @@ pub mod name {
         "TRACED",
         "TRACES",
         "TRACE_BUDGET",
+        "METERS",
     ];
 }

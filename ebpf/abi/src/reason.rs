@@ -99,6 +99,8 @@ reasons! {
     NoSealSession = 32, "no_seal_session";
     /// No agent runs that could encrypt or decrypt.
     NoSealer = 33, "no_sealer";
+    /// More than the circuit's limit allows.
+    OverLimit = 34, "over_limit";
 }
 
 /// Size of `REASONS`; numbers stay below it.

@@ -6,6 +6,7 @@
 pub mod bytes;
 pub mod firewall;
 pub mod headers;
+pub mod meter;
 pub mod network;
 pub mod rules;
 pub mod seal;

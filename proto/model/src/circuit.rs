@@ -102,6 +102,9 @@ pub struct Circuit {
     /// Why there is no backup, what it shares with the path, or why an end sends by it; empty: nothing to say.
     #[serde(default)]
     pub protection: String,
+    /// Where its bandwidth is guaranteed, and where it is only accounted; empty: nothing is reserved.
+    #[serde(default)]
+    pub guarantee: String,
     /// Bytes of an IP packet that fit through.
     pub mtu: Option<u16>,
     pub rules: Vec<Rule>,

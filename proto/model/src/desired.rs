@@ -8,7 +8,8 @@ use crate::rule::RuleSet;
 use crate::topology::LinkId;
 use crate::trace::Filter;
 use crate::{
-    CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId, Seal, Timestamp,
+    Bandwidth, CircuitId, FabricAddress, Generation, Label, Latency, Loss, NodeName, PathId, ResourceId,
+    Seal, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -77,6 +78,24 @@ pub struct Endpoint {
     /// [`Leg::Local`], whose packets do not leave the host.
     #[serde(default)]
     pub seal: Option<Seal>,
+    /// Of what leaves here by either way.
+    #[serde(default, skip_serializing_if = "Share::is_none")]
+    pub share: Share,
+}
+
+/// What a circuit has of the links, in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// What it always gets, as the underlay counts it, with tunnel headers; zero: best effort.
+    pub reserved: Bandwidth,
+    /// What it never exceeds, as its workloads count it: bytes of IP packets. None: whatever is free.
+    pub limit: Option<Bandwidth>,
+}
+
+impl Share {
+    pub fn is_none(&self) -> bool {
+        self.reserved.is_zero() && self.limit.is_none()
+    }
 }
 
 /// How an endpoint reaches the other end.
@@ -112,6 +131,9 @@ pub struct Peer {
     pub remote: IpAddr,
     /// STAMP session identifier (SSID, RFC 8972 §3), the same at both ends; never 0.
     pub session: u16,
+    /// Of the link, as the controller books it; none: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Bandwidth>,
 }
 
 /// The packets of this circuit are told while the host's own clock is before `until`.
@@ -139,6 +161,9 @@ pub struct Hop {
     pub from_side: Side,
     pub receive: Receive,
     pub send: NextHop,
+    /// For this direction; zero: best effort.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_nothing")]
+    pub reserved: Bandwidth,
 }
 
 /// Where packets go, and under which label the node there takes them.

@@ -13,6 +13,9 @@ pub struct Bounds {
     pub max_loss: Option<Loss>,
     /// Reserved in each direction; zero: best effort.
     pub bandwidth: Bandwidth,
+    /// In each direction, at most: what is more is dropped where it enters. Not below `bandwidth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Bandwidth>,
     /// Encrypted end to end, between the hosts of its two ends.
     pub encrypted: bool,
     /// Only links declared as encrypted.

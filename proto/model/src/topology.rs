@@ -16,8 +16,11 @@ pub struct Underlay {
     pub addresses: Vec<IpAddr>,
     /// Bytes of an IP packet that fit.
     pub mtu: u16,
-    /// What the driver says, if it says something.
+    /// What the owner configured, else what the driver says, if it says something.
     pub speed: Option<Bandwidth>,
+    /// Its owner allows the agent to queue what leaves there, so that reservations hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shape: bool,
 }
 
 /// Whether the controller has contact with a node's agent.

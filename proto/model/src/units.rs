@@ -33,6 +33,10 @@ impl Bandwidth {
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
+    /// [`Self::is_zero`], as serde asks for it.
+    pub const fn is_nothing(&self) -> bool {
+        self.is_zero()
+    }
 }
 
 /// Nanoseconds of delay or round trip; which one, the field says. Text: `20ms`, `1.5s`, `300us`.

@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod demo;
 pub mod emulate;
+pub mod flood;
 pub mod lab;
 pub mod many;
 pub mod measure;

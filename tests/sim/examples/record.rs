@@ -211,6 +211,7 @@ fn two_hosts() -> Vec<At<Controller>> {
             addresses: vec![[192, 0, 2, number].into()],
             mtu: 1500,
             speed: Some(Bandwidth::mbit(100)),
+            shape: false,
         };
         inputs.push(says(2, number, Say::Hello(Hello { underlays: vec![underlay], ..hello() })));
         inputs.push(reports(3, number, 1, true));

@@ -1,7 +1,7 @@
 //! What every kernel that performs steps must do; the pretended one and the real one pass the same suite.
 use agent_core::kernel_state::{
-    Back, Backup, Eni, Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, LabelAction, LinkLayer,
-    NextHop, Peer, Route, Row, Rules, Step, Target, Trace,
+    Back, Backup, Class, Eni, Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, LabelAction,
+    LinkLayer, Meter, NextHop, Peer, Route, Row, Rules, Shaper, Step, Target, Trace,
 };
 use ebpf_abi::Direction;
 use proto_model::resource::Attachment;
@@ -17,6 +17,9 @@ pub trait Bench {
     /// What is left of the fabric, however it can be seen from outside of the kernel's own `observe`.
     fn leftovers(&mut self) -> Vec<String>;
 }
+
+/// An interface that every bench has.
+const UNDERLAY: &str = "under0";
 
 /// A claim and what checks it; panics when it does not hold.
 pub type Case = (&'static str, fn(&mut dyn Bench));
@@ -101,6 +104,9 @@ fn replaced_in_place(bench: &mut dyn Bench) {
             }
             Entry::Route(route) => route.mtu = if route.mtu == 0 { 1_210 } else { 0 },
             Entry::Trace(trace) => trace.snaplen += 1,
+            Entry::Meter(meter) => meter.rate += 8_000,
+            Entry::Shaper(shaper) => shaper.rest += 8_000,
+            Entry::Class(class) => class.rate += 8_000,
             Entry::Seal(_) | Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
@@ -146,9 +152,12 @@ fn dependents_are_refused(bench: &mut dyn Bench) {
         Entry::Label(label) => matches!(label.action, LabelAction::Deliver { .. }),
         Entry::Route(_) | Entry::Flow(_) => true,
         Entry::NextHop(_)
+        | Entry::Shaper(_)
+        | Entry::Class(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Seal(_)
+        | Entry::Meter(_)
         | Entry::Peer(_)
         | Entry::Trace(_) => false,
     };
@@ -258,6 +267,7 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
             direction: Direction::Reverse,
             from: ip("192.0.2.2"),
             to: ip("192.0.2.1"),
+            class: 0,
             action,
         })
     };
@@ -284,8 +294,14 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
             direction: Direction::Forward,
             from: ip("2001:db8::2"),
             to: ip("2001:db8::1"),
+            class: 3,
             action: LabelAction::Transit { next_hop: 1, out_label: 77 },
         }),
+        Entry::Shaper(Shaper { interface: UNDERLAY.into(), rate: 98_000_000, rest: 58_000_000 }),
+        Entry::Class(Class { interface: UNDERLAY.into(), number: 3, rate: 40_000_000 }),
+        // More than 32 bits of bytes per second hold.
+        Entry::Class(Class { interface: UNDERLAY.into(), number: 4, rate: 40_000_000_000 }),
+        Entry::Meter(Meter { slot: 3, rate: 50_000_000 }),
         peer("192.0.2.2", 1),
         peer("192.0.2.2", 2),
         peer("2001:db8::2", u16::MAX),
@@ -336,6 +352,7 @@ fn flow(own: u32, far: u32, v6: bool, target: Target) -> Entry {
         slot: own,
         direction: Direction::Forward,
         mtu: 1_400,
+        class: 3,
         target,
         sealed: false,
     })

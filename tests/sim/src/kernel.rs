@@ -1,14 +1,14 @@
 //! A pretended kernel: the data plane's maps as bytes, interfaces with indexes, namespaces that can go away.
+pub use crate::maps::Maps;
+use crate::queues::Queues;
 use agent_core::abi::{self, Door, Inner};
 use agent_core::kernel_state::{
     Eni, Entry, EntryKey, HostSide, Kernel, KernelState, Peer, Route, Rules, Step,
 };
 use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::{self, LabelEntry};
-use ebpf_abi::probe::{self, PeerKey};
-use ebpf_abi::rules::{RuleRow, RuleSetRef};
-use ebpf_abi::seal::SealRow;
-use ebpf_abi::trace::Wanted;
+use ebpf_abi::rules::RuleRow;
+use ebpf_abi::share;
 use ebpf_abi::{flow, maps};
 use proto_model::FabricAddress;
 use proto_model::resource::Attachment;
@@ -24,6 +24,7 @@ pub struct PretendedKernel {
     pub maps: Maps,
     interfaces: BTreeMap<u32, Interface>,
     namespaces: BTreeSet<String>,
+    pub queues: Queues,
     last_index: u32,
     /// Indexes that host sides had last: by them, what is left in the maps of a vanished one can be removed.
     indexes: BTreeMap<HostSide, u32>,
@@ -35,21 +36,6 @@ pub struct PretendedKernel {
     pub sins: Vec<String>,
     /// Steps that were asked for.
     pub steps: u64,
-}
-
-/// What the data plane reads.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Maps {
-    pub flows: BTreeMap<FlowKey, flow::Flow>,
-    pub next_hops: BTreeMap<u32, flow::NextHop>,
-    pub labels: BTreeMap<u32, LabelEntry>,
-    pub rulesets: BTreeMap<u64, RuleSetRef>,
-    pub rules: BTreeMap<u32, RuleRow>,
-    pub peers: BTreeMap<PeerKey, probe::Peer>,
-    pub seals: BTreeMap<u64, SealRow>,
-    pub traced: BTreeMap<u64, Wanted>,
-    /// Written by the protector alone; what is not there is [`flow::PRIMARY`].
-    pub groups: BTreeMap<u32, u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -122,16 +108,8 @@ impl PretendedKernel {
     pub fn leftovers(&self) -> Vec<String> {
         let mut left: Vec<String> =
             self.interfaces.values().map(|i| format!("interface {}", i.eni.host.0)).collect();
-        left.extend(self.maps.flows.values().map(|flow| format!("flow of c{}", flow.circuit)));
-        left.extend(
-            self.maps.labels.values().map(|label| format!("label {} of c{}", label.label, label.circuit)),
-        );
-        left.extend(self.maps.rulesets.keys().map(|circuit| format!("rules of c{circuit}")));
-        left.extend(self.maps.next_hops.keys().map(|slot| format!("next hop {slot}")));
-        left.extend(self.maps.seals.keys().map(|circuit| format!("the encryption of c{circuit}")));
-        left.extend(self.maps.peers.keys().map(|peer| format!("peer {}", abi::ip(&peer.remote))));
-        let turned = self.maps.groups.iter().filter(|(_, way)| **way != flow::PRIMARY);
-        left.extend(turned.map(|(group, _)| format!("group {group} on its backup")));
+        left.extend(self.maps.leftovers());
+        left.extend(self.queues.leftovers());
         left
     }
 
@@ -159,6 +137,15 @@ impl PretendedKernel {
             Entry::NextHop(hop) => {
                 self.maps.next_hops.insert(hop.slot, abi::next_hop(hop, TOWARDS));
                 bound("NEXT_HOPS", self.maps.next_hops.len(), maps::NEXT_HOPS)
+            }
+            Entry::Shaper(shaper) => {
+                self.queues.put(shaper);
+                Ok(())
+            }
+            Entry::Class(class) => self.queues.put_class(class),
+            Entry::Meter(meter) => {
+                self.maps.meters.insert(meter.slot, abi::meter(meter));
+                bound("METERS", self.maps.meters.len(), share::METERS)
             }
             Entry::Eni(eni) => self.put_eni(eni),
             Entry::Rules(rules) => self.put_rules(rules),
@@ -286,6 +273,14 @@ impl PretendedKernel {
                     self.sin(format!("next hop {slot} was removed while something led to it"));
                 }
                 self.maps.next_hops.remove(slot);
+            }
+            EntryKey::Shaper(interface) => {
+                let sin = self.queues.remove(interface);
+                self.sins.extend(sin);
+            }
+            EntryKey::Class(interface, number) => self.queues.remove_class(interface, *number),
+            EntryKey::Meter(slot) => {
+                self.maps.meters.remove(slot);
             }
             EntryKey::Eni(host) => {
                 self.check_unbound(host);
@@ -417,6 +412,10 @@ impl Kernel for PretendedKernel {
         entries.extend(self.maps.seals.values().map(|row| Entry::Seal(abi::read_seal(row))));
         for (circuit, wanted) in &self.maps.traced {
             entries.push(Entry::Trace(abi::read_trace(*circuit, wanted)));
+        }
+        entries.extend(self.queues.entries());
+        for (slot, meter) in &self.maps.meters {
+            entries.extend(abi::read_meter(*slot, meter).map(Entry::Meter));
         }
         for key in self.maps.peers.keys() {
             entries.push(Entry::Peer(abi::read_peer(key).map_err(|why| why.to_string())?));

@@ -1,10 +1,10 @@
 //! Desired objects in short words, for tests of the agent alone.
 use proto_model::desired::{
-    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, Receive, Side, Tell,
+    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, Receive, Share, Side, Tell,
 };
 use proto_model::resource::Attachment;
 use proto_model::rule::{Rule, RuleSet};
-use proto_model::{CircuitId, FabricAddress, FabricPrefix, Generation, Label, PathId, ResourceId};
+use proto_model::{Bandwidth, CircuitId, FabricAddress, FabricPrefix, Generation, Label, PathId, ResourceId};
 use std::net::IpAddr;
 
 pub fn address(host: u32) -> FabricAddress {
@@ -70,6 +70,7 @@ pub fn end(circuit: u64, own: u32, far: u32, neighbour: u8, gate: Gate) -> Endpo
         mtu: 1_450,
         expires: None,
         seal: None,
+        share: Share::default(),
     }
 }
 
@@ -113,6 +114,7 @@ pub fn local(circuit: u64, source: u32, destination: u32, gate: Gate) -> [Object
             mtu: 1_500,
             expires: None,
             seal: None,
+            share: Share::default(),
         })
     })
 }
@@ -123,6 +125,7 @@ pub fn hop(circuit: u64, from: u8, under: u32, to: u8, out: u32) -> Object {
         from_side: Side::Source,
         receive: receive(from, under),
         send: send(to, out),
+        reserved: Bandwidth::ZERO,
     })
 }
 

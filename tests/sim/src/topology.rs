@@ -47,6 +47,8 @@ pub struct Link {
     pub series: Option<PathBuf>,
     /// The lab shall carry it by its own emulator, so that delay and loss can be changed while it is up.
     pub emulate: bool,
+    /// The owners of its ends let the agents shape what they send into it.
+    pub shape: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -170,6 +172,8 @@ struct RawLink {
     series: Option<PathBuf>,
     #[serde(default)]
     emulate: bool,
+    #[serde(default)]
+    shape: bool,
 }
 
 #[derive(Deserialize)]
@@ -243,6 +247,7 @@ fn link(topology: &Topology, raw: RawLink) -> Result<Link, String> {
         tags: raw.tags,
         series: raw.series,
         emulate: raw.emulate,
+        shape: raw.shape,
     })
 }
 

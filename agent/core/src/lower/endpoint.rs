@@ -85,6 +85,7 @@ fn delivery(end: &Endpoint, own: &FabricAddress, receive: &Receive, back: Back) 
         direction: direction(from),
         from: receive.from,
         to: receive.local,
+        class: 0,
         action: LabelAction::Deliver {
             eni: HostSide::of(own),
             local: *own,
@@ -121,6 +122,7 @@ fn flow(end: &Endpoint, own: &FabricAddress, ways: Ways, local: IpAddr, remote: 
         gateway: end.remote.gateway_mac(),
         slot: counters,
         direction: direction(end.side),
+        class: ways.class,
         mtu: end.mtu,
         target,
         sealed: seal(end).is_some(),
@@ -134,7 +136,7 @@ mod tests {
     use proto_model::desired::NextHop;
     use proto_model::{CircuitId, FabricPrefix, PathId};
 
-    const WAYS: Ways = Ways { primary: 4, backup: 5, group: 6 };
+    const WAYS: Ways = Ways { primary: 4, backup: 5, group: 6, class: 7 };
 
     fn label(value: u32) -> proto_model::Label {
         proto_model::Label::new(value).expect("a label")
@@ -167,6 +169,7 @@ mod tests {
             mtu: 1_450,
             expires: None,
             seal: None,
+            share: desired::Share::default(),
         }
     }
 
@@ -190,12 +193,15 @@ mod tests {
                 match entry {
                     Entry::Flow(flow) => {
                         assert_eq!(flow.direction, sends);
-                        assert_eq!((flow.slot, flow.mac), (9, address(2).mac()));
+                        assert_eq!((flow.slot, flow.class, flow.mac), (9, 7, address(2).mac()));
                         assert_eq!(flow.target, Target::NextHop { slot: 4, label: 500, backup: None });
                     }
                     Entry::Label(label) => assert_eq!(label.direction, receives),
                     Entry::Route(route) => assert_eq!(route.to, address(2)),
                     Entry::NextHop(_)
+                    | Entry::Shaper(_)
+                    | Entry::Meter(_)
+                    | Entry::Class(_)
                     | Entry::Eni(_)
                     | Entry::Rules(_)
                     | Entry::Seal(_)
@@ -223,6 +229,9 @@ mod tests {
                 Entry::Label(Label { action: LabelAction::Deliver { sealed, .. }, .. }) => assert!(sealed),
                 Entry::Label(_)
                 | Entry::Route(_)
+                | Entry::Shaper(_)
+                | Entry::Meter(_)
+                | Entry::Class(_)
                 | Entry::NextHop(_)
                 | Entry::Eni(_)
                 | Entry::Rules(_)

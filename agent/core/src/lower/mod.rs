@@ -42,6 +42,8 @@ pub(crate) struct Ways {
     pub(crate) backup: u32,
     /// 0: none.
     pub(crate) group: u32,
+    /// The end's number among those with a bandwidth or a limit; 0: neither.
+    pub(crate) class: u16,
 }
 
 /// The next hops that an object sends to, outer source and destination: first the primary way's.
@@ -126,11 +128,14 @@ pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
     use crate::kernel_state::{LabelAction, Target};
     match entry {
         Entry::NextHop(_)
+        | Entry::Shaper(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Seal(_)
+        | Entry::Meter(_)
         | Entry::Peer(_)
         | Entry::Trace(_) => Vec::new(),
+        Entry::Class(class) => vec![EntryKey::Shaper(class.interface.clone())],
         Entry::Label(label) => match &label.action {
             LabelAction::Transit { next_hop, .. } => vec![EntryKey::NextHop(*next_hop)],
             LabelAction::Deliver { eni, back, sealed, .. } => {

@@ -6,6 +6,7 @@ use crate::io::Output;
 use crate::kernel_state::{Entry, EntryKey, Rules};
 use crate::ledger::{Cell, Have};
 use crate::lower::{self, Ways};
+use crate::shares::Turn;
 use crate::slots::{Pair, Use};
 use crate::status::Again;
 use proto_model::desired::{Change, Endpoint, Object, ObjectKey, Side};
@@ -29,6 +30,7 @@ impl Node {
         self.apply(news, now);
         if first {
             self.stop_assuming();
+            self.shares.stop_adopting();
             self.abandon_unused(now);
         }
         self.sampler.begin(now);
@@ -92,6 +94,11 @@ impl Node {
         for pair in released {
             self.stop_using(pair, now);
         }
+        // Before a controller has told everything, nothing that forwards is changed.
+        let shapers = if self.phase == Phase::Led { self.shares.shapers() } else { Vec::new() };
+        for turn in shapers {
+            self.turn(turn, now);
+        }
         before.iter().for_each(|key| self.mark_dependents(key));
     }
 
@@ -114,9 +121,16 @@ impl Node {
         }
         let pairs = lower::sends_to(object);
         let entries = self.entries_of(object);
+        if let Object::Peer(peer) = object {
+            self.shares.remove_link(&peer.link);
+        }
+        let turns = self.shares.leave(object);
         self.unprotect(key);
         if let ObjectKey::Trace(circuit) = key {
             self.traces.end(*circuit);
+        }
+        for turn in turns {
+            self.turn(turn, now);
         }
         for entry in entries {
             let owner = self
@@ -176,7 +190,8 @@ impl Node {
                     | Refused::RuleSets
                     | Refused::Rows { .. }
                     | Refused::Traces
-                    | Refused::NextHops => Again::Later,
+                    | Refused::NextHops
+                    | Refused::Shares => Again::Later,
                 };
                 self.status.refuse(key, &refused.to_string(), again, now);
             }
@@ -195,7 +210,7 @@ impl Node {
                 rows: lower::rows(set)?,
             })],
             Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, Ways::default()),
-            Object::Hop(hop) => vec![lower::hop(hop, 0)],
+            Object::Hop(hop) => vec![lower::hop(hop, 0, 0)],
             Object::Peer(peer) => vec![lower::peer(peer)],
             Object::Trace(trace) => {
                 self.traces.check(trace.circuit)?;
@@ -203,11 +218,23 @@ impl Node {
             }
         };
         self.ledger.check(key, &entries)?;
-        let ways = self.start_using_all(&lower::sends_to(object), now)?;
+        let class = self.shares.join(object)?;
+        let pairs = lower::sends_to(object);
+        let ways = match self.start_using_all(&pairs, now) {
+            Ok(ways) => Ways { class, ..ways },
+            Err(refused) => {
+                self.shares.leave(object);
+                return Err(refused);
+            }
+        };
+        for turn in self.shares.wants(object, class) {
+            self.turn(turn, now);
+        }
         match object {
             Object::Eni(_) => self.want_all(entries, key, now),
             Object::Peer(peer) => {
                 self.orders.add_peer(peer.clone());
+                self.shares.add_link(peer.link.clone(), peer.local, peer.capacity);
                 self.want_all(entries, key, now);
             }
             Object::Endpoint(end) => {
@@ -215,7 +242,7 @@ impl Node {
                 let ways = self.protect(end, &own, ways, now);
                 self.want_all(lower::endpoint(end, &own, ways), key, now);
             }
-            Object::Hop(hop) => self.want_all(vec![lower::hop(hop, ways.primary)], key, now),
+            Object::Hop(hop) => self.want_all(vec![lower::hop(hop, ways.primary, class)], key, now),
             Object::Rules(set) => self.want_rules(set, key, now)?,
             Object::Trace(trace) => {
                 self.traces.begin(trace, now);
@@ -232,6 +259,27 @@ impl Node {
     fn want_all(&mut self, entries: Vec<Entry>, key: &ObjectKey, now: Timestamp) {
         for entry in entries {
             self.desire(entry, Some(key.clone()), now);
+        }
+    }
+
+    /// Everything that may leave otherwise now that other interfaces are shaped.
+    pub(super) fn reshape(&mut self, now: Timestamp) {
+        let sends = |object: &&Object| !lower::sends_to(object).is_empty();
+        let keys: BTreeSet<ObjectKey> = self.objects.values().filter(sends).map(Object::key).collect();
+        self.exchange(keys, BTreeMap::new(), now);
+    }
+
+    fn turn(&mut self, turn: Turn, now: Timestamp) {
+        match turn {
+            Turn::Want(entry, owner) => self.desire(entry, owner, now),
+            Turn::Unwant(key) => {
+                let owner = self.ledger.get(&key).and_then(|cell| cell.owner.clone());
+                self.ledger.unwant(&key, now);
+                if let Some(owner) = owner {
+                    self.status.disown(&key, &owner);
+                }
+                self.mark(key);
+            }
         }
     }
 
@@ -273,7 +321,7 @@ impl Node {
                 }
             }
         }
-        Ok(Ways { primary: slots[0], backup: slots[1], group: 0 })
+        Ok(Ways { primary: slots[0], backup: slots[1], group: 0, class: 0 })
     }
 
     fn start_using(&mut self, pair: Pair, now: Timestamp) -> Result<u32, Refused> {
@@ -345,6 +393,9 @@ impl Node {
             // What needs it belongs to the same end, and is marked with it.
             EntryKey::Seal(_)
             | EntryKey::NextHop(_)
+            | EntryKey::Shaper(_)
+            | EntryKey::Meter(_)
+            | EntryKey::Class(..)
             | EntryKey::Label(_)
             | EntryKey::Peer(..)
             | EntryKey::Trace(_)

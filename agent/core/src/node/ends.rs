@@ -106,7 +106,10 @@ fn is_of(entry: &Entry, of: u64, sends: Direction, receives: Direction) -> bool 
             label.circuit == of && label.direction == receives && delivers
         }
         Entry::Seal(seal) => seal.circuit == of,
-        Entry::NextHop(_)
+        Entry::Shaper(_)
+        | Entry::Meter(_)
+        | Entry::Class(_)
+        | Entry::NextHop(_)
         | Entry::Eni(_)
         | Entry::Rules(_)
         | Entry::Peer(_)

@@ -12,6 +12,7 @@ use crate::ledger::{Have, Ledger};
 use crate::orders::Orders;
 use crate::protect::Told;
 use crate::sample::Sampler;
+use crate::shares::{self, Shares};
 use crate::slots::Slots;
 use crate::status::{Due, Status};
 use crate::timed::Timed;
@@ -37,6 +38,7 @@ pub struct Node {
     ends_of: BTreeMap<ResourceId, BTreeSet<(CircuitId, Side)>>,
     ledger: Ledger,
     slots: Slots,
+    shares: Shares,
     work: Work,
     status: Status,
     sampler: Sampler,
@@ -78,6 +80,7 @@ impl Node {
             ends_of: BTreeMap::new(),
             ledger: Ledger::new(),
             slots: Slots::new(),
+            shares: Shares::default(),
             work: Work::default(),
             status: Status::default(),
             sampler: Sampler::default(),
@@ -99,6 +102,9 @@ impl Node {
             (_, Input::Connected { session, hello }) => {
                 if self.uplink.connect(session) {
                     self.sampler.end();
+                    if self.shares.learn(&hello.underlays) && self.phase == Phase::Led {
+                        self.reshape(now);
+                    }
                     self.outputs.push_back(Output::Say { session, say: Say::Hello(hello) });
                 }
             }
@@ -187,6 +193,12 @@ impl Node {
                 && self.slots.adopt(hop)
             {
                 self.outputs.push_back(Output::Watch { local: hop.local, remote: hop.remote });
+            }
+            if let Some((end, number)) = shares::seen(&entry) {
+                self.shares.adopt(end, number);
+            }
+            if let Entry::Shaper(shaper) = &entry {
+                self.shares.keep(shaper);
             }
             self.ledger.set_have(&key, Have::Is(Arc::new(entry)), now);
         }

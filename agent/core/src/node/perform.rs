@@ -161,8 +161,11 @@ fn is_on(key: &EntryKey, host: &HostSide) -> bool {
     match key {
         EntryKey::Eni(on) | EntryKey::Route(on, _) | EntryKey::Flow(on, _) => on == host,
         EntryKey::NextHop(_)
+        | EntryKey::Shaper(_)
         | EntryKey::Rules(_)
         | EntryKey::Seal(_)
+        | EntryKey::Meter(_)
+        | EntryKey::Class(..)
         | EntryKey::Label(_)
         | EntryKey::Peer(..)
         | EntryKey::Trace(_) => false,
@@ -179,7 +182,13 @@ fn origin(entry: &Entry) -> Option<ObjectKey> {
     use proto_model::{CircuitId, Label};
     let end = |circuit, side| Some(ObjectKey::Endpoint(CircuitId(circuit), side));
     match entry {
-        Entry::NextHop(_) | Entry::Route(_) | Entry::Peer(_) | Entry::Seal(_) => None,
+        Entry::NextHop(_)
+        | Entry::Shaper(_)
+        | Entry::Meter(_)
+        | Entry::Class(_)
+        | Entry::Seal(_)
+        | Entry::Route(_)
+        | Entry::Peer(_) => None,
         Entry::Trace(trace) => Some(ObjectKey::Trace(CircuitId(trace.circuit))),
         Entry::Eni(eni) => eni.resource.parse().ok().map(ObjectKey::Eni),
         Entry::Rules(rules) => Some(ObjectKey::Rules(CircuitId(rules.circuit))),

@@ -177,7 +177,7 @@ mod tests {
             name("n"),
         );
         let ip = std::net::IpAddr::from([192, 0, 2, 1]);
-        let peer = Peer { link: link.expect("two ends"), local: ip, remote: ip, session: 1 };
+        let peer = Peer { link: link.expect("two ends"), local: ip, remote: ip, session: 1, capacity: None };
         Link::new(peer, START)
     }
 

@@ -52,7 +52,7 @@ rows!(
     Stats,
     Dropped
 );
-rows!(DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply, SealRow);
+rows!(ebpf_abi::share::Meter, DropKey, Settings, ebpf_abi::event::DropEvent, PeerKey, Peer, Reply, SealRow);
 rows!(Verdict, Wanted, trace::Traced);
 
 impl Row for ebpf_abi::Address {
@@ -164,10 +164,10 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts() -> [Layout; 24] {
+fn layouts() -> [Layout; 25] {
     let row = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let slot = size_of::<u32>();
-    use ebpf_abi::{label, reason, seal};
+    use ebpf_abi::{label, reason, seal, share};
     [
         row("FLOWS", MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), maps::FLOWS),
         row("NEXT_HOPS", MapType::Array, slot, size_of::<NextHop>(), maps::NEXT_HOPS),
@@ -193,6 +193,7 @@ fn layouts() -> [Layout; 24] {
         row("TRACED", MapType::Hash, size_of::<u64>(), size_of::<Wanted>(), maps::TRACED),
         row("TRACES", MapType::RingBuf, 0, 0, maps::TRACES),
         row("TRACE_BUDGET", MapType::PerCpuArray, slot, size_of::<trace::Budget>(), 1),
+        row("METERS", MapType::Array, slot, size_of::<share::Meter>(), share::METERS),
     ]
 }
 
@@ -264,9 +265,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "FLOWS 2: 20 80 65536",
+                "FLOWS 3: 20 80 65536",
                 "NEXT_HOPS 1: 4 52 4096",
-                "LABELS 1: 4 128 131072",
+                "LABELS 2: 4 128 131072",
                 "RULESETS 1: 8 24 32768",
                 "RULES 1: 4 80 262144",
                 "CONNTRACK 1: 48 24 262144",
@@ -288,6 +289,7 @@ mod tests {
                 "TRACED 1: 8 24 64",
                 "TRACES 1: 0 0 1048576",
                 "TRACE_BUDGET 1: 4 24 1",
+                "METERS 1: 4 32 65521",
             ]
         );
     }

@@ -13,6 +13,7 @@ pub(crate) mod netlink;
 pub(crate) mod observe;
 pub(crate) mod ports;
 pub(crate) mod programs;
+pub(crate) mod queues;
 pub(crate) mod rehearsal;
 pub(crate) mod routes;
 mod seals;
@@ -36,6 +37,7 @@ use ebpf_abi::maps::Settings;
 use ebpf_abi::probe::{Peer as PeerRow, PeerKey};
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::seal::SealRow;
+use ebpf_abi::share::Meter as MeterRow;
 use ebpf_abi::stats::Stats;
 use ebpf_abi::trace::Wanted;
 use enis::Known;
@@ -80,6 +82,7 @@ pub struct Linux {
     rules: Slots<RuleRow>,
     stats: PerCpu<Stats>,
     peers: Table<PeerKey, PeerRow>,
+    meters: Slots<MeterRow>,
     reflected: Slots<u32>,
     seals: Table<u64, SealRow>,
     sealers: Slots<u32>,
@@ -112,6 +115,8 @@ struct Seen {
     traced: BTreeMap<u64, Trace>,
     /// Host sides that are there, as far as the agent knows.
     enis: BTreeSet<HostSide>,
+    /// Underlay interfaces that the agent may shape: XDP would pass their queues by.
+    shaped: BTreeSet<String>,
 }
 
 /// Notifications waited for. At the bound the rest is taken for somebody else's doing, which costs a look.
@@ -130,6 +135,13 @@ impl Shared {
     /// What is wanted of a circuit's packets, if it is traced.
     pub(crate) fn traced(&self, circuit: u64) -> Option<Trace> {
         self.with(|seen| seen.traced.get(&circuit).copied())
+    }
+    fn may_shape(&self, underlays: &[proto_model::topology::Underlay]) {
+        let shaped = underlays.iter().filter(|underlay| underlay.shape);
+        self.with(|seen| seen.shaped = shaped.map(|underlay| underlay.interface.clone()).collect());
+    }
+    pub(crate) fn is_shaped(&self, interface: &str) -> bool {
+        self.with(|seen| seen.shaped.contains(interface))
     }
     fn expect_removal(&self, index: u32) {
         self.with(|seen| {
@@ -161,6 +173,8 @@ impl Linux {
         enis::renew_programs(&mut netlink, &mut programs)?;
         let locals = Table::new(programs.take_map("LOCALS")?)?;
         let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
+        let shared = Shared::default();
+        shared.may_shape(&datapath.summary().underlays);
         Ok(Self {
             flows: Table::new(programs.take_map("FLOWS")?)?,
             next_hops: Slots::new(programs.take_map("NEXT_HOPS")?)?,
@@ -169,6 +183,7 @@ impl Linux {
             rules: Slots::new(programs.take_map("RULES")?)?,
             stats: PerCpu::new(programs.take_map("STATS")?)?,
             peers: Table::new(programs.take_map("PEERS")?)?,
+            meters: Slots::new(programs.take_map("METERS")?)?,
             reflected: Slots::new(programs.take_map("REFLECTED")?)?,
             seals: Table::new(programs.take_map("SEALS")?)?,
             sealers: Slots::new(programs.take_map("SEALERS")?)?,
@@ -182,7 +197,7 @@ impl Linux {
             indexes: BTreeMap::new(),
             processes: BTreeMap::new(),
             made_anew: Vec::new(),
-            shared: Shared::default(),
+            shared,
             datapath,
         })
     }
@@ -194,7 +209,9 @@ impl Linux {
 
     /// Looks at the underlay interfaces again. True: something about them changed.
     pub(crate) fn refresh_underlays(&mut self) -> Result<bool> {
-        self.datapath.refresh(&mut self.netlink, &mut self.programs)
+        let changed = self.datapath.refresh(&mut self.netlink, &mut self.programs)?;
+        self.shared.may_shape(&self.datapath.summary().underlays);
+        Ok(changed)
     }
 
     pub(crate) fn shared(&self) -> Shared {
@@ -204,6 +221,9 @@ impl Linux {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Put(Entry::NextHop(hop)) => self.put_next_hop(hop),
+            Step::Put(Entry::Shaper(shaper)) => queues::put_shaper(&mut self.netlink, shaper),
+            Step::Put(Entry::Class(class)) => queues::put_class(&mut self.netlink, class),
+            Step::Put(Entry::Meter(meter)) => self.put_meter(meter.slot, &abi::meter(meter)),
             Step::Put(Entry::Eni(eni)) => self.put_eni(eni),
             Step::Put(Entry::Rules(rules)) => self.put_rules(rules),
             Step::Put(Entry::Seal(seal)) => self.put_seal(seal),
@@ -216,6 +236,11 @@ impl Linux {
                 self.slot(*slot, "NEXT_HOPS", self.next_hops.len())?;
                 Ok(self.next_hops.put(*slot, &NextHopRow::new_zeroed())?)
             }
+            Step::Remove(EntryKey::Shaper(interface)) => queues::remove_shaper(&mut self.netlink, interface),
+            Step::Remove(EntryKey::Class(interface, number)) => {
+                queues::remove_class(&mut self.netlink, interface, *number)
+            }
+            Step::Remove(EntryKey::Meter(slot)) => self.put_meter(*slot, &MeterRow::default()),
             Step::Remove(EntryKey::Eni(host)) => self.remove_eni(host),
             Step::Remove(EntryKey::Rules(circuit)) => Ok(self.rulesets.remove(circuit)?),
             Step::Remove(EntryKey::Seal(circuit)) => self.remove_seal(*circuit),
@@ -235,6 +260,11 @@ impl Linux {
             bail!("slot {index} of {map}, which has {bound}");
         }
         Ok(())
+    }
+
+    fn put_meter(&mut self, slot: u16, row: &MeterRow) -> Result<()> {
+        self.slot(slot.into(), "METERS", self.meters.len())?;
+        Ok(self.meters.put(slot.into(), row)?)
     }
 
     fn put_next_hop(&mut self, hop: &NextHop) -> Result<()> {

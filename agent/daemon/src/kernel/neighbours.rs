@@ -282,6 +282,10 @@ impl Watcher {
     }
 
     fn longest(&self, output: &links::Link) -> u16 {
+        // Frames from XDP pass no queue, and would take the place of those that wait there.
+        if self.shared.is_shaped(&output.name) {
+            return 0;
+        }
         let Some(features) = &self.features else { return 0 };
         features.longest(output).unwrap_or_else(|error| {
             debug!("{error:#}");

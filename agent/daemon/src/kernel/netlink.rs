@@ -116,6 +116,40 @@ impl Netlink {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
+    /// One request in bytes, for messages that the parser does not know; the answer's bodies, after their headers.
+    ///
+    /// # Errors
+    /// When the socket failed; what the kernel refused is inside.
+    pub(crate) fn raw(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+    ) -> io::Result<Result<Vec<Vec<u8>>, Refused>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let ack = if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
+        let length = u32::try_from(body.len() + HEADER).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(body.len() + HEADER);
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((NLM_F_REQUEST | ack | flags).to_ne_bytes());
+        bytes.extend(self.sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        self.socket.send(&bytes, 0)?;
+        let mut bodies = Vec::new();
+        loop {
+            self.buffer.clear();
+            let length = self.socket.recv(&mut self.buffer, 0)?;
+            if length > self.buffer.len() {
+                return Err(io::Error::other(format!("a netlink answer of {length} bytes was cut off")));
+            }
+            if let Some(end) = gather(&self.buffer, self.sequence, &mut bodies) {
+                return Ok(end.map(|()| bodies));
+            }
+        }
+    }
+
     fn collect(&mut self, first: u32, count: usize) -> io::Result<Vec<Answer>> {
         let mut parts: BTreeMap<u32, Vec<RouteNetlinkMessage>> = BTreeMap::new();
         let mut done: BTreeMap<u32, Answer> = BTreeMap::new();
@@ -155,6 +189,33 @@ impl Netlink {
         }
         Ok(done.into_values().collect())
     }
+}
+
+/// Of `struct nlmsghdr`.
+const HEADER: usize = 16;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// Takes the bodies of one datagram; the end of the answer, when it is there.
+fn gather(mut bytes: &[u8], sequence: u32, bodies: &mut Vec<Vec<u8>>) -> Option<Result<(), Refused>> {
+    while let Some(head) = bytes.first_chunk::<HEADER>() {
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        let ours = head[8..12] == sequence.to_ne_bytes();
+        let body = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        match kind {
+            _ if !ours => {}
+            DONE => return Some(Ok(())),
+            ERROR => {
+                let code = body.first_chunk::<4>().map_or(0, |raw| i32::from_ne_bytes(*raw));
+                let rest = body.get(4..).unwrap_or_default();
+                return Some(if code == 0 { Ok(()) } else { Err(refused(code.abs(), rest)) });
+            }
+            _ => bodies.push(body.to_vec()),
+        }
+    }
+    None
 }
 
 fn append(bytes: &mut Vec<u8>, request: Request, sequence: u32) {

@@ -1,7 +1,7 @@
 //! Reads back what the kernel has for the fabric: from the pinned maps and from netlink, not from memory.
 use super::enis::{self, Alias, Known};
 use super::links::{self, Link};
-use super::{Linux, filters, routes};
+use super::{Linux, filters, queues, routes};
 use agent_core::abi;
 use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
 use anyhow::Result;
@@ -159,6 +159,11 @@ impl Linux {
                 }
             }
         }
+        for slot in 1..self.meters.len() {
+            let row = self.meters.get(slot)?;
+            entries.extend(abi::read_meter(slot as u16, &row).map(Entry::Meter));
+        }
+        entries.extend(queues::observe(&mut self.netlink)?);
         for key in self.peers.keys().collect::<Result<Vec<_>, _>>()? {
             match abi::read_peer(&key) {
                 Ok(peer) => entries.push(Entry::Peer(peer)),

@@ -108,6 +108,8 @@ impl Datapath {
                         network: before.network.clone(),
                         transit: Transit::Auto,
                         addresses: Vec::new(),
+                        shape: false,
+                        capacity: None,
                     });
                 }
             }
@@ -201,6 +203,8 @@ fn by_default_route(netlink: &mut Netlink) -> Result<Vec<Wanted>> {
             network: network.clone(),
             transit: Transit::Auto,
             addresses: Vec::new(),
+            shape: false,
+            capacity: None,
         });
     }
     if found.is_empty() {
@@ -216,7 +220,8 @@ fn describe(netlink: &mut Netlink, link: &Link, wanted: &Wanted) -> Result<Under
         network: wanted.network.clone(),
         addresses: addresses::usable(netlink, link.index, &wanted.addresses)?,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-        speed: speed(link),
+        speed: wanted.capacity.or_else(|| speed(link)),
+        shape: wanted.shape,
     })
 }
 

@@ -4,7 +4,7 @@
 //! in one step. Only maps that the agent alone writes have changed so far, and it is not running then: one pass is
 //! enough. Connections and counters keep their maps. Whatever moment the agent is killed at, the programs have whole
 //! maps, and the next start finds either the former pin or the finished new one.
-use super::maps::{Table, pin};
+use super::maps::{Slots, Table, pin};
 use super::programs::pinned;
 use agent_core::migrate;
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,13 +12,23 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData, MapInfo};
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::former::Flow1;
-use ebpf_abi::maps::{UPGRADED, VERSIONS, name};
+use ebpf_abi::label::LabelEntry;
+use ebpf_abi::maps::{UPGRADED, VERSIONS, name, pin_of, version};
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 /// Where a map of layout 1 is pinned.
 fn first_pin(pins: &Path, name: &str) -> PathBuf {
-    pins.join(format!("map_{}", name.to_lowercase()))
+    pins.join(pin_of(name, 1))
+}
+
+/// The newest map that an older build left, unless this build or a newer one has made its own.
+fn former(pins: &Path, name: &str) -> Option<PathBuf> {
+    if pin(pins, name).exists() {
+        return None;
+    }
+    let older = (1..version(name)).rev().map(|version| pins.join(pin_of(name, version)));
+    older.into_iter().find(|path| path.exists() && !is_marker(path))
 }
 
 /// Where a map is while it is being filled.
@@ -34,7 +44,7 @@ fn unfinished(pins: &Path, name: &str) -> PathBuf {
 /// Names the pin and both layouts.
 pub(crate) fn refuse_newer(pins: &Path) -> Result<()> {
     for found in pinned(pins)? {
-        for (name, known) in name::MAPS.iter().map(|name| (name, ebpf_abi::maps::version(name))) {
+        for (name, known) in name::MAPS.iter().map(|name| (name, version(name))) {
             let stem = format!("map_{}_v", name.to_lowercase());
             let number = found.name.strip_prefix(&stem).and_then(|number| number.parse::<u32>().ok());
             if let Some(newer) = number.filter(|number| *number > known) {
@@ -75,7 +85,8 @@ pub(crate) fn refuse_foreign(pins: &Path) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     pins: PathBuf,
-    moving: Vec<&'static str>,
+    /// With the former pin.
+    moving: Vec<(&'static str, PathBuf)>,
 }
 
 impl Upgrade {
@@ -90,17 +101,15 @@ impl Upgrade {
             if leftover.exists() {
                 std::fs::remove_file(&leftover).with_context(|| leftover.display().to_string())?;
             }
-            let former = first_pin(pins, name);
-            if former.exists() && !pin(pins, name).exists() && !is_marker(&former) {
-                moving.push(*name);
-            }
+            moving.extend(former(pins, name).map(|former| (*name, former)));
         }
         Ok(Self { pins: pins.to_owned(), moving })
     }
 
     /// Where the loader shall pin a map.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
-        if self.moving.contains(&name) { unfinished(&self.pins, name) } else { pin(&self.pins, name) }
+        let moves = self.moving.iter().any(|(moving, _)| *moving == name);
+        if moves { unfinished(&self.pins, name) } else { pin(&self.pins, name) }
     }
 
     /// Fills the new maps and gives them their names.
@@ -108,10 +117,11 @@ impl Upgrade {
     /// # Errors
     /// What the kernel refused; the former pins are as they were.
     pub(crate) fn finish(&self) -> Result<()> {
-        for name in &self.moving {
-            let (from, new, to) = (first_pin(&self.pins, name), self.pin(name), pin(&self.pins, name));
+        for (name, from) in &self.moving {
+            let (new, to) = (self.pin(name), pin(&self.pins, name));
             let moved = match *name {
-                "FLOWS" => flows(&from, &new)?,
+                "FLOWS" => flows(from, &new)?,
+                "LABELS" => labels(from, &new)?,
                 other => bail!("nothing is known of former layouts of {other}; this is a bug"),
             };
             std::fs::rename(&new, &to).with_context(|| format!("naming {}", to.display()))?;
@@ -134,6 +144,7 @@ fn flows(from: &Path, into: &Path) -> Result<usize> {
                 moved += 1;
             }
         }
+        // Layout 2, and builds before it that had its size: zeroes where the class is now.
         size if size == size_of::<Flow>() => {
             let old: Table<FlowKey, Flow> = open(from)?;
             for row in old.rows() {
@@ -142,11 +153,38 @@ fn flows(from: &Path, into: &Path) -> Result<usize> {
                 moved += 1;
             }
         }
-        size => {
-            warn!(pin = %from.display(), size, "of no known layout; the controller's desired state fills it anew")
+        size => unknown(from, size),
+    }
+    Ok(moved)
+}
+
+fn unknown(from: &Path, size: usize) {
+    warn!(pin = %from.display(), size, "of no known layout; the controller's desired state fills it anew");
+}
+
+/// Layout 1 has zeroes where the class is now.
+fn labels(from: &Path, into: &Path) -> Result<usize> {
+    let info = MapInfo::from_pin(from).map_err(|error| anyhow!("{}: {error}", from.display()))?;
+    let size = info.value_size() as usize;
+    if size != size_of::<LabelEntry>() {
+        unknown(from, size);
+        return Ok(0);
+    }
+    let (old, mut new) = (slots(from)?, slots(into)?);
+    let mut moved = 0;
+    for index in 0..old.len().min(new.len()) {
+        let entry: LabelEntry = old.get(index)?;
+        if entry.label != 0 {
+            new.put(index, &entry)?;
+            moved += 1;
         }
     }
     Ok(moved)
+}
+
+fn slots(path: &Path) -> Result<Slots<LabelEntry>> {
+    let data = MapData::from_pin(path).with_context(|| path.display().to_string())?;
+    Slots::new(Map::Array(data)).with_context(|| path.display().to_string())
 }
 
 fn open<K: super::maps::Row, V: super::maps::Row>(path: &Path) -> Result<Table<K, V>> {

@@ -16,10 +16,13 @@ const SOCKETS: usize = ebpf_abi::maps::LOCALS as usize;
 const RECEIVE: usize = 0;
 /// Of linux/udp.h (RFC 6935 allows tunnels to do without).
 const UDP_NO_CHECK6_TX: libc::c_int = 101;
+/// The class of probes; elsewhere than in the agent's queues it means nothing.
+const PRIORITY: i32 = ebpf_abi::share::priority(ebpf_abi::share::CONTROL).cast_signed();
 /// Of link probes: one that arrives with less was routed (RFC 8762 §4.2.1 wants 255).
 const HOPS: u8 = 255;
 
-/// Probes carry no mark of a traffic class: they shall see what the circuits' packets see.
+/// Probes carry no mark of a traffic class: they shall see what the circuits' packets see on their way. Only in the queues
+/// that the agent itself makes they go first: a circuit that fills its class is not a bad path.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     /// UDP port of the tunnels.
@@ -79,6 +82,8 @@ fn bound(local: IpAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((local, 0))?;
     socket.set_nonblocking(true)?;
     setsockopt(&socket, sockopt::RcvBuf, &RECEIVE)?;
+    // Without CAP_NET_ADMIN probes wait like everything else.
+    let _ = setsockopt(&socket, sockopt::Priority, &PRIORITY);
     Ok(socket)
 }
 

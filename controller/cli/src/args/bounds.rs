@@ -15,6 +15,9 @@ pub struct BoundsArgs {
     /// Reserved in each direction; without it: best effort
     #[arg(long, value_name = "BANDWIDTH")]
     pub bandwidth: Option<Bandwidth>,
+    /// In each direction, at most; more is dropped where it enters, and counted as over_limit
+    #[arg(long, value_name = "BANDWIDTH")]
+    pub limit: Option<Bandwidth>,
     /// Encrypt end to end, between the hosts of the two ends (WireGuard); hosts on the way see ciphertext only
     #[arg(long)]
     pub encrypted: bool,
@@ -47,6 +50,7 @@ impl BoundsArgs {
             max_rtt: self.latency,
             max_loss: self.loss,
             bandwidth: self.bandwidth.unwrap_or_default(),
+            limit: self.limit,
             encrypted: self.encrypted,
             encrypted_links: self.encrypted_links,
             max_price: self.max_price,

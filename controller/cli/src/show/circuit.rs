@@ -113,6 +113,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
     if spec.bounds.encrypted {
         pairs.push(("encryption", encryption(circuit)));
     }
+    if !circuit.guarantee.is_empty() {
+        pairs.push(("bandwidth", circuit.guarantee.clone()));
+    }
     if let Some(pinned) = &spec.pinned_path {
         pairs.push(("fixed path", words(pinned)));
     }

@@ -67,6 +67,9 @@ pub fn bounds(bounds: &Bounds) -> String {
         none if none.is_zero() => "best effort".into(),
         some => some.to_string(),
     });
+    if let Some(limit) = bounds.limit {
+        parts.push(format!("at most {limit}"));
+    }
     if bounds.encrypted {
         parts.push("encrypted".into());
     }

@@ -1,6 +1,7 @@
 //! Answers clients: who may ask, what is asked, what is listed.
 use super::Fabric;
 use crate::discover::{self, Offering, Patience, Seeker};
+use crate::guarantee;
 use crate::registry::nodes::Contact;
 use crate::roles;
 use proto_model::access::Actor;
@@ -35,7 +36,9 @@ impl Fabric {
             }
             Request::PlanCircuit { circuit } => self.plan_circuit(&circuit, now),
             Request::GetCircuit { circuit } => self.get_circuit(&circuit),
-            Request::ListCircuits => Ok(Response::Circuits(self.circuits.iter().map(|c| c.view()).collect())),
+            Request::ListCircuits => Ok(Response::Circuits(
+                self.circuits.iter().map(|c| guarantee::view(c, &self.topology)).collect(),
+            )),
             Request::DeleteCircuit { circuit } => self.delete_circuit(&circuit, now),
             Request::ExplainCircuit { circuit } => self.explain_circuit(&circuit),
             Request::UpdateFirewallRule(change) => self.update_rules(&change, now),

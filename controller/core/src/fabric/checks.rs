@@ -1,5 +1,6 @@
 //! What must hold at any time in the world of the tests: wires and books.
 use super::world::{Agent, World};
+use crate::guarantee;
 use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::{Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell};
 use proto_model::report::Way;
@@ -24,7 +25,12 @@ impl World {
 
     pub(super) fn check_wires(&mut self) {
         self.check_counts();
-        let circuits: Vec<_> = self.fabric.circuits.iter().map(|circuit| circuit.view().circuit).collect();
+        let circuits: Vec<_> = self
+            .fabric
+            .circuits
+            .iter()
+            .map(|circuit| guarantee::view(circuit, &self.fabric.topology).circuit)
+            .collect();
         for circuit in &circuits {
             // A plain device has no end to be followed to.
             if !circuit.external.is_empty() {

@@ -3,6 +3,7 @@ use super::Fabric;
 use super::ends::expiry;
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::deadlines::Deadline;
+use crate::guarantee;
 use crate::protection::Protection;
 use crate::record::{IdempotencyRecord, Record, RecordKey};
 use crate::registry::resources::takes_circuits;
@@ -85,7 +86,7 @@ impl Fabric {
     pub(super) fn show(&self, id: CircuitId) -> Result<Response, Refusal> {
         let circuit =
             self.circuit(id).ok_or_else(|| Refusal::not_found(format!("there is no circuit {id}")))?;
-        Ok(Response::Circuit(circuit.view()))
+        Ok(Response::Circuit(guarantee::view(circuit, &self.topology)))
     }
 
     /// The answer to an earlier request with the same key.
@@ -103,7 +104,7 @@ impl Fabric {
             let what = format!("{}, which was made with this key, has been deleted since", record.circuit);
             return Err(Refusal::precondition(what).hint("use a new key for a new circuit"));
         };
-        Ok(Some(Response::Circuit(circuit.view())))
+        Ok(Some(Response::Circuit(guarantee::view(circuit, &self.topology))))
     }
 
     fn remember(&mut self, key: String, request: CircuitRequest, circuit: CircuitId, now: Timestamp) {
@@ -331,7 +332,7 @@ impl Fabric {
     }
 
     pub(super) fn get_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
-        Ok(Response::Circuit(self.find(circuit)?.view()))
+        Ok(Response::Circuit(guarantee::view(self.find(circuit)?, &self.topology)))
     }
 
     pub(super) fn explain_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {

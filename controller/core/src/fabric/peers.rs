@@ -87,7 +87,7 @@ fn pair(link: &Link) -> Option<[Peer; 2]> {
     let session = path_id::session(&link.id);
     let peer = |node| {
         let (local, remote) = link.addresses(node, family)?;
-        Some(Peer { link: link.id.clone(), local, remote, session })
+        Some(Peer { link: link.id.clone(), local, remote, session, capacity: link.capacity() })
     };
     Some([peer(a)?, peer(b)?])
 }

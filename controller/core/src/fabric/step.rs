@@ -1,5 +1,6 @@
 //! Collects what one input brings about, and sends it out together: durable writes first.
 use super::Fabric;
+use crate::guarantee;
 use crate::io::{Output, Session, Ticket, Write};
 use crate::record::{Record, RecordKey};
 use proto_model::desired::{Change, Object, Tell};
@@ -149,8 +150,10 @@ impl Fabric {
     ) {
         let nodes = nodes.iter().filter_map(|name| self.node_view(name)).map(Event::Node);
         let resources = resources.iter().filter_map(|id| self.resource_view(id)).map(Event::Resource);
-        let circuits =
-            circuits.iter().filter_map(|id| self.circuits.get(*id)).map(|c| Event::Circuit(c.view()));
+        let circuits = circuits
+            .iter()
+            .filter_map(|id| self.circuits.get(*id))
+            .map(|c| Event::Circuit(guarantee::view(c, &self.topology)));
         let events: Vec<_> = nodes.chain(resources).chain(circuits).map(Output::Announce).collect();
         self.outputs.extend(events);
     }

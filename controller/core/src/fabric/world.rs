@@ -128,6 +128,7 @@ impl World {
                 ],
                 mtu: 1500,
                 speed: Some(Bandwidth::mbit(mbit)),
+                shape: false,
             });
         }
         for end in [one, other] {

@@ -16,7 +16,7 @@ pub const MIN_MTU: u16 = 1130;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     #[error("{link} has {free} free, {need} is asked")]
-    Bandwidth { link: LinkId, free: Bandwidth, need: Bandwidth },
+    Bandwidth { link: LinkId, free: Bandwidth, capacity: Bandwidth, need: Bandwidth },
     #[error("capacity of {link} is not known, {need} is asked")]
     CapacityUnknown { link: LinkId, need: Bandwidth },
     #[error("{rtt} round trip, at most {max} is asked")]
@@ -111,7 +111,8 @@ fn bandwidth(links: &[&Link], need: Bandwidth) -> Option<Broken> {
     }
     let tightest = links.iter().min_by_key(|link| link.free())?;
     let free = tightest.free().filter(|free| *free < need)?;
-    Some(Broken::Bandwidth { link: tightest.id.clone(), free, need })
+    let capacity = tightest.capacity()?;
+    Some(Broken::Bandwidth { link: tightest.id.clone(), free, capacity, need })
 }
 
 fn rtt(links: &[&Link], offer: &Offer, max: Latency, now: Timestamp) -> Option<Broken> {
@@ -180,7 +181,8 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
     let asked = if bounds.bandwidth.is_zero() { "it".to_owned() } else { bounds.bandwidth.to_string() };
     let mut sentences = Vec::new();
     if !bounds.bandwidth.is_zero() {
-        sentences.extend(feasible.bandwidth.map(|most| format!("up to {most} now")));
+        let tightest = tightest(judged).map_or(String::new(), |why| format!("; {why}"));
+        sentences.extend(feasible.bandwidth.map(|most| format!("up to {most} now{tightest}")));
     }
     if bounds.max_rtt.is_some() {
         sentences.extend(feasible.rtt.map(|least| format!("{asked} if latency ≤ {least} is allowed")));
@@ -212,6 +214,19 @@ fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<Str
         sentences.extend(both(judged, bounds, &asked));
     }
     sentences
+}
+
+/// The link that holds up the best of the paths that only lack bandwidth.
+fn tightest(judged: &[Judged]) -> Option<String> {
+    let only = judged.iter().filter(|judged| judged.only(Broken::is_bandwidth));
+    let best = only.max_by_key(|judged| judged.candidate.offer.free)?;
+    best.broken.iter().find_map(|broken| match broken {
+        Broken::Bandwidth { link, free, capacity, .. } => {
+            let (a, b) = link.ends();
+            Some(format!("{a}–{b} has {free} of {capacity} free"))
+        }
+        _ => None,
+    })
 }
 
 /// When one bound is not enough: the nearest path that only breaks quantities, with all that must be allowed.

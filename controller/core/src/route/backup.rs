@@ -116,8 +116,9 @@ fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> 
     }
     backup.links.iter().find_map(|id| {
         let need = topology.need_for_backup(id, path, backup, asked);
-        let free = topology.link(id)?.free()?;
-        (free < need).then(|| Broken::Bandwidth { link: id.clone(), free, need })
+        let link = topology.link(id)?;
+        let (free, capacity) = (link.free()?, link.capacity()?);
+        (free < need).then(|| Broken::Bandwidth { link: id.clone(), free, capacity, need })
     })
 }
 

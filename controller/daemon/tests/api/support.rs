@@ -173,6 +173,7 @@ pub(crate) fn hello(address: &str) -> v1::Say {
         addresses: vec![address.into()],
         mtu: 1500,
         speed: Some(1_000_000_000),
+        shape: false,
     };
     say(v1::say::Say::Hello(v1::Hello {
         version: "0".into(),

@@ -1,7 +1,7 @@
 //! A workload's packet on its way into a circuit: known, honest, allowed, wrapped, sent.
-use crate::bpf::door::{Forward, Sight};
+use crate::bpf::door::{Forward, Sight, now};
 use crate::bpf::dry::{self, dry};
-use crate::bpf::maps::{FLOWS, GROUPS, NEXT_HOPS, SETTINGS, STATS};
+use crate::bpf::maps::{FLOWS, GROUPS, METERS, NEXT_HOPS, SETTINGS, STATS};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::seal;
 use crate::bpf::size;
@@ -15,6 +15,7 @@ use ebpf_abi::{Direction, Reason};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Subject};
 use ebpf_programs::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use ebpf_programs::meter;
 use ebpf_programs::network::Network;
 use ebpf_programs::segment;
 use ebpf_programs::transport::{self, Transport};
@@ -39,6 +40,10 @@ pub(crate) fn workload(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
     }
     read_transport(skb, network, transport)?;
     admit(sight, Direction::of(flow.direction), network, transport)?;
+    if flow.class != 0 {
+        meter(skb, flow.class, network, transport)?;
+        skb.classify(flow.class);
+    }
     if trace::on() {
         trace::skb(skb, sight, Traced::ENTERED, out_label(flow));
     }
@@ -112,6 +117,27 @@ pub(crate) fn admit(
     })
 }
 
+/// What is more than the circuit's limit is dropped; without one its slot is empty.
+#[inline(never)]
+fn meter(skb: &Skb, class: u16, network: &Network, transport: &Transport) -> Result<(), Reason> {
+    let Some(slot) = Slot::of(METERS.get_ptr_mut(u32::from(class))) else { return Ok(()) };
+    let meter = slot.view();
+    if meter.price == 0 {
+        return Ok(());
+    }
+    let cost = meter.cost(Load::of(skb, network, transport).bytes);
+    let paid = slot.shared();
+    match meter::due(paid.load(), now(), meter.burst, cost) {
+        Some(more) => {
+            if !dry() {
+                paid.add(more);
+            }
+            Ok(())
+        }
+        None => Err(Reason::OverLimit),
+    }
+}
+
 /// The open gate from this interface to that address.
 #[inline(always)]
 fn find(skb: &Skb, network: &Network) -> Option<Flow> {
@@ -176,7 +202,7 @@ pub(crate) fn tunnel(
 /// By the primary, unless the protector has turned the flow's group.
 #[inline(always)]
 fn way(flow: &Flow) -> tunnel::Way {
-    let turned = if flow.group == 0 { None } else { GROUPS.get(flow.group).copied() };
+    let turned = if flow.group == 0 { None } else { GROUPS.get(u32::from(flow.group)).copied() };
     dry::way(turned == Some(BACKUP));
     tunnel::Way::of(flow, turned)
 }

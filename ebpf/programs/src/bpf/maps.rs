@@ -12,6 +12,7 @@ use ebpf_abi::probe::{Peer, PeerKey, Reply};
 use ebpf_abi::reason;
 use ebpf_abi::rules::{RuleRow, RuleSetRef};
 use ebpf_abi::seal::{SEALERS as SEALERS_ENTRIES, SealRow};
+use ebpf_abi::share::{self, Meter};
 use ebpf_abi::stats::{DropKey, Dropped, Stats};
 use ebpf_abi::trace::{self, Traced, Wanted};
 use ebpf_abi::verdict::Verdict;
@@ -74,3 +75,5 @@ pub(crate) static PROBES: RingBuf<Reply, { maps::PROBES as usize }> = RingBuf::n
 pub(crate) static SEALS: HashMap<u64, SealRow, { maps::SEALS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static SEALERS: Array<u32, { SEALERS_ENTRIES as usize }> = Array::new();
+#[btf_map]
+pub(crate) static METERS: Array<Meter, { share::METERS as usize }> = Array::new();

@@ -14,7 +14,7 @@ use aya_ebpf::helpers::{
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
-use ebpf_abi::Reason;
+use ebpf_abi::{Reason, share};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::Ethernet;
 use ebpf_programs::segment::Options;
@@ -210,6 +210,13 @@ impl Skb {
         // SAFETY: as in `walk`.
         unsafe { bpf_loop(Quote::MOST, block as *mut c_void, ptr::from_mut(&mut under).cast(), 0) };
         under.way
+    }
+
+    /// The class in which it waits where the interface that it leaves by is shaped.
+    #[inline(always)]
+    pub(crate) fn classify(&self, class: u16) {
+        // SAFETY: as `ifindex`; programs at tcx may write this field.
+        unsafe { (*self.0).priority = share::priority(class) };
     }
 
     /// Out of an interface, the link layer being complete.
@@ -434,6 +441,13 @@ impl<T: Copy> Slot<T> {
         unsafe { *self.0 = *value }
     }
 
+    /// A counter of several CPUs that lies at the start of the value.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> Shared {
+        const { assert!(size_of::<T>() >= 8 && align_of::<T>() == 8) };
+        Shared(self.0.cast())
+    }
+
     /// Read in place: for values whose writers put them where no packet looks before they point to them.
     #[inline(always)]
     pub(crate) fn view(&self) -> &T {
@@ -446,5 +460,29 @@ impl<T: Copy> Slot<T> {
     pub(crate) fn update(&self, change: impl FnOnce(&mut T)) {
         // SAFETY: as `load`.
         change(unsafe { &mut *self.0 });
+    }
+}
+
+/// A word that several CPUs change at once.
+pub(crate) struct Shared(*mut u64);
+
+impl Shared {
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u64 {
+        // SAFETY: a value of a map stays readable until the program ends.
+        unsafe { ptr::read_volatile(self.0) }
+    }
+
+    /// Inline, because the target's atomics in Rust stop at loads and stores.
+    #[inline(always)]
+    pub(crate) fn add(&self, more: u64) {
+        // SAFETY: as `load`; one atomic instruction of the first instruction set.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({base} + 0) += {more}",
+                base = in(reg) self.0, more = in(reg) more,
+                options(nostack, preserves_flags)
+            );
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::underlay::{correct, is_local, readdress};
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::probe::{Answer, INNER, PER_SECOND, Peer, PeerKey, Reply, Request, TOLD_PER_SECOND};
-use ebpf_abi::{Address, Reason};
+use ebpf_abi::{Address, Reason, share};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Ipv4, Ipv6, Udp, Vxlan};
 use ebpf_programs::stamp::{self, Inside, Role};
@@ -67,6 +67,7 @@ fn reflect(skb: &Skb, outer: &Outer, entry: &LabelEntry, probe: &mut Probe) -> R
     put_answer(skb, outer, probe, outer.udp + Udp::LENGTH + Vxlan::LENGTH)?;
     readdress(skb, outer, hop, tunnel::TTL)?;
     skb.write(outer.udp + Udp::LENGTH + 4, &Vxlan::of(entry.out_label).vni)?;
+    skb.classify(share::CONTROL);
     let sent = leave(skb, hop)?;
     // One sender's probes come in on one CPU, by one flow; a lost count would be taken for a lost probe, no more.
     answered.update(|answered| *answered = answered.wrapping_add(1));
@@ -193,6 +194,7 @@ fn send_back(skb: &Skb, outer: &Outer, probe: &mut Probe) -> Result<i32, Reason>
         stamp::turn6(&mut head);
         skb.write(0, &head)?;
     }
+    skb.classify(share::CONTROL);
     skb.send(skb.ifindex())
 }
 

@@ -68,6 +68,9 @@ pub(crate) fn encrypted(skb: &Skb, work: &mut Work) -> Result<Forward, Reason> {
             *flow = open;
         }
     }
+    if flow.class != 0 {
+        skb.classify(flow.class);
+    }
     *room = segment::longest(network, transport, skb.segment());
     tunnel(skb, flow, network, transport, room).map(Forward::Sent)
 }
@@ -88,6 +91,7 @@ fn way_back(entry: &LabelEntry) -> Flow {
         kind: Flow::SEALED,
         mtu: 0,
         group: 0,
+        class: 0,
         backup_target: 0,
         backup_label: 0,
     }

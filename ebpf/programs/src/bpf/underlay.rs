@@ -14,7 +14,7 @@ use crate::bpf::work::Work;
 use ebpf_abi::flow::NextHop;
 use ebpf_abi::label::{self, LabelEntry};
 use ebpf_abi::trace::Traced;
-use ebpf_abi::{Address, Direction, Reason, mapped};
+use ebpf_abi::{Address, Direction, Reason, mapped, share};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Udp, Vxlan};
 use ebpf_programs::network::Network;
@@ -126,8 +126,13 @@ fn pass_on(skb: &Skb, outer: &Outer, entry: &LabelEntry) -> Result<i32, Reason> 
     let inner = outer.udp + Udp::LENGTH + Vxlan::LENGTH;
     skb.write(inner - 4, &Vxlan::of(entry.out_label).vni)?;
     readdress(skb, outer, hop, outer.ttl.wrapping_sub(1))?;
-    // Probes are not the circuit's traffic.
-    if !outer.probe {
+    // Probes are not the circuit's traffic, and do not wait behind it.
+    if outer.probe {
+        skb.classify(share::CONTROL);
+    } else {
+        if entry.class != 0 {
+            skb.classify(entry.class);
+        }
         let length = skb.length().saturating_sub(inner + Ethernet::LENGTH);
         count(label::index(entry.label), Way::Received, &Load::plain(length));
     }

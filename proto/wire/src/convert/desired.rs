@@ -2,11 +2,12 @@
 use super::fields::{
     address, each, inner, interface, list, name, needed, optional, ranged, required, unknown,
 };
-use super::units::{fabric_address, key_bytes, label, latency, loss, mtu, seal_keys};
+use super::units::{bandwidth, fabric_address, key_bytes, label, latency, loss, mtu, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::desired::{
-    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
+    Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Share, Side,
+    Tell,
 };
 use proto_model::query::QueryId;
 use proto_model::{CircuitId, Generation, PathId, Seal, Timestamp};
@@ -192,6 +193,10 @@ impl TryFrom<v1::Endpoint> for Endpoint {
             mtu: ranged("mtu", endpoint.mtu.into(), 0, u16::MAX.into(), " bytes")?,
             expires: (endpoint.expires != 0).then_some(Timestamp(endpoint.expires)),
             seal: optional("seal", endpoint.seal)?,
+            share: Share {
+                reserved: bandwidth("reserved", endpoint.reserved)?,
+                limit: endpoint.limit.map(|bits| bandwidth("limit", bits)).transpose()?,
+            },
         })
     }
 }
@@ -254,7 +259,8 @@ impl TryFrom<v1::Peer> for Peer {
     fn try_from(peer: v1::Peer) -> Result<Self> {
         let [local, remote] = pair(["local", "remote"], [&peer.local, &peer.remote])?;
         let session = ranged("session", peer.session.into(), 1, u16::MAX.into(), "")?;
-        Ok(Self { link: needed("link", peer.link)?, local, remote, session })
+        let capacity = peer.capacity.map(|bits| bandwidth("capacity", bits)).transpose()?;
+        Ok(Self { link: needed("link", peer.link)?, local, remote, session, capacity })
     }
 }
 
@@ -265,6 +271,7 @@ impl From<Peer> for v1::Peer {
             local: peer.local.to_string(),
             remote: peer.remote.to_string(),
             session: peer.session.into(),
+            capacity: peer.capacity.map(|capacity| capacity.bits_per_second()),
         }
     }
 }
@@ -293,6 +300,8 @@ impl From<Endpoint> for v1::Endpoint {
             mtu: endpoint.mtu.into(),
             expires: endpoint.expires.map_or(0, |at| at.0),
             seal: endpoint.seal.map(Into::into),
+            reserved: endpoint.share.reserved.bits_per_second(),
+            limit: endpoint.share.limit.map(|limit| limit.bits_per_second()),
         }
     }
 }
@@ -305,6 +314,7 @@ impl TryFrom<v1::Hop> for Hop {
             from_side: side("from_side", hop.from_side)?,
             receive: needed("receive", hop.receive)?,
             send: needed("send", hop.send)?,
+            reserved: bandwidth("reserved", hop.reserved)?,
         })
     }
 }
@@ -316,6 +326,7 @@ impl From<Hop> for v1::Hop {
             from_side: side_value(hop.from_side),
             receive: Some(hop.receive.into()),
             send: Some(hop.send.into()),
+            reserved: hop.reserved.bits_per_second(),
         }
     }
 }

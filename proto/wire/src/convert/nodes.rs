@@ -21,6 +21,7 @@ impl TryFrom<v1::Underlay> for Underlay {
             addresses: outer_addresses(&underlay.addresses)?,
             mtu: mtu("mtu", underlay.mtu, limits::UNDERLAY_MTU)?,
             speed: underlay.speed.map(|bits| bandwidth("speed", bits)).transpose()?,
+            shape: underlay.shape,
         })
     }
 }
@@ -47,6 +48,7 @@ impl From<Underlay> for v1::Underlay {
             addresses: strings(underlay.addresses),
             mtu: underlay.mtu.into(),
             speed: underlay.speed.map(|speed| speed.bits_per_second()),
+            shape: underlay.shape,
         }
     }
 }

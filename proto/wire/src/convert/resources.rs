@@ -10,7 +10,7 @@ use proto_model::intent::{Bounds, Intent};
 use proto_model::request::ResourceView;
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::Protocol;
-use proto_model::{CircuitId, Name, Timestamp};
+use proto_model::{Bandwidth, CircuitId, Name, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ impl TryFrom<v1::Bounds> for Bounds {
             max_rtt: bounds.max_rtt.map(|nanos| latency("max_rtt", nanos)).transpose()?,
             max_loss: bounds.max_loss.map(|ppm| loss("max_loss", ppm)).transpose()?,
             bandwidth: bandwidth("bandwidth", bounds.bandwidth)?,
+            limit: bounds.limit.map(|bits| bandwidth("limit", bits)).transpose()?,
             encrypted: bounds.encrypted,
             encrypted_links: bounds.encrypted_links,
             max_price: bounds.max_price.map(|micros| price("max_price", micros)).transpose()?,
@@ -31,6 +32,7 @@ impl TryFrom<v1::Bounds> for Bounds {
             require_tags: name_set("require_tags", limits::TAGS, &bounds.require_tags)?,
             avoid_tags: name_set("avoid_tags", limits::TAGS, &bounds.avoid_tags)?,
         };
+        limit(&bounds)?;
         disjoint("via", &bounds.via, "avoid", &bounds.avoid)?;
         disjoint("require_tags", &bounds.require_tags, "avoid_tags", &bounds.avoid_tags)?;
         Ok(bounds)
@@ -43,6 +45,7 @@ impl From<Bounds> for v1::Bounds {
             max_rtt: bounds.max_rtt.map(|rtt| rtt.nanos()),
             max_loss: bounds.max_loss.map(|loss| loss.ppm()),
             bandwidth: bounds.bandwidth.bits_per_second(),
+            limit: bounds.limit.map(|limit| limit.bits_per_second()),
             encrypted: bounds.encrypted,
             encrypted_links: bounds.encrypted_links,
             max_price: bounds.max_price.map(|price| price.micro_dollars_per_gb()),
@@ -53,6 +56,24 @@ impl From<Bounds> for v1::Bounds {
             avoid_tags: strings(bounds.avoid_tags),
         }
     }
+}
+
+/// Less than this would not let one packet of a usual size pass in half a second.
+const LEAST_LIMIT: Bandwidth = Bandwidth::from_bits_per_second(24_000);
+
+fn limit(bounds: &Bounds) -> Result<()> {
+    let Some(limit) = bounds.limit else { return Ok(()) };
+    if limit < LEAST_LIMIT {
+        return Err(Malformed::new(
+            "limit",
+            format!("{limit} is less than {LEAST_LIMIT}, the least allowed"),
+        ));
+    }
+    if limit < bounds.bandwidth {
+        let what = format!("{limit} is less than the bandwidth of {} that is reserved", bounds.bandwidth);
+        return Err(Malformed::new("limit", what));
+    }
+    Ok(())
 }
 
 /// Absent bounds constrain nothing.

@@ -1,4 +1,5 @@
 //! What is written can be read back, and whatever bytes come, reading them ends in a value or a named fault.
+mod bounds;
 mod decisions;
 mod ends;
 mod speech;
@@ -276,6 +277,7 @@ fn faults_inside_an_agents_words_are_located() {
         addresses: vec!["10.0.0.1".into()],
         mtu: 1500,
         speed: None,
+        shape: false,
     };
     assert!(Say::try_from(underlay(good())).is_ok());
     for (bad, field) in [
@@ -296,6 +298,7 @@ fn faults_inside_an_agents_words_are_located() {
         from_side: 1,
         receive: Some(v1::Receive { label: 1 << 24, local: "10.0.0.1".into(), from: "10.0.0.2".into() }),
         send: None,
+        reserved: 0,
     };
     let tell = v1::Tell {
         tell: Some(v1::tell::Tell::Whole(v1::tell::Whole {
@@ -342,6 +345,8 @@ fn faults_of_a_second_way_are_located() {
             mtu: 1450,
             expires: 0,
             seal: None,
+            reserved: 0,
+            limit: None,
         }))
     };
     assert!(Tell::try_from(endpoint(backup())).is_ok());
@@ -360,8 +365,13 @@ fn faults_of_a_second_way_are_located() {
 #[test]
 fn faults_of_a_neighbour_and_of_measurements_are_located() {
     let link = || v1::LinkId { a: "a".into(), b: "b".into(), network: "wan".into() };
-    let peer =
-        || v1::Peer { link: Some(link()), local: "10.0.0.1".into(), remote: "10.0.0.2".into(), session: 1 };
+    let peer = || v1::Peer {
+        link: Some(link()),
+        local: "10.0.0.1".into(),
+        remote: "10.0.0.2".into(),
+        session: 1,
+        capacity: None,
+    };
     for (bad, field, part) in [
         (v1::Peer { session: 0, ..peer() }, "session", "0 is not between 1 and 65535"),
         (v1::Peer { session: 65_536, ..peer() }, "session", "65536"),

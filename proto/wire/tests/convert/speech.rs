@@ -4,6 +4,7 @@ use crate::words::*;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proto_model::desired::Share;
 use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
     Trace,
@@ -55,12 +56,9 @@ fn backup() -> impl Strategy<Value = Backup> {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    (link_id(), address_pair(), 1..=u16::MAX).prop_map(|(link, (local, remote), session)| Peer {
-        link,
-        local,
-        remote,
-        session,
-    })
+    (link_id(), address_pair(), 1..=u16::MAX, of(bandwidth())).prop_map(
+        |(link, (local, remote), session, capacity)| Peer { link, local, remote, session, capacity },
+    )
 }
 
 pub(crate) fn trace() -> impl Strategy<Value = Trace> {
@@ -218,10 +216,10 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         ),
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];
-    let gate = (any::<bool>(), any::<u16>(), of(moment()));
+    let gate = (any::<bool>(), any::<u16>(), of(moment()), bandwidth(), of(bandwidth()));
     let seal = of(seal_keys(1).prop_map(|keys| Seal { keys }));
     let endpoint = (circuit_id(), side(), resource_id(), fabric_address(), leg, gate, seal).prop_map(
-        |(circuit, side, resource, remote, leg, (open, mtu, expires), seal)| Endpoint {
+        |(circuit, side, resource, remote, leg, (open, mtu, expires, reserved, limit), seal)| Endpoint {
             circuit,
             side,
             resource,
@@ -231,16 +229,18 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
             mtu,
             expires,
             seal,
+            share: Share { reserved, limit },
         },
     );
-    let hop = (circuit_id(), side(), receive(), next_hop())
-        .prop_map(|(circuit, from_side, receive, send)| Hop { circuit, from_side, receive, send });
+    let hop = (circuit_id(), side(), receive(), next_hop(), bandwidth()).prop_map(
+        |(circuit, from_side, receive, send, reserved)| Hop { circuit, from_side, receive, send, reserved },
+    );
     // Boxed, as what contains it is: values of nested strategies are as large as all of their kinds together, and fill
     // the stack of a test's thread.
     prop_oneof![
-        eni.prop_map(Object::Eni),
+        eni.boxed().prop_map(Object::Eni),
         endpoint.boxed().prop_map(Object::Endpoint),
-        hop.prop_map(Object::Hop),
+        hop.boxed().prop_map(Object::Hop),
         rule_set().prop_map(Object::Rules),
         peer().prop_map(Object::Peer),
         trace().prop_map(Object::Trace).boxed(),

@@ -1,4 +1,5 @@
 //! Well-formed values of the model, at random.
+pub(crate) use crate::bounds::{bounds, intent};
 use crate::ends::{moment, rules, until, wish};
 use crate::speech::object_key;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -6,7 +7,6 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
 use proto_model::desired::Side;
-use proto_model::intent::{Bounds, Intent};
 use proto_model::report::{Failure, Traffic};
 use proto_model::request::{
     CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
@@ -86,41 +86,8 @@ pub(crate) fn finite() -> impl Strategy<Value = f64> {
     -1e12..1e12
 }
 
-pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
-    let sets =
-        (btree_set(node(), 0..4), btree_set(node(), 0..4), btree_set(name(), 0..4), btree_set(name(), 0..4));
-    (of(latency()), of(loss()), bandwidth(), any::<(bool, bool)>(), of(price()), of(1..=16_u8), sets)
-        .prop_map(
-            |(max_rtt, max_loss, bandwidth, (encrypted, encrypted_links), max_price, max_hops, sets)| {
-                let (via, avoid, require_tags, avoid_tags) = sets;
-                Bounds {
-                    max_loss,
-                    avoid: avoid.difference(&via).cloned().collect(),
-                    avoid_tags: avoid_tags.difference(&require_tags).cloned().collect(),
-                    max_rtt,
-                    bandwidth,
-                    encrypted,
-                    encrypted_links,
-                    max_price,
-                    max_hops,
-                    via,
-                    require_tags,
-                }
-            },
-        )
-        .boxed()
-}
-
 pub(crate) fn seal_keys(least: usize) -> impl Strategy<Value = Vec<SealKey>> {
     btree_set(any::<[u8; 32]>(), least..=2).prop_map(|keys| keys.into_iter().map(SealKey).collect())
-}
-
-pub(crate) fn intent() -> impl Strategy<Value = Intent> {
-    (name().prop_map(ServiceName), bounds(), any::<u8>()).prop_map(|(service, bounds, priority)| Intent {
-        service,
-        bounds,
-        priority,
-    })
 }
 
 pub(crate) fn prefix(v4: bool) -> impl Strategy<Value = Prefix> {
@@ -301,7 +268,8 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
             pinned_path: request.pinned_path,
         });
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
-    let protection = (of(path()), any::<bool>(), vec(side, 0..=2), sentence(), vec(sentence(), 0..3));
+    let protection =
+        (of(path()), any::<bool>(), vec(side, 0..=2), sentence(), vec(sentence(), 0..3), sentence());
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
     (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported)
@@ -316,7 +284,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     rules,
                     rules_version,
                     detail,
-                    (backup, backup_ready, on_backup, protection, external),
+                    (backup, backup_ready, on_backup, protection, external, guarantee),
                 ),
                 (created, since),
                 (rules_pending, at_source, at_destination),
@@ -334,6 +302,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     on_backup,
                     protection,
                     external,
+                    guarantee,
                     mtu,
                     rules,
                     rules_version,
@@ -350,8 +319,15 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
 
 pub(crate) fn underlay() -> impl Strategy<Value = Underlay> {
     let outer = address().prop_filter("of one host", |a| !a.is_unspecified() && !a.is_multicast());
-    (interface(), name(), vec(outer, 0..4), 576..=u16::MAX, of(bandwidth())).prop_map(
-        |(interface, network, addresses, mtu, speed)| Underlay { interface, network, addresses, mtu, speed },
+    (interface(), name(), vec(outer, 0..4), 576..=u16::MAX, of(bandwidth()), any::<bool>()).prop_map(
+        |(interface, network, addresses, mtu, speed, shape)| Underlay {
+            interface,
+            network,
+            addresses,
+            mtu,
+            speed,
+            shape,
+        },
     )
 }
 

@@ -149,6 +149,7 @@ fn flow() -> Flow {
         group: 0,
         backup_target: 0,
         backup_label: 0,
+        class: 0,
     }
 }
 
@@ -172,7 +173,8 @@ fn label() -> LabelEntry {
         local_v4: NEAR,
         back: 0,
         mtu: 0,
-        reserved2: [0; 14],
+        class: 0,
+        reserved2: [0; 12],
     }
 }
 

@@ -128,7 +128,8 @@ fn entry(label: u32) -> LabelEntry {
         local_v4: [0; 4],
         back: 0,
         mtu: 0,
-        reserved2: [0; 14],
+        class: 0,
+        reserved2: [0; 12],
     }
 }
 

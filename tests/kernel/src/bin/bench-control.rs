@@ -172,6 +172,7 @@ async fn pretended(lab: &Lab, config: api::Config, circuits: usize) -> Result<(D
             addresses: vec![format!("10.{index}.{number}.1")],
             mtu: 1500,
             speed: None,
+            shape: false,
         };
         let underlays = host.underlays.iter().enumerate().map(underlay).collect();
         let (config, name) = (config.clone(), host.name.clone());

@@ -1,6 +1,7 @@
 //! Counts what is lost and what is left: agents killed and replaced under traffic, rules swapped, everything removed.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use ebpf_abi::maps::{VERSIONS, pin, pin_of};
 use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
 use proto_wire::v1;
@@ -149,8 +150,10 @@ impl Bench {
             let process = self.lab.agent(host);
             process.signal(Signal::SIGTERM)?;
             process.wait_gone(Duration::from_secs(10))?;
-            for pin in ["map_flows", "map_flows_v2"] {
-                std::fs::remove_file(self.lab.plan().pins(host).join(pin)).context(pin)?;
+            for (map, _) in VERSIONS {
+                for pin in [pin_of(map, 1), pin(map)] {
+                    std::fs::remove_file(self.lab.plan().pins(host).join(&pin)).context(pin)?;
+                }
             }
             self.start(host, former)?;
         }
@@ -162,9 +165,9 @@ impl Bench {
             self.restart(host, Signal::SIGTERM, &ours)?;
         }
         let outcome = flow.finish()?;
-        let moved = HOSTS.iter().all(|host| self.lab.plan().pins(host).join("map_flows_v2").exists());
+        let moved = HOSTS.iter().all(|host| self.lab.plan().pins(host).join(pin("FLOWS")).exists());
         if !moved {
-            bail!("the hosts were not upgraded: there is no map_flows_v2");
+            bail!("the hosts were not upgraded: there is no {}", pin("FLOWS"));
         }
         let note = format!("must be 0; of {} sent, {} duplicates", outcome.sent, outcome.duplicates);
         let what =

@@ -104,8 +104,8 @@ pub(super) fn enrol(plan: &Plan, host: &Host, token: &str) -> Result<()> {
     for underlay in &host.underlays {
         write!(
             text,
-            "\n[[underlay]]\ninterface = \"{}\"\nnetwork = \"{}\"\n",
-            underlay.interface, underlay.network
+            "\n[[underlay]]\ninterface = \"{}\"\nnetwork = \"{}\"\nshape = {}\n",
+            underlay.interface, underlay.network, underlay.shape
         )?;
     }
     std::fs::write(home.join("agent.toml"), text)?;

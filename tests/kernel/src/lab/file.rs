@@ -47,7 +47,7 @@ fn link(hosts: &mut [Host], index: usize, entry: &topology::Link) -> Result<Link
         let host = known.with_context(|| format!("there is no node {name}"))?;
         let interface = format!("eth{}", host.underlays.len());
         let network = entry.network.to_string();
-        host.underlays.push(Underlay { interface: interface.clone(), network });
+        host.underlays.push(Underlay { interface: interface.clone(), network, shape: entry.shape });
         let addresses = match entry.family {
             Family::Ipv4 => vec![v4[which]],
             Family::Ipv6 => vec![v6[which]],
@@ -63,7 +63,8 @@ fn link(hosts: &mut [Host], index: usize, entry: &topology::Link) -> Result<Link
         price: entry.price.micro_dollars_per_gb(),
         encrypted: entry.encrypted,
         tags: entry.tags.iter().map(ToString::to_string).collect(),
-        emulate: entry.emulate,
+        // The rate of a link must sit elsewhere than in the queues that the agents make.
+        emulate: entry.emulate || entry.shape,
     })
 }
 

@@ -38,6 +38,9 @@ pub struct Host {
 pub struct Underlay {
     pub interface: String,
     pub network: String,
+    /// The agent may shape what leaves there.
+    #[serde(default)]
+    pub shape: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

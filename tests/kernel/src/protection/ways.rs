@@ -38,7 +38,7 @@ impl Ways {
             if flow.group == 0 {
                 ways.unprotected += 1;
             } else {
-                ways.used.insert(flow.group);
+                ways.used.insert(u32::from(flow.group));
                 ways.protected += 1;
             }
         }

@@ -124,6 +124,8 @@ pub(crate) fn options(pins: &Path) -> Options {
         network: "test".parse().expect("a name"),
         transit: Transit::Auto,
         addresses: Vec::new(),
+        shape: false,
+        capacity: None,
     };
     Options {
         pins: pins.to_owned(),

@@ -1,5 +1,6 @@
 //! The fabric on a real kernel: real daemons in namespaces, real packets. Needs root; fails with the command without.
 mod attachments;
+mod bandwidth;
 mod circuits;
 mod crashes;
 mod encryption;

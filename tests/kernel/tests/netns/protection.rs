@@ -185,7 +185,7 @@ fn in_use(fabric: &Fabric, host: &str) -> Result<(usize, usize)> {
     let open = |name: &str| -> Result<Map> {
         Ok(Map::Array(MapData::from_pin(pins.join(name)).with_context(|| name.to_owned())?))
     };
-    let labels: Array<_, [u8; 128]> = Array::try_from(open("map_labels")?)?;
+    let labels: Array<_, [u8; 128]> = Array::try_from(open(&ebpf_abi::maps::pin("LABELS"))?)?;
     let groups: Array<_, u32> = Array::try_from(open("map_groups")?)?;
     let mut used = (0, 0);
     for label in labels.iter() {

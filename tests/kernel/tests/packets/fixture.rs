@@ -129,6 +129,7 @@ impl Host {
             group: 0,
             backup_target: 0,
             backup_label: 0,
+            class: 0,
         };
         (key, flow)
     }
@@ -166,7 +167,8 @@ impl Host {
             local_v4: octets(near),
             back: 0,
             mtu: 0,
-            reserved2: [0; 14],
+            class: 0,
+            reserved2: [0; 12],
         }
     }
 

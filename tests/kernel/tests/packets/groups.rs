@@ -16,8 +16,14 @@ fn open(host: &Host, circuit: u64, group: u32, v6_first: bool) {
     let (first, second) = if v6_first { (HOP_IPV6, HOP_IPV4) } else { (HOP_IPV4, HOP_IPV6) };
     for v6 in [false, true] {
         let (key, flow) = Host::flow(circuit, v6, true);
-        let flow =
-            Flow { target: first, label: FIRST, group, backup_target: second, backup_label: SECOND, ..flow };
+        let flow = Flow {
+            target: first,
+            label: FIRST,
+            group: group as u16,
+            backup_target: second,
+            backup_label: SECOND,
+            ..flow
+        };
         host.put("FLOWS", &key, &flow).unwrap();
     }
     host.rules(circuit, 1, &[any(1, true)]).unwrap();
@@ -103,7 +109,7 @@ fn group_or_way_that_does_not_exist_means_the_first() {
 fn second_way_without_a_next_hop_is_refused_by_name() {
     let host = host(GROUP, false);
     let (key, flow) = Host::flow(CIRCUIT, false, true);
-    let flow = Flow { group: GROUP, backup_target: HOP_EMPTY, backup_label: SECOND, ..flow };
+    let flow = Flow { group: GROUP as u16, backup_target: HOP_EMPTY, backup_label: SECOND, ..flow };
     host.put("FLOWS", &key, &flow).unwrap();
     let frame = frame::ip_frame(&datagram(CIRCUIT, false));
     host.sends(ENI, &frame);
@@ -141,7 +147,7 @@ fn group_means_nothing_where_the_other_end_is_on_this_host() {
     let host = host(GROUP, false);
     host.turn(GROUP, BACKUP).unwrap();
     let (key, flow) = Host::flow(CIRCUIT, false, true);
-    let local = Flow { kind: Flow::EGRESS, target: LOOPBACK, group: GROUP, ..flow };
+    let local = Flow { kind: Flow::EGRESS, target: LOOPBACK, group: GROUP as u16, ..flow };
     host.put("FLOWS", &key, &local).unwrap();
     let packet = datagram(CIRCUIT, false);
     assert_eq!(host.sends(ENI, &frame::ip_frame(&packet)).frame[14..], packet);

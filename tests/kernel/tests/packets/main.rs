@@ -9,6 +9,7 @@ mod frame;
 mod groups;
 mod link_probes;
 mod loading;
+mod meters;
 mod mtu;
 mod odd;
 mod path_probes;

@@ -163,6 +163,7 @@ impl World {
         self.check_promises(&circuits);
         self.check_packets(&circuits);
         self.check_links(&circuits);
+        self.check_classes(&circuits);
         self.check_restart();
     }
 
@@ -289,6 +290,48 @@ impl World {
         }
     }
 
+    /// Every shaped interface has a class of the right rate for each circuit that leaves by it, by whichever way, and no
+    /// other.
+    fn check_classes(&self, circuits: &BTreeMap<CircuitId, Circuit>) {
+        let mut needed: BTreeMap<(NodeName, String), BTreeSet<(CircuitId, Side, u64)>> = BTreeMap::new();
+        for circuit in circuits.values().filter(|circuit| !circuit.spec.bounds.bandwidth.is_zero()) {
+            let rate = circuit.spec.bounds.bandwidth.bits_per_second() / 8 * 8;
+            for path in circuit.path.iter().chain(&circuit.backup) {
+                for (at, link) in path.links.iter().enumerate() {
+                    for (node, side) in [(at, Side::Source), (at + 1, Side::Destination)] {
+                        let node = path.nodes[node].clone();
+                        if let Some(interface) = self.shaped_interface(&node, link) {
+                            needed.entry((node, interface)).or_default().insert((circuit.id, side, rate));
+                        }
+                    }
+                }
+            }
+        }
+        for (node, site) in &self.sites {
+            for (interface, rates) in site.kernel().queues.rates() {
+                let key = (node.clone(), interface.clone());
+                let needed = needed.remove(&key).unwrap_or_default();
+                let mut wanted: Vec<u64> = needed.iter().map(|(.., rate)| *rate).collect();
+                wanted.sort_unstable();
+                if rates != wanted {
+                    self.fail(&format!(
+                        "{interface} of {node} has classes of {rates:?}, needed are {needed:?}"
+                    ));
+                }
+            }
+        }
+        if let Some(((node, interface), _)) = needed.first_key_value() {
+            self.fail(&format!("{interface} of {node} has no queues"));
+        }
+    }
+
+    fn shaped_interface(&self, node: &NodeName, link: &LinkId) -> Option<String> {
+        let underlays = super::underlays(&self.topology, node);
+        let at =
+            underlays.into_iter().find(|underlay| underlay.network == *link.network() && underlay.shape)?;
+        Some(at.interface)
+    }
+
     /// What is reserved is what active circuits need, and what those would need that a single failure of a link
     /// or host would move here, after the worst of these failures; and never more than there is.
     fn check_links(&mut self, circuits: &BTreeMap<CircuitId, Circuit>) {
@@ -350,7 +393,7 @@ impl World {
         self.run(Duration::from_secs(120));
         for (node, site) in &self.sites {
             // Hosts are still there, and links between them are still measured.
-            let of_links = |left: &String| left.starts_with("peer ");
+            let of_links = |left: &String| left.starts_with("peer ") || left.starts_with("queues of ");
             let left: Vec<String> =
                 site.kernel().leftovers().into_iter().filter(|left| !of_links(left)).collect();
             if !left.is_empty() {

@@ -471,6 +471,8 @@ fn underlays(topology: &Topology, node: &NodeName) -> Vec<Underlay> {
             addresses,
             mtu: link.mtu,
             speed: None,
+            // Wherever a reservation can be.
+            shape: link.rate.is_some(),
         });
     }
     underlays

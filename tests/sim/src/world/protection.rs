@@ -129,7 +129,7 @@ impl World {
         }
         let active: BTreeSet<u64> = self.active().into_iter().map(|circuit| circuit.id.0).collect();
         for (node, (_, flow, way), fate) in self.fates() {
-            let sent = active.contains(&flow.circuit) && self.way_of(&node, flow.group) == way;
+            let sent = active.contains(&flow.circuit) && self.way_of(&node, u32::from(flow.group)) == way;
             if sent && !matches!(fate, Fate::Delivered(_)) {
                 self.fail(&format!(
                     "a packet of c{} from {node}, sent by its {way:?}, is lost: {fate:?}",
@@ -146,7 +146,8 @@ impl World {
     pub fn turn_ends(&mut self, node: &str) {
         let node: NodeName = node.parse().expect("a name");
         let flows = self.sites[&node].kernel().maps.flows.values();
-        let groups: BTreeSet<u32> = flows.map(|flow| flow.group).filter(|group| *group != 0).collect();
+        let groups: BTreeSet<u32> =
+            flows.map(|flow| u32::from(flow.group)).filter(|group| *group != 0).collect();
         for group in groups {
             if let Some(site) = self.sites.get_mut(&node) {
                 site.kernel_mut().maps.groups.insert(group, flow::BACKUP);
@@ -183,7 +184,7 @@ impl World {
     pub fn delivered(&self) -> (usize, usize) {
         let fates = self.fates();
         let in_use = |(node, (_, flow, way), _): &&(NodeName, super::check::Sent, Fate)| {
-            flow.group != 0 && self.way_of(node, flow.group) == *way
+            flow.group != 0 && self.way_of(node, u32::from(flow.group)) == *way
         };
         let used: Vec<_> = fates.iter().filter(in_use).collect();
         let good = used.iter().filter(|(.., fate)| matches!(fate, Fate::Delivered(_))).count();

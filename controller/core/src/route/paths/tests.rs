@@ -24,6 +24,7 @@ pub(in crate::route) fn topology(count: usize, links: &[(usize, usize, u64, u64)
                 addresses: vec![[10, at as u8, 0, host].into()],
                 mtu: 1500,
                 speed: None,
+                shape: false,
             });
         }
         let values = LinkValues {
@@ -131,6 +132,7 @@ fn mesh() -> Topology {
             addresses: vec![host.into()],
             mtu: 1500,
             speed: None,
+            shape: false,
         };
         topology.set_underlays(&node(number), vec![underlay]);
         topology.set_connected(&node(number), true);
