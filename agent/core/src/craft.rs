@@ -1,11 +1,15 @@
 //! Makes the frame of a packet that somebody wonders about, as its workload would send it.
 use ebpf_abi::Mac;
-use proto_model::query::{Body, Packet};
+use ebpf_abi::seal::Tag;
+use proto_model::query::{Body, Packet, Tunnel};
 use std::net::IpAddr;
+use zerocopy::IntoBytes;
 
 const TTL: u8 = 64;
 /// Carried by packets that have room for something.
 const PAYLOAD: &[u8] = b"foreweave-why";
+/// Source port of a plain device's tunnel.
+const SPECIMEN: u16 = 50_000;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -40,6 +44,38 @@ pub fn frame(packet: &Packet, mac: Mac) -> Option<Vec<u8>> {
     Some(frame)
 }
 
+/// The same as a plain VXLAN device sends it, without UDP checksum (RFC 6935). None: the outer addresses are of two
+/// families.
+pub fn wrapped(tunnel: &Tunnel, port: u16, inner: &[u8]) -> Option<Vec<u8>> {
+    let length = 16 + length(inner);
+    let body = Body::Udp { source: SPECIMEN, destination: port };
+    let outer = Packet { source: tunnel.source, destination: tunnel.destination, body, size: None };
+    let mut frame = frame(&outer, [0; 6])?;
+    frame.truncate(frame.len() - PAYLOAD.len() - 8);
+    let family = if tunnel.source.is_ipv4() { 4 } else { 6 };
+    if family == 4 {
+        frame[16..18].copy_from_slice(&(20 + length).to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = checksum(&[&frame[14..34]]);
+        frame[24..26].copy_from_slice(&sum);
+    } else {
+        frame[18..20].copy_from_slice(&length.to_be_bytes());
+    }
+    frame.extend([SPECIMEN.to_be_bytes(), port.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat());
+    frame.extend([8, 0, 0, 0]);
+    frame.extend((tunnel.label.value() << 8).to_be_bytes());
+    frame.extend(inner);
+    Some(frame)
+}
+
+/// A packet as the agent gives it back that decrypted it: [`Tag`] in place of the link layer. None: as [`frame`].
+pub fn decrypted(packet: &Packet, came: &Tag) -> Option<Vec<u8>> {
+    let mut frame = frame(packet, [0; 6])?;
+    let tag = Tag::packet(came.index(), came.circuit(), u16::from_be_bytes([frame[12], frame[13]]));
+    frame[..size_of::<Tag>()].copy_from_slice(tag.as_bytes());
+    Some(frame)
+}
+
 fn payload(packet: &Packet) -> Vec<u8> {
     let (mut bytes, sum_at) = match packet.body {
         Body::Tcp { source, destination, answer } => (tcp(source, destination, answer), Some(16)),
@@ -47,6 +83,7 @@ fn payload(packet: &Packet) -> Vec<u8> {
         Body::Echo { id, answer } => (echo(id, answer, packet.source.is_ipv6()), Some(2)),
         Body::Other(_) => (PAYLOAD.to_vec(), None),
     };
+    lengthen(&mut bytes, packet);
     if let Some(at) = sum_at {
         let pseudo = match packet.body {
             // RFC 792: ICMP of IPv4 has none.
@@ -59,6 +96,18 @@ fn payload(packet: &Packet) -> Vec<u8> {
         bytes[at..at + 2].copy_from_slice(&sum);
     }
     bytes
+}
+
+fn lengthen(bytes: &mut Vec<u8>, packet: &Packet) {
+    let header = if packet.source.is_ipv4() { 20 } else { 40 };
+    let wanted = packet.size.map_or(0, |size| usize::from(size).saturating_sub(header));
+    if wanted > bytes.len() {
+        bytes.resize(wanted, 0);
+    }
+    if let Body::Udp { .. } = packet.body {
+        let whole = length(bytes);
+        bytes[4..6].copy_from_slice(&whole.to_be_bytes());
+    }
 }
 
 fn tcp(source: u16, destination: u16, answer: bool) -> Vec<u8> {
@@ -127,7 +176,7 @@ mod tests {
 
     fn packet(source: &str, destination: &str, body: Body) -> Packet {
         let address = |text: &str| text.parse().expect("address");
-        Packet { source: address(source), destination: address(destination), body }
+        Packet { source: address(source), destination: address(destination), body, size: None }
     }
 
     /// Sums to all ones together with its own checksum (RFC 1071 §1).
@@ -146,14 +195,42 @@ mod tests {
             Body::Echo { id: 7, answer: true },
         ];
         for ((source, destination), body) in ends.into_iter().flat_map(|e| bodies.map(|body| (e, body))) {
-            let packet = packet(source, destination, body);
-            let frame = frame(&packet, MAC).expect("one family");
-            let v4 = packet.source.is_ipv4();
-            let (ip, payload) = frame[14..].split_at(if v4 { 20 } else { 40 });
-            assert!(!v4 || is_sound(&[ip]), "{packet}");
-            let plain = v4 && matches!(body, Body::Echo { .. });
-            let pseudo = if plain { Vec::new() } else { pseudo_header(&packet, length(payload)) };
-            assert!(is_sound(&[&pseudo, payload]), "{packet}: {payload:02x?}");
+            for size in [None, Some(30), Some(333), Some(1900)] {
+                let packet = Packet { size, ..packet(source, destination, body) };
+                let frame = frame(&packet, MAC).expect("one family");
+                let least = size.map_or(0, usize::from);
+                assert!(frame.len() == 14 + least || least < 100, "{packet}: {}", frame.len());
+                check(&packet, &frame);
+            }
+        }
+    }
+
+    fn check(packet: &Packet, frame: &[u8]) {
+        let v4 = packet.source.is_ipv4();
+        let (ip, payload) = frame[14..].split_at(if v4 { 20 } else { 40 });
+        assert!(!v4 || is_sound(&[ip]), "{packet}");
+        let plain = v4 && matches!(packet.body, Body::Echo { .. });
+        let pseudo = if plain { Vec::new() } else { pseudo_header(packet, length(payload)) };
+        assert!(is_sound(&[&pseudo, payload]), "{packet}: {payload:02x?}");
+    }
+
+    #[test]
+    fn a_plain_devices_frame_is_read_as_a_tunnels() {
+        let inside = frame(&packet("fd00::1", "fd00::2", Body::Other(47)), MAC).expect("one family");
+        for (source, destination) in [("192.0.2.9", "192.0.2.2"), ("2001:db8::9", "2001:db8::2")] {
+            let address = |text: &str| text.parse().expect("address");
+            let label = proto_model::Label::new(0x2_0003).expect("a label");
+            let tunnel = Tunnel { source: address(source), destination: address(destination), label };
+            let whole = wrapped(&tunnel, 4789, &inside).expect("one family");
+            let outer = crate::frame::outer(&whole, 4789).expect("ours");
+            assert_eq!(
+                (outer.source, outer.destination, outer.label),
+                (tunnel.source, tunnel.destination, 0x2_0003)
+            );
+            assert_eq!(whole[outer.inner..], inside);
+            assert!(tunnel.source.is_ipv6() || is_sound(&[&whole[14..34]]));
+            let (at, ip) = if tunnel.source.is_ipv4() { (16, 0) } else { (18, 40) };
+            assert_eq!(usize::from(u16::from_be_bytes([whole[at], whole[at + 1]])), whole.len() - 14 - ip);
         }
     }
 

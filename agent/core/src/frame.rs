@@ -1,5 +1,6 @@
 //! Reads frames as far as people want to know what they are: outer headers, inner addresses and ports, and an identity
 //! that a packet keeps from host to host.
+use ebpf_abi::seal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const ETHERNET: usize = 14;
@@ -62,6 +63,16 @@ pub fn inner(frame: &[u8]) -> Option<Inner> {
         source_port,
         destination_port,
         identity: hash.0,
+    })
+}
+
+/// Whether a tunnel's frame carries an encrypted packet; see `ebpf_abi::seal`.
+pub fn is_sealed(frame: &[u8], port: u16) -> bool {
+    let inside = outer(frame, port).and_then(|outer| inner(&frame[outer.inner..]));
+    inside.is_some_and(|inside| {
+        inside.source == IpAddr::from(seal::SENDER)
+            && inside.destination == IpAddr::from(seal::RECEIVER)
+            && (inside.protocol, inside.destination_port) == (UDP, seal::PORT)
     })
 }
 
@@ -185,7 +196,7 @@ mod tests {
 
     fn frame(source: &str, destination: &str, body: Body) -> Vec<u8> {
         let address = |text: &str| text.parse().expect("address");
-        let packet = Packet { source: address(source), destination: address(destination), body };
+        let packet = Packet { source: address(source), destination: address(destination), body, size: None };
         craft::frame(&packet, [2; 6]).expect("one family")
     }
 

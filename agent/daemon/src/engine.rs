@@ -154,7 +154,7 @@ impl Engine {
         let mut tasks = JoinSet::new();
         let (rehearse, wanted) = mpsc::channel(rehearsal::WAITING);
         let (answer, answered) = mpsc::channel(rehearsal::WAITING);
-        tasks.spawn(rehearsal::run(run.config.pins.clone(), run.config.port, wanted, answer));
+        tasks.spawn(rehearsal::run(run.config.pins.clone(), run.config.port, shared.clone(), wanted, answer));
         let (follow, traced) = mpsc::channel(4);
         let (pins, port, seen) = (run.config.pins.clone(), run.config.port, shared.clone());
         tasks.spawn(async move { traces::run(&pins, port, seen, follow).await });

@@ -7,8 +7,8 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
-use proto_model::NodeName;
 use proto_model::trace::{Hook, Traced};
+use proto_model::{NodeName, Timestamp};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,6 +19,14 @@ use std::time::Duration;
 /// Time stamps are nanoseconds (if_tsresol).
 const NANOSECONDS: u8 = 9;
 
+/// Hosts tell in batches. A frame is held back until one this much later is known, so that the file is in the order of time.
+const HELD: Duration = Duration::from_millis(500);
+/// Frames that are held back at most; beyond that the oldest are written.
+const MOST: usize = 50_000;
+
+/// By time and order of arrival.
+type Held = BTreeMap<(Timestamp, u64), (NodeName, Traced)>;
+
 /// The file under way.
 pub struct File {
     path: PathBuf,
@@ -26,6 +34,8 @@ pub struct File {
     circuit: String,
     snaplen: u16,
     interfaces: BTreeMap<(NodeName, Hook, String), u32>,
+    held: Held,
+    added: u64,
 }
 
 impl std::fmt::Debug for File {
@@ -45,12 +55,29 @@ impl File {
         let file = std::fs::File::create(path).map_err(|why| failed(path, why))?;
         let writer = PcapNgWriter::new(BufWriter::new(file)).map_err(|why| failed(path, why))?;
         let circuit = circuit.to_owned();
-        Ok(Self { path: path.to_owned(), writer, circuit, snaplen, interfaces: BTreeMap::new() })
+        let (interfaces, held) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { path: path.to_owned(), writer, circuit, snaplen, interfaces, held, added: 0 })
     }
 
     /// # Errors
     /// What the file system refused.
-    pub fn add(&mut self, node: &NodeName, packet: &Traced) -> Result<(), Failure> {
+    pub fn add(&mut self, node: NodeName, packet: Traced) -> Result<(), Failure> {
+        self.added += 1;
+        self.held.insert((packet.at, self.added), (node, packet));
+        let newest = self.held.last_key_value().map_or(Timestamp(0), |((at, _), _)| *at);
+        let ripe = |held: &Held| {
+            let oldest = held.first_key_value().map_or(newest, |((at, _), _)| *at);
+            newest.since(oldest) >= HELD || held.len() > MOST
+        };
+        while ripe(&self.held)
+            && let Some((_, (node, packet))) = self.held.pop_first()
+        {
+            self.write(&node, &packet)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, node: &NodeName, packet: &Traced) -> Result<(), Failure> {
         let interface = self.interface(node, packet)?;
         let comment = format!("circuit {} ({}): {}", self.circuit, packet.circuit, act(packet));
         let block = EnhancedPacketBlock {
@@ -73,6 +100,7 @@ impl File {
             Hook::Eni => "the workload's frame, at its interface",
             Hook::Tcx => "as it came from the underlay (traffic control)",
             Hook::Xdp => "as it came from the underlay (XDP)",
+            Hook::Seal => "as it came out of encryption or decryption, a tag in place of the link layer",
         };
         let block = InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,
@@ -91,7 +119,10 @@ impl File {
 
     /// # Errors
     /// What the file system refused.
-    pub fn finish(self) -> Result<(), Failure> {
+    pub fn finish(mut self) -> Result<(), Failure> {
+        for (node, packet) in std::mem::take(&mut self.held).into_values() {
+            self.write(&node, &packet)?;
+        }
         self.writer.into_inner().flush().map_err(|why| failed(&self.path, why))
     }
 }

@@ -2,12 +2,14 @@
 use controller_cli::capture::File;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use proto_model::trace::{Act, Hook, Traced};
-use proto_model::{CircuitId, Label, Timestamp};
+use proto_model::{CircuitId, Label, NodeName, Timestamp};
 use std::path::Path;
+
+const AT: u64 = 1_800_000_000_123_456_789;
 
 fn packet(hook: Hook, act: Act, bytes: &[u8]) -> Traced {
     Traced {
-        at: Timestamp(1_800_000_000_123_456_789),
+        at: Timestamp(AT),
         circuit: CircuitId(7),
         hook,
         act,
@@ -20,6 +22,7 @@ fn packet(hook: Hook, act: Act, bytes: &[u8]) -> Traced {
         protocol: 17,
         source_port: 0,
         destination_port: 0,
+        sealed: false,
         length: 1500,
         segment: 0,
         missed: 0,
@@ -37,11 +40,14 @@ fn frame() -> Vec<u8> {
 
 fn write(path: &Path) {
     let mut file = File::create(path, "web-db", 128).expect("a file");
-    let (a, t) = ("edge-a".parse().expect("name"), "transit".parse().expect("name"));
-    file.add(&a, &packet(Hook::Eni, Act::Entered, &frame())).expect("written");
-    file.add(&t, &packet(Hook::Xdp, Act::PassedOn, &frame())).expect("written");
+    let [a, t] = ["edge-a", "transit"].map(|name| name.parse::<NodeName>().expect("name"));
     let drop = Act::Dropped { reason: "denied_by_rule".into(), rule: 0 };
-    file.add(&a, &packet(Hook::Eni, drop, &frame()[..40])).expect("written");
+    let last = Traced { at: Timestamp(AT + 900_000_000), ..packet(Hook::Eni, drop, &frame()[..40]) };
+    let second = Traced { at: Timestamp(AT + 1), ..packet(Hook::Xdp, Act::PassedOn, &frame()) };
+    // Hosts tell in batches.
+    file.add(t, second).expect("written");
+    file.add(a.clone(), packet(Hook::Eni, Act::Entered, &frame())).expect("written");
+    file.add(a, last).expect("written");
     file.finish().expect("written");
 }
 
@@ -71,8 +77,8 @@ fn there_is_one_interface_per_host_and_hook_and_a_comment_at_each_packet() {
         "{interfaces:?}"
     );
     let shape: Vec<_> = packets.iter().map(|packet| (packet.0, packet.1, packet.2, packet.3)).collect();
-    let at = 1_800_000_000_123_456_789;
-    assert_eq!(shape, [(0, at, 1500, 50), (1, at, 1500, 50), (0, at, 1500, 40)]);
+    let at = u128::from(AT);
+    assert_eq!(shape, [(0, at, 1500, 50), (1, at + 1, 1500, 50), (0, at + 900_000_000, 1500, 40)]);
     assert!(packets[0].4.contains("circuit web-db (c7): entered under label 9"), "{packets:?}");
     assert!(packets[1].4.contains("passed on (xdp, label 3 → 9)"), "{packets:?}");
     assert!(packets[2].4.contains("dropped: denied_by_rule, rule 0 (default deny)"), "{packets:?}");

@@ -1,7 +1,7 @@
 //! What people see of a packet's way, from a sample.
 use controller_cli::show;
 use proto_model::CircuitId;
-use proto_model::query::{Body, Connection, Fate, Packet, Ran, Sent};
+use proto_model::query::{Body, Connection, Fate, Packet, Ran, Sealing, Sent};
 use proto_model::trail::{Trail, TrailHop, Verdict};
 
 fn named<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -23,6 +23,7 @@ fn a_trail_shows_each_host_and_what_would_help() {
         circuit: Some(CircuitId(1)),
         rule: 0,
         connection: Connection::None,
+        sealing: Sealing::Clear,
         fate,
     };
     let sent = Fate::Sent(Sent {
@@ -35,7 +36,7 @@ fn a_trail_shows_each_host_and_what_would_help() {
     });
     let first =
         Ran { rule: 3, connection: Connection::WouldOpen, ..ran("eni_ingress", "fw64400001", None, sent) };
-    let denied = Fate::Dropped { reason: "denied_by_rule".into(), text: String::new() };
+    let denied = Fate::Dropped { reason: "denied_by_rule".into(), text: String::new(), room: None };
     let hop = |node: &str, ran, rule: &str, next: Option<&str>, note: &str| TrailHop {
         node: named(node),
         ran,
@@ -48,6 +49,7 @@ fn a_trail_shows_each_host_and_what_would_help() {
             source: named("100.64.0.1"),
             destination: named("100.64.0.2"),
             body: Body::Tcp { source: 40_000, destination: 22, answer: false },
+            size: None,
         },
         circuit: Some((CircuitId(1), named("web-db"))),
         hops: vec![

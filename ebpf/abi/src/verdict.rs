@@ -24,7 +24,9 @@ pub struct Verdict {
     pub connection: u8,
     /// One of the `WAY_*`.
     pub way: u8,
-    pub reserved: [u8; 6],
+    /// Of what was too big: bytes of the longest IP packet that would have passed; 0: not known.
+    pub room: u16,
+    pub reserved: [u8; 4],
 }
 
 impl Verdict {

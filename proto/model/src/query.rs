@@ -12,6 +12,9 @@ pub struct QueryId(pub u64);
 /// Bytes of the longest frame in a question or an answer.
 pub const FRAME: usize = 2048;
 
+/// Bytes of the longest IP packet that can be wondered about: with all headers of a tunnel it is not longer than [`FRAME`].
+pub const PACKET: u16 = 1900;
+
 /// A packet that somebody wonders about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
@@ -19,6 +22,9 @@ pub struct Packet {
     pub source: IpAddr,
     pub destination: IpAddr,
     pub body: Body,
+    /// Bytes of the IP packet, up to [`PACKET`]; one whose headers alone are longer is as long as these. None: short.
+    #[serde(default)]
+    pub size: Option<u16>,
 }
 
 /// What it carries.
@@ -47,8 +53,19 @@ pub enum Body {
 pub enum Question {
     /// What becomes of this packet when the workload with this address sends it?
     Sent { workload: FabricAddress, packet: Packet },
-    /// What becomes of this frame when it comes from the underlay? Its link-layer addresses do not matter.
-    Arrives { frame: Vec<u8> },
+    /// What becomes of this frame when it comes from the underlay? Its link-layer addresses do not matter. `packet` is
+    /// what it carries, which nobody could read out of an encrypted one.
+    Arrives { frame: Vec<u8>, packet: Packet },
+    /// What becomes of a packet that a plain VXLAN device with this fabric address sends?
+    Enters { workload: FabricAddress, tunnel: Tunnel, packet: Packet },
+}
+
+/// Outer addresses and VNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub label: Label,
 }
 
 /// The live programs ran over the live maps, and wrote nothing.
@@ -72,7 +89,20 @@ pub struct Ran {
     /// The rule that decided; 0: the default deny, or none was asked.
     pub rule: u32,
     pub connection: Connection,
+    #[serde(default)]
+    pub sealing: Sealing,
     pub fate: Fate,
+}
+
+/// Whether the packet is encrypted on the underlay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sealing {
+    #[default]
+    Clear,
+    /// It is. A host on the way sees that much and no more.
+    Sealed,
+    /// It ought to be, but this end has agreed on no keys with the other at the moment: packets wait for that.
+    NoSession,
 }
 
 /// What the connection table says of a packet.
@@ -97,8 +127,14 @@ pub enum Fate {
     Sent(Sent),
     /// Handed to the workload behind this interface.
     Delivered { interface: String },
-    /// Name of the reason, and the reason as a sentence.
-    Dropped { reason: String, text: String },
+    Dropped {
+        /// Its name, and the same as a sentence.
+        reason: String,
+        text: String,
+        /// Of what was too big: bytes of the longest IP packet that would have passed here, where the program knows.
+        #[serde(default)]
+        room: Option<u16>,
+    },
     /// The fabric leaves it to the kernel.
     NotOurs,
 }
@@ -134,18 +170,19 @@ impl Packet {
 impl std::fmt::Display for Packet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         use std::net::SocketAddr;
-        let Self { source, destination, body } = self;
+        let Self { source, destination, body, size } = self;
         match body {
             Body::Tcp { source: from, destination: to, .. } | Body::Udp { source: from, destination: to } => {
                 let name = if matches!(body, Body::Tcp { .. }) { "tcp" } else { "udp" };
                 let (from, to) = (SocketAddr::new(*source, *from), SocketAddr::new(*destination, *to));
-                write!(f, "{name} {from} → {to}")
+                write!(f, "{name} {from} → {to}")?;
             }
             Body::Echo { id, answer } => {
                 let what = if *answer { "reply" } else { "request" };
-                write!(f, "icmp echo {what} {source} → {destination} id {id}")
+                write!(f, "icmp echo {what} {source} → {destination} id {id}")?;
             }
-            Body::Other(number) => write!(f, "protocol {number} {source} → {destination}"),
+            Body::Other(number) => write!(f, "protocol {number} {source} → {destination}")?,
         }
+        size.map_or(Ok(()), |size| write!(f, ", {size} bytes"))
     }
 }

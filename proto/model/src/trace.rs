@@ -36,6 +36,8 @@ pub enum Hook {
     Eni,
     Tcx,
     Xdp,
+    /// Between the agent's encryption and the programs.
+    Seal,
 }
 
 /// One packet at one hook of one host.
@@ -61,6 +63,9 @@ pub struct Traced {
     /// ICMP: type and code in the destination port.
     pub source_port: u16,
     pub destination_port: u16,
+    /// It is encrypted: addresses and ports are those of the message that carries it.
+    #[serde(default)]
+    pub sealed: bool,
     /// Bytes of the frame.
     pub length: u32,
     /// Bytes of payload per segment of a superpacket; 0: a plain packet.

@@ -45,6 +45,9 @@ pub struct Wonder {
     pub answer: bool,
     /// IPv6 where the addresses do not say.
     pub v6: bool,
+    /// Bytes of the IP packet, up to [`crate::query::PACKET`]; none: a short one.
+    #[serde(default)]
+    pub size: Option<u16>,
 }
 
 /// How it would end.

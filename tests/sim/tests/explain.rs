@@ -2,7 +2,7 @@
 use agent_core::io::Input;
 use agent_core::kernel_state::Kernel;
 use proto_model::desired::{Change, Gate, Object, ObjectKey, Tell, Trace};
-use proto_model::query::{Answer, QueryId, Question};
+use proto_model::query::{Answer, Body, Packet, QueryId, Question};
 use proto_model::report::Say;
 use proto_model::trace::Filter;
 use proto_model::{CircuitId, Timestamp};
@@ -83,7 +83,13 @@ fn a_question_is_answered_in_its_session_and_changes_nothing() {
     let mut host = host(&circuit());
     let (before, steps) = (host.kernel.maps.clone(), host.kernel.steps);
     host.take_said();
-    let question = Question::Arrives { frame: vec![1, 2, 3] };
+    let packet = Packet {
+        source: "100.64.0.1".parse().expect("address"),
+        destination: "100.64.0.2".parse().expect("address"),
+        body: Body::Udp { source: 1, destination: 2 },
+        size: None,
+    };
+    let question = Question::Arrives { frame: vec![1, 2, 3], packet };
     host.tell(1, Tell::Ask { query: QueryId(7), question }, T0);
     let said = host.take_said();
     assert!(matches!(said.as_slice(), [Say::Answer { query: QueryId(7), .. }]), "{said:?}");

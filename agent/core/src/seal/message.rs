@@ -7,6 +7,10 @@ use zerocopy::{FromBytes, IntoBytes};
 const IP: usize = 20;
 const UDP: usize = 8;
 const IPV4: u16 = 0x0800;
+/// Type and header of a message that carries a packet, and what authenticates it (WireGuard, §5.4.6 of its paper).
+const DATA: u8 = 4;
+const DATA_HEADER: usize = 16;
+const AUTHENTICATION: usize = 16;
 /// Datagrams of one superpacket, at most (`UDP_MAX_SEGMENTS` of kernel 6.0; later ones take 128).
 const MOST: usize = 64;
 
@@ -27,6 +31,16 @@ pub enum Pushed {
     Taken,
     /// Write the frame first, then push again.
     Full,
+}
+
+/// Something of a message's shape that carries a packet of this length, as the interface gives it but for the header of
+/// virtio: for whoever asks where a message would go.
+pub fn specimen(index: u32, circuit: u64, length: usize) -> Vec<u8> {
+    let mut message = vec![0; DATA_HEADER + length + AUTHENTICATION];
+    message[0] = DATA;
+    let mut packed = Packed::default();
+    packed.push(index, circuit, &message);
+    packed.take().map(|frame| frame[virtio::LENGTH..].to_vec()).unwrap_or_default()
 }
 
 impl Packed {

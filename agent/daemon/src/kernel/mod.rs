@@ -52,7 +52,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use zerocopy::FromZeros;
 
 pub use programs::Attach;
-pub use rehearsal::Rehearsal;
 pub use underlays::{Datapath, Summary};
 
 /// What [`Linux::open`] needs to know.
@@ -117,6 +116,7 @@ struct Seen {
     enis: BTreeSet<HostSide>,
     /// Underlay interfaces that the agent may shape: XDP would pass their queues by.
     shaped: BTreeSet<String>,
+    sessions: crate::seal::Table,
 }
 
 /// Notifications waited for. At the bound the rest is taken for somebody else's doing, which costs a look.
@@ -142,6 +142,11 @@ impl Shared {
     }
     pub(crate) fn is_shaped(&self, interface: &str) -> bool {
         self.with(|seen| seen.shaped.contains(interface))
+    }
+    /// Whether this end of an encrypted circuit has keys agreed on with the other.
+    pub(crate) fn has_session(&self, circuit: u64) -> bool {
+        let sessions = self.with(|seen| seen.sessions.clone());
+        sessions.has(circuit)
     }
     fn expect_removal(&self, index: u32) {
         self.with(|seen| {
@@ -173,8 +178,10 @@ impl Linux {
         enis::renew_programs(&mut netlink, &mut programs)?;
         let locals = Table::new(programs.take_map("LOCALS")?)?;
         let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
+        let sealer = Sealer::new(options.keys.clone(), options.timing);
         let shared = Shared::default();
         shared.may_shape(&datapath.summary().underlays);
+        shared.with(|seen| seen.sessions = sealer.table());
         Ok(Self {
             flows: Table::new(programs.take_map("FLOWS")?)?,
             next_hops: Slots::new(programs.take_map("NEXT_HOPS")?)?,
@@ -187,7 +194,7 @@ impl Linux {
             reflected: Slots::new(programs.take_map("REFLECTED")?)?,
             seals: Table::new(programs.take_map("SEALS")?)?,
             sealers: Slots::new(programs.take_map("SEALERS")?)?,
-            sealer: Sealer::new(options.keys.clone(), options.timing),
+            sealer,
             settings,
             traced,
             namespaces,

@@ -1,19 +1,22 @@
 //! Asks the programs what they would do with a packet: loads them dry over the pinned maps and runs them on it.
 //!
 //! They stay loaded for [`IDLE`] after the last question, so that a trail of questions pays the verifier once.
+use super::Shared;
 use super::links::{self, Link};
 use super::maps::{self, Slots};
 use super::netlink::Netlink;
 use super::programs::{Hook, pinned};
 use agent_core::kernel_state::HostSide;
+use agent_core::seal::{TAG, message};
 use agent_core::{craft, frame};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use ebpf_abi::Reason;
 use ebpf_abi::maps::name;
+use ebpf_abi::seal::{CIPHER, PLAIN, Tag};
 use ebpf_abi::verdict::{self, Verdict};
-use proto_model::query::{Answer, Connection, FRAME, Fate, Packet, QueryId, Question, Ran, Sent};
+use proto_model::query::{Answer, Connection, FRAME, Fate, Packet, QueryId, Question, Ran, Sealing, Sent};
 use proto_model::report::Way;
 use proto_model::{CircuitId, FabricAddress, Label};
 use std::net::IpAddr;
@@ -21,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
+use zerocopy::FromBytes;
 
 /// Questions that wait; more are answered with a refusal.
 pub(crate) const WAITING: usize = 64;
@@ -51,6 +55,7 @@ pub(crate) struct Answered {
 pub(crate) async fn run(
     pins: PathBuf,
     port: u16,
+    shared: Shared,
     mut asked: mpsc::Receiver<Asked>,
     answers: mpsc::Sender<Answered>,
 ) -> Result<()> {
@@ -65,8 +70,8 @@ pub(crate) async fn run(
             continue;
         };
         let Some(Asked { session, query, question }) = next else { return Ok(()) };
-        let (held, pins) = (loaded.take(), pins.clone());
-        let work = move || answer(held, &pins, port, &question);
+        let (held, pins, shared) = (loaded.take(), pins.clone(), shared.clone());
+        let work = move || answer(held, &pins, port, shared, &question);
         let (held, answer) = tokio::task::spawn_blocking(work).await?;
         loaded = held;
         if answers.send(Answered { session, query, answer }).await.is_err() {
@@ -79,9 +84,10 @@ fn answer(
     held: Option<Rehearsal>,
     pins: &Path,
     port: u16,
+    shared: Shared,
     question: &Question,
 ) -> (Option<Rehearsal>, Answer) {
-    let rehearsal = held.map_or_else(|| Rehearsal::load(crate::DATAPLANE, pins, port), Ok);
+    let rehearsal = held.map_or_else(|| Rehearsal::load(crate::DATAPLANE, pins, port, shared), Ok);
     let mut rehearsal = match rehearsal {
         Ok(rehearsal) => rehearsal,
         Err(error) => {
@@ -96,12 +102,22 @@ fn answer(
 
 /// The programs, loaded dry.
 #[derive(Debug)]
-pub struct Rehearsal {
+pub(crate) struct Rehearsal {
     ebpf: Ebpf,
     verdict: Slots<Verdict>,
+    sealers: Slots<u32>,
     pins: PathBuf,
     port: u16,
     netlink: Netlink,
+    shared: Shared,
+}
+
+/// What one program made of a frame.
+struct Said {
+    hook: Hook,
+    verdict: Verdict,
+    /// As it goes on; none: it was dropped.
+    left: Option<Vec<u8>>,
 }
 
 impl Rehearsal {
@@ -109,7 +125,7 @@ impl Rehearsal {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn load(object: &[u8], pins: &Path, port: u16) -> Result<Self> {
+    pub(crate) fn load(object: &[u8], pins: &Path, port: u16, shared: Shared) -> Result<Self> {
         let started = Instant::now();
         let mut loader = EbpfLoader::new();
         loader.btf(None).override_global(verdict::DRY, &1u32, true);
@@ -121,23 +137,31 @@ impl Rehearsal {
             loader.map_pin_path(map, pin);
         }
         let mut ebpf = loader.load(object).context("the kernel refused the data plane's maps")?;
-        for hook in [Hook::Eni, Hook::Tcx] {
+        for hook in [Hook::Eni, Hook::Tcx, Hook::Plain, Hook::Cipher] {
             classifier(&mut ebpf, hook)?
                 .load()
                 .with_context(|| format!("the kernel refused {}", hook.program()))?;
         }
         xdp(&mut ebpf)?.load().context("the kernel refused underlay_xdp")?;
         let verdict = Slots::new(ebpf.take_map(verdict::MAP).context("the data plane has no VERDICT")?)?;
+        let sealers = Slots::new(ebpf.take_map("SEALERS").context("the data plane has no SEALERS")?)?;
         debug!(took = ?started.elapsed(), "programs loaded to be asked");
-        Ok(Self { ebpf, verdict, pins: pins.to_owned(), port, netlink: Netlink::open()? })
+        Ok(Self { ebpf, verdict, sealers, pins: pins.to_owned(), port, netlink: Netlink::open()?, shared })
     }
 
     /// # Errors
     /// Why it cannot be told.
-    pub fn answer(&mut self, question: &Question) -> Result<Ran> {
+    pub(crate) fn answer(&mut self, question: &Question) -> Result<Ran> {
         match question {
             Question::Sent { workload, packet } => self.sent(workload, packet),
-            Question::Arrives { frame } => self.arrives(frame),
+            Question::Arrives { frame, packet } => self.arrives(frame, packet),
+            Question::Enters { workload, tunnel, packet } => {
+                let frame = crafted(packet, workload)?;
+                let frame = craft::wrapped(tunnel, self.port, &frame).ok_or_else(|| {
+                    anyhow!("{} and {} are of two address families", tunnel.source, tunnel.destination)
+                })?;
+                self.arrives(&frame, packet)
+            }
         }
     }
 
@@ -148,13 +172,33 @@ impl Rehearsal {
             // Without a circuit there is no interface, and so no program that could drop anything.
             bail!("the workload has no interface of the fabric here ({} is not there)", host.0);
         };
-        let frame = craft::frame(packet, workload.mac()).ok_or_else(|| {
-            anyhow!("{} and {} are of two address families", packet.source, packet.destination)
-        })?;
-        self.classify(Hook::Eni, &link, &frame)
+        let frame = crafted(packet, workload)?;
+        let Some(said) = self.classify(Hook::Eni, link.index, &frame)? else {
+            return Ok(self.told(Hook::Eni, &link, &frame, &Verdict::default(), Fate::NotOurs));
+        };
+        match &said.left {
+            Some(left) if said.verdict.ifindex == self.sealers.get(PLAIN)? => {
+                self.encrypted(&link, &frame, &said, left)
+            }
+            Some(_) | None => self.conclude(&link, &frame, &said),
+        }
     }
 
-    fn arrives(&mut self, frame: &[u8]) -> Result<Ran> {
+    /// The agent makes a message of it, and another program chooses the way. What stands in the message does not matter.
+    fn encrypted(&mut self, link: &Link, came: &[u8], said: &Said, given: &[u8]) -> Result<Ran> {
+        let tag = tag(given)?;
+        let message = message::specimen(tag.index(), tag.circuit(), given.len() - TAG);
+        let device = self.sealers.get(CIPHER)?;
+        let Some(after) = self.classify(Hook::Cipher, device, &message)? else {
+            bail!("{} left the message to the kernel", Hook::Cipher.program());
+        };
+        let fate = self.fate(&after)?;
+        let hook = if after.left.is_some() { Hook::Eni } else { Hook::Cipher };
+        let sealing = self.sealing(said.verdict.circuit);
+        Ok(Ran { sealing, ..self.told(hook, link, came, &said.verdict, fate) })
+    }
+
+    fn arrives(&mut self, frame: &[u8], packet: &Packet) -> Result<Ran> {
         let outer = frame::outer(frame, self.port)
             .ok_or_else(|| anyhow!("this is no frame of a tunnel to port {}", self.port))?;
         let link = self.holder(outer.destination)?;
@@ -162,11 +206,35 @@ impl Rehearsal {
         // As the network card takes it for its own.
         frame[..6].copy_from_slice(&link.mac);
         if self.has_xdp(&link.name)?
-            && let Some(ran) = self.early(&link, &frame)?
+            && let Some(said) = self.early(&frame)?
         {
-            return Ok(ran);
+            return self.conclude(&link, &frame, &said);
         }
-        self.classify(Hook::Tcx, &link, &frame)
+        let Some(said) = self.classify(Hook::Tcx, link.index, &frame)? else {
+            return Ok(self.told(Hook::Tcx, &link, &frame, &Verdict::default(), Fate::NotOurs));
+        };
+        match &said.left {
+            Some(left) if said.verdict.ifindex == self.sealers.get(CIPHER)? => {
+                self.decrypted(&link, &frame, left, packet)
+            }
+            Some(_) | None => self.conclude(&link, &frame, &said),
+        }
+    }
+
+    /// The agent decrypts it, and another program judges what was in it.
+    fn decrypted(&mut self, link: &Link, came: &[u8], given: &[u8], packet: &Packet) -> Result<Ran> {
+        let inside = craft::decrypted(packet, &tag(given)?).ok_or_else(|| two_families(packet))?;
+        let device = self.sealers.get(PLAIN)?;
+        let Some(after) = self.classify(Hook::Plain, device, &inside)? else {
+            bail!("{} left the packet to the kernel", Hook::Plain.program());
+        };
+        let sealing = self.sealing(after.verdict.circuit);
+        Ok(Ran { sealing, ..self.conclude(link, came, &after)? })
+    }
+
+    /// At an end of an encrypted circuit.
+    fn sealing(&self, circuit: u64) -> Sealing {
+        if self.shared.has_session(circuit) { Sealing::Sealed } else { Sealing::NoSession }
     }
 
     /// The interface that has an address.
@@ -185,38 +253,42 @@ impl Rehearsal {
     }
 
     /// None: XDP leaves it to traffic control.
-    fn early(&mut self, link: &Link, frame: &[u8]) -> Result<Option<Ran>> {
+    fn early(&mut self, frame: &[u8]) -> Result<Option<Said>> {
         self.verdict.put(0, &Verdict::default())?;
         let mut out = vec![0; FRAME];
         let ran = run_once(xdp(&mut self.ebpf)?, frame, &mut out, &[])?;
         out.truncate(ran.data_size_out as usize);
-        match ran.return_value {
-            XDP_DROP | XDP_REDIRECT => {
-                self.read(Hook::Xdp, link, frame, out, ran.return_value == XDP_REDIRECT).map(Some)
-            }
-            _ => Ok(None),
-        }
+        let left = match ran.return_value {
+            XDP_REDIRECT => Some(out),
+            XDP_DROP => None,
+            _ => return Ok(None),
+        };
+        Ok(Some(Said { hook: Hook::Xdp, verdict: self.verdict.get(0)?, left }))
     }
 
-    fn classify(&mut self, hook: Hook, link: &Link, frame: &[u8]) -> Result<Ran> {
+    /// None: the program leaves it to the kernel.
+    fn classify(&mut self, hook: Hook, index: u32, frame: &[u8]) -> Result<Option<Said>> {
         self.verdict.put(0, &Verdict::default())?;
         let mut out = vec![0; FRAME];
-        let ran = run_once(classifier(&mut self.ebpf, hook)?, frame, &mut out, &on_interface(link.index))?;
+        let ran = run_once(classifier(&mut self.ebpf, hook)?, frame, &mut out, &on_interface(index))?;
         out.truncate(ran.data_size_out as usize);
-        match ran.return_value {
-            TC_REDIRECT | TC_DROP => self.read(hook, link, frame, out, ran.return_value == TC_REDIRECT),
-            _ => Ok(self.told(hook, link, frame, &Verdict::default(), Fate::NotOurs)),
-        }
+        let left = match ran.return_value {
+            TC_REDIRECT => Some(out),
+            TC_DROP => None,
+            _ => return Ok(None),
+        };
+        Ok(Some(Said { hook, verdict: self.verdict.get(0)?, left }))
     }
 
-    fn read(&mut self, hook: Hook, link: &Link, came: &[u8], left: Vec<u8>, went_on: bool) -> Result<Ran> {
-        let verdict = self.verdict.get(0)?;
-        let fate = if went_on { self.onward(hook, &verdict, left)? } else { dropped(&verdict)? };
-        Ok(self.told(hook, link, came, &verdict, fate))
+    fn conclude(&mut self, link: &Link, came: &[u8], said: &Said) -> Result<Ran> {
+        let fate = self.fate(said)?;
+        Ok(self.told(said.hook, link, came, &said.verdict, fate))
     }
 
     fn told(&self, hook: Hook, link: &Link, came: &[u8], verdict: &Verdict, fate: Fate) -> Ran {
-        let outer = if hook == Hook::Eni { None } else { frame::outer(came, self.port) };
+        let outer =
+            frame::outer(came, self.port).filter(|_| matches!(hook, Hook::Tcx | Hook::Xdp | Hook::Plain));
+        let sealed = outer.is_some() && frame::is_sealed(came, self.port);
         Ran {
             program: hook.program().to_owned(),
             interface: link.name.clone(),
@@ -224,16 +296,18 @@ impl Rehearsal {
             circuit: (verdict.circuit != 0).then_some(CircuitId(verdict.circuit)),
             rule: verdict.rule,
             connection: connection(verdict.connection),
+            sealing: if sealed { Sealing::Sealed } else { Sealing::Clear },
             fate,
         }
     }
 
-    fn onward(&mut self, hook: Hook, verdict: &Verdict, frame: Vec<u8>) -> Result<Fate> {
-        let link = links::find_index(&mut self.netlink, verdict.ifindex)?;
-        let interface = link.map_or_else(|| format!("if{}", verdict.ifindex), |link| link.name);
-        let Some(outer) = frame::outer(&frame, self.port) else { return Ok(Fate::Delivered { interface }) };
+    fn fate(&mut self, said: &Said) -> Result<Fate> {
+        let Some(frame) = &said.left else { return dropped(&said.verdict) };
+        let link = links::find_index(&mut self.netlink, said.verdict.ifindex)?;
+        let interface = link.map_or_else(|| format!("if{}", said.verdict.ifindex), |link| link.name);
+        let Some(outer) = frame::outer(frame, self.port) else { return Ok(Fate::Delivered { interface }) };
         // What a workload sends may itself look like a tunnel's packet; a delivered one has lost its own.
-        if hook != Hook::Xdp && interface.starts_with("fw") {
+        if said.hook != Hook::Xdp && interface.starts_with("fw") {
             return Ok(Fate::Delivered { interface });
         }
         Ok(Fate::Sent(Sent {
@@ -241,19 +315,37 @@ impl Rehearsal {
             local: outer.source,
             remote: outer.destination,
             label: Label::new(outer.label).context("it would leave under label 0")?,
-            way: match verdict.way {
+            way: match said.verdict.way {
                 Verdict::WAY_PRIMARY => Some(Way::Primary),
                 Verdict::WAY_BACKUP => Some(Way::Backup),
                 _ => None,
             },
-            frame,
+            frame: frame.clone(),
         }))
     }
 }
 
+fn crafted(packet: &Packet, workload: &FabricAddress) -> Result<Vec<u8>> {
+    craft::frame(packet, workload.mac()).ok_or_else(|| two_families(packet))
+}
+
+fn two_families(packet: &Packet) -> anyhow::Error {
+    anyhow!("{} and {} are of two address families", packet.source, packet.destination)
+}
+
+/// What a frame for the agent begins with.
+fn tag(frame: &[u8]) -> Result<Tag> {
+    let (tag, _) = Tag::read_from_prefix(frame).map_err(|_| anyhow!("{} bytes hold no tag", frame.len()))?;
+    Ok(tag)
+}
+
 fn dropped(verdict: &Verdict) -> Result<Fate> {
     let reason = Reason::from_number(verdict.reason).context("it was dropped without a reason")?;
-    Ok(Fate::Dropped { reason: reason.name().to_owned(), text: reason.text().trim().to_owned() })
+    Ok(Fate::Dropped {
+        reason: reason.name().to_owned(),
+        text: reason.text().trim().to_owned(),
+        room: (verdict.room != 0).then_some(verdict.room),
+    })
 }
 
 fn connection(state: u8) -> Connection {

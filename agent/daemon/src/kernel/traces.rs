@@ -8,7 +8,7 @@ use agent_core::kernel_state::Trace;
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use ebpf_abi::Reason;
-use ebpf_abi::event::{HOOK_ENI, HOOK_UNDERLAY_XDP};
+use ebpf_abi::event::{HOOK_ENI, HOOK_SEAL, HOOK_UNDERLAY_XDP};
 use ebpf_abi::trace::Traced as Record;
 use nix::time::ClockId;
 use proto_model::trace::{Act, Hook, Traced};
@@ -82,7 +82,7 @@ fn record(bytes: &[u8]) -> Option<Record> {
 fn packet(record: &Record, wanted: &Trace, port: u16, ahead: u64, names: &mut Names) -> Option<Traced> {
     let taken = usize::from(u16::from_ne_bytes(record.taken)).min(record.bytes.len());
     let bytes = &record.bytes[..taken];
-    let at = if record.hook == HOOK_ENI {
+    let at = if matches!(record.hook, HOOK_ENI | HOOK_SEAL) {
         0
     } else {
         frame::outer(bytes, port).map_or(taken, |outer| outer.inner)
@@ -101,6 +101,7 @@ fn packet(record: &Record, wanted: &Trace, port: u16, ahead: u64, names: &mut Na
         hook: match record.hook {
             HOOK_ENI => Hook::Eni,
             HOOK_UNDERLAY_XDP => Hook::Xdp,
+            HOOK_SEAL => Hook::Seal,
             _ => Hook::Tcx,
         },
         act: act(record),
@@ -113,6 +114,7 @@ fn packet(record: &Record, wanted: &Trace, port: u16, ahead: u64, names: &mut Na
         protocol: inner.as_ref().map_or(0, |inner| inner.protocol),
         source_port: inner.as_ref().map_or(0, |inner| inner.source_port),
         destination_port: inner.as_ref().map_or(0, |inner| inner.destination_port),
+        sealed: record.hook != HOOK_ENI && frame::is_sealed(bytes, port),
         length: record.length,
         segment: record.segment,
         missed: record.missed,
@@ -155,6 +157,7 @@ mod tests {
             source: "100.64.0.1".parse().expect("address"),
             destination: "100.64.0.2".parse().expect("address"),
             body,
+            size: None,
         };
         let frame = craft::frame(&packet, [2; 6]).expect("one family");
         let mut record = Record::new_zeroed();

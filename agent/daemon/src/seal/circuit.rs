@@ -80,6 +80,11 @@ impl Circuit {
         self.seal = seal;
     }
 
+    /// Whether there are keys that packets can be encrypted with.
+    pub(super) fn has_session(&self) -> bool {
+        self.pairs.iter().any(Pair::has_session)
+    }
+
     /// Handshakes that bring about the most wanted session; until there is any, those for all pairs, as it is not known
     /// which keys the far end has heard of.
     pub(super) fn begin(&mut self) -> Vec<Packet> {

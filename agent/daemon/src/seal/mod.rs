@@ -48,11 +48,17 @@ impl Timing {
 
 /// The circuits that are encrypted here, by number.
 #[derive(Clone, Default)]
-struct Table(Arc<RwLock<BTreeMap<u64, Arc<Mutex<Circuit>>>>>);
+pub(crate) struct Table(Arc<RwLock<BTreeMap<u64, Arc<Mutex<Circuit>>>>>);
 
 impl Table {
     fn get(&self, circuit: u64) -> Option<Arc<Mutex<Circuit>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&circuit).cloned()
+    }
+
+    /// Whether the ends have agreed on keys.
+    pub(crate) fn has(&self, circuit: u64) -> bool {
+        self.get(circuit)
+            .is_some_and(|circuit| circuit.lock().unwrap_or_else(PoisonError::into_inner).has_session())
     }
 
     fn all(&self) -> Vec<(u64, Arc<Mutex<Circuit>>)> {
@@ -83,6 +89,12 @@ impl std::fmt::Debug for Sealer {
             .field("keys", &self.keys)
             .field("timing", &self.timing)
             .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
     }
 }
 
@@ -148,6 +160,10 @@ impl Sealer {
                 table.insert(seal.circuit, Arc::new(Mutex::new(circuit)));
             }
         }
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        self.table.clone()
     }
 
     /// True: it was the last one.

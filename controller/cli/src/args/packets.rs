@@ -2,6 +2,7 @@
 use crate::text::Span;
 use clap::{Args, ValueHint};
 use proto_model::NodeName;
+use proto_model::query::PACKET;
 use proto_model::request::CircuitRef;
 use proto_model::trace::{Filter, SNAPLEN};
 use proto_model::trail::{Whom, Wonder};
@@ -32,6 +33,9 @@ pub struct Why {
     /// IPv6, where neither SRC nor DST is an address
     #[arg(long, short = '6')]
     pub ipv6: bool,
+    /// Bytes of the IP packet, up to 1900; without it, a short one
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1..=i64::from(PACKET)))]
+    pub size: Option<u16>,
 }
 
 impl Why {
@@ -54,6 +58,7 @@ impl Why {
             source_port: self.source_port,
             answer: self.reverse,
             v6: self.ipv6,
+            size: self.size,
         })
     }
 }

@@ -149,7 +149,7 @@ pub(super) async fn capture(fabric: &mut Fabric, wish: &Capture, out: Out) -> Re
         let Some(packet) = packet else { break };
         missed(out, &packet);
         let (node, seen) = read(&packet)?;
-        file.add(&node, &seen)?;
+        file.add(node, seen)?;
         frames += 1;
     }
     file.finish()?;

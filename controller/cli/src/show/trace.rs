@@ -96,7 +96,8 @@ impl Joiner {
     /// Whether its end is known, or nobody looks there.
     fn ends(&self, journey: &Journey) -> bool {
         let told = |act: &Act| matches!(act, Act::Delivered | Act::Dropped { .. });
-        journey.seen.iter().any(|(_, packet)| told(&packet.act)) || self.nodes.len() < 2
+        // Of an encrypted circuit, what enters and is delivered is not what others pass on.
+        journey.seen.iter().any(|(_, packet)| told(&packet.act) || packet.sealed) || self.nodes.len() < 2
     }
 }
 
@@ -107,7 +108,7 @@ pub fn act(packet: &Traced) -> String {
     match &packet.act {
         Act::Entered => match packet.out_label {
             Some(out) => format!("entered under label {out}"),
-            None => "entered".into(),
+            None => "entered, for the same host".into(),
         },
         Act::PassedOn => {
             let hook = if packet.hook == Hook::Xdp { "xdp" } else { "tcx" };
@@ -123,6 +124,9 @@ pub fn act(packet: &Traced) -> String {
 }
 
 fn packet(seen: &Traced) -> String {
+    if seen.sealed {
+        return "encrypted".into();
+    }
     let (Some(source), Some(destination)) = (seen.source, seen.destination) else {
         return "unreadable packet".into();
     };
@@ -164,6 +168,7 @@ mod tests {
             protocol: 6,
             source_port: 40_000,
             destination_port: 5432,
+            sealed: false,
             length: 74,
             segment: 0,
             missed: 0,

@@ -16,6 +16,7 @@ mod step;
 mod switches;
 mod ticks;
 mod traces;
+mod verdicts;
 mod why;
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Follows a packet that somebody wonders about from host to host, each of which asks its own data plane.
 use super::Fabric;
+use super::verdicts::no_circuit;
 use crate::circuit::{Circuit, Phase};
 use crate::deadlines::Deadline;
 use crate::io::Ticket;
+use crate::registry::nodes::Node;
 use crate::roles;
 use proto_model::access::Actor;
 use proto_model::desired::Tell;
-use proto_model::query::{Answer, Body, Fate, Packet, QueryId, Question, Ran};
-use proto_model::report::Way;
+use proto_model::query::{Answer, Body, Fate, Packet, QueryId, Question, Ran, Tunnel};
 use proto_model::request::{Request, Response};
-use proto_model::rule::Protocol;
 use proto_model::trail::{Trail, TrailHop, Verdict, Whom, Wonder};
 use proto_model::{CircuitId, FabricAddress, Kind, NodeName, Refusal, ResourceId, Timestamp};
 use std::collections::BTreeMap;
@@ -31,27 +31,27 @@ pub(super) struct Journeys {
 }
 
 #[derive(Clone, Debug)]
-struct Journey {
+pub(super) struct Journey {
     ticket: Ticket,
-    wonder: Wonder,
+    pub(super) wonder: Wonder,
     /// Who opens and who is opened to, whichever of them sends this packet.
-    opener: ResourceId,
-    opened: ResourceId,
-    packet: Packet,
-    circuit: CircuitId,
-    hops: Vec<TrailHop>,
+    pub(super) opener: ResourceId,
+    pub(super) opened: ResourceId,
+    pub(super) packet: Packet,
+    pub(super) circuit: CircuitId,
+    pub(super) hops: Vec<TrailHop>,
     at: NodeName,
 }
 
 /// How a journey ends.
-struct End {
+pub(super) struct End {
     verdict: Verdict,
     sentence: String,
     advice: String,
 }
 
 impl End {
-    fn of(verdict: Verdict, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn of(verdict: Verdict, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { verdict, sentence: sentence.into(), advice: advice.into() }
     }
 }
@@ -113,7 +113,7 @@ impl Fabric {
             hops: Vec::new(),
             at: at.clone(),
         };
-        let question = Question::Sent { workload, packet };
+        let question = first_question(circuit, workload, packet);
         self.ask_host(journey, at, question, now);
         Ok(None)
     }
@@ -196,23 +196,31 @@ impl Fabric {
 
     fn go_on(&mut self, mut journey: Journey, mut ran: Ran, now: Timestamp) {
         let node = journey.at.clone();
-        let (next, frame, note) = match &mut ran.fate {
+        let note = self.note(&journey, &ran);
+        let (next, sent) = match &mut ran.fate {
             Fate::Sent(sent) => {
-                let next = self.holder_of(sent.remote);
-                (next, Some(std::mem::take(&mut sent.frame)), self.note(&journey, sent.way))
+                let frame = std::mem::take(&mut sent.frame);
+                (self.holder_of(&journey, sent.remote), Some((frame, sent.remote)))
             }
-            Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::NotOurs => (None, None, String::new()),
+            Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::NotOurs => (None, None),
         };
         let rule = self.rule_text(journey.circuit, ran.rule);
         let hop = TrailHop { node: node.clone(), ran, rule, next: next.clone(), note };
         journey.hops.push(hop);
-        match (next, frame) {
+        let device = sent.as_ref().and_then(|(_, remote)| self.reaches_device(&journey, *remote));
+        if let Some(end) = device {
+            return self.finish(journey, end);
+        }
+        match (next, sent) {
             (_, Some(_)) if journey.hops.len() >= HOPS => {
                 let sentence = format!("dropped: the packet loops; it was followed over {HOPS} hosts");
                 let end = End::of(Verdict::Dropped, sentence, "this is a bug of the fabric");
                 self.finish(journey, end);
             }
-            (Some(next), Some(frame)) => self.ask_host(journey, next, Question::Arrives { frame }, now),
+            (Some(next), Some((frame, _))) => {
+                let packet = journey.packet;
+                self.ask_host(journey, next, Question::Arrives { frame, packet }, now);
+            }
             (None, Some(_)) => {
                 let sentence =
                     format!("unknown: no host of this region has the address to which {node} sends it");
@@ -227,105 +235,17 @@ impl Fabric {
         }
     }
 
-    fn holder_of(&self, address: IpAddr) -> Option<NodeName> {
-        let has = |node: &&crate::registry::nodes::Node| {
-            node.record.underlays.iter().any(|underlay| underlay.addresses.contains(&address))
-        };
-        self.nodes.values().find(has).map(|node| node.record.name.clone())
-    }
-
-    /// By which way an end sends, when there is more to say than the label.
-    fn note(&self, journey: &Journey, way: Option<Way>) -> String {
-        let circuit = self.circuits.get(journey.circuit);
-        match way {
-            Some(Way::Backup) => {
-                let why = circuit.map(|circuit| circuit.view().circuit.protection).unwrap_or_default();
-                if why.is_empty() { "by the backup".into() } else { format!("by the backup: {why}") }
-            }
-            Some(Way::Primary)
-                if circuit.is_some_and(|c| c.phase.route().is_some_and(|r| r.second().is_some())) =>
-            {
-                "by the path; there is a backup".into()
-            }
-            Some(Way::Primary) | None => String::new(),
-        }
-    }
-
-    fn rule_text(&self, circuit: CircuitId, rule: u32) -> String {
-        let rules = self.circuits.get(circuit).map(|circuit| circuit.rules.as_slice()).unwrap_or_default();
-        rules.iter().find(|known| known.id == rule).map(|known| known.spec.to_string()).unwrap_or_default()
-    }
-
-    /// What the last host's verdict means.
-    fn end_at(&self, journey: &Journey) -> End {
-        let Some(last) = journey.hops.last() else {
-            return End::of(Verdict::Unknown, "unknown: no host was asked", "");
-        };
-        let node = &last.node;
-        match &last.ran.fate {
-            Fate::Delivered { interface } => {
-                let way: Vec<&str> = journey.hops.iter().map(|hop| hop.node.as_str()).collect();
-                let to = if journey.wonder.answer { &journey.opener } else { &journey.opened };
-                let sentence = format!("passes: {to} gets it from {interface} by {}", way.join(" → "));
-                End::of(Verdict::Passes, sentence, "")
-            }
-            Fate::Dropped { reason, text } => self.drop_at(journey, last, reason, text),
-            Fate::NotOurs => {
-                let sentence = format!("unknown: the fabric on {node} leaves it to that host's kernel");
-                End::of(Verdict::Unknown, sentence, self.state(journey))
-            }
-            Fate::Sent(_) => End::of(Verdict::Unknown, format!("unknown: {node} sends it on"), ""),
-        }
-    }
-
-    fn drop_at(&self, journey: &Journey, hop: &TrailHop, reason: &str, text: &str) -> End {
-        let (node, name) = (&hop.node, self.name_of(journey.circuit));
-        let (sentence, advice) = match (reason, hop.ran.rule) {
-            ("denied_by_rule", 0) => (
-                format!("dropped at {node}: default deny of {name}; no rule allows it"),
-                format!("foreweave rule add {name} \"{}\" would allow it", self.allowing(journey)),
-            ),
-            ("denied_by_rule", rule) => (
-                format!("dropped at {node}: rule {rule} of {name} says: {}", hop.rule),
-                format!(
-                    "foreweave rule add {name} --before {rule} \"{}\" would allow it",
-                    self.allowing(journey)
-                ),
-            ),
-            ("no_circuit", _) => {
-                let state = self.state(journey);
-                (format!("dropped at {node}: the gate of {name} is closed"), state)
-            }
-            ("no_connection", _) if journey.wonder.answer => (
-                format!(
-                    "dropped at {node}: an answer passes in a connection that was opened, and there is none"
-                ),
-                format!(
-                    "foreweave drops --follow --circuit {name} shows live ones; --source-port names the opener's port"
-                ),
-            ),
-            _ => (format!("dropped at {node}: {reason}: {text}"), self.state(journey)),
-        };
-        End::of(Verdict::Dropped, sentence, advice)
-    }
-
-    /// The rule that would let the opener open.
-    fn allowing(&self, journey: &Journey) -> String {
-        let forward = self.circuits.get(journey.circuit).is_some_and(|c| c.spec.source == journey.opener);
-        let what = rule_words(&journey.wonder);
-        if forward { format!("allow {what}") } else { format!("allow {what} reverse") }
-    }
-
-    fn name_of(&self, circuit: CircuitId) -> String {
-        self.circuits
-            .get(circuit)
-            .map_or_else(|| circuit.to_string(), |circuit| circuit.spec.name.to_string())
-    }
-
-    /// Where to look on, when the data plane does not have what it should.
-    fn state(&self, journey: &Journey) -> String {
-        let Some(circuit) = self.circuits.get(journey.circuit) else { return "the circuit is gone".into() };
-        state_of(circuit)
+    /// Networks that know nothing of each other may use the same addresses: the circuit's own hosts first.
+    fn holder_of(&self, journey: &Journey, address: IpAddr) -> Option<NodeName> {
+        let route = self.circuits.get(journey.circuit).and_then(|circuit| circuit.phase.route());
+        let lanes = route.map(|route| (&route.path, route.second().map(|lane| &lane.path)));
+        let own = lanes.into_iter().flat_map(|(path, backup)| {
+            path.nodes.iter().chain(backup.into_iter().flat_map(|backup| &backup.nodes))
+        });
+        let own = own.filter_map(|name| self.nodes.get(name));
+        let has =
+            |node: &&Node| node.record.underlays.iter().any(|underlay| underlay.addresses.contains(&address));
+        own.chain(self.nodes.values()).find(has).map(|node| node.record.name.clone())
     }
 
     fn finish(&mut self, journey: Journey, end: End) {
@@ -335,14 +255,16 @@ impl Fabric {
     }
 }
 
-fn state_of(circuit: &Circuit) -> String {
-    let shown = circuit.view().circuit;
-    let name = &shown.spec.name;
-    let detail = if shown.detail.is_empty() { String::new() } else { format!(": {}", shown.detail) };
-    format!(
-        "circuit {name} is {}{detail}; foreweave circuit show {name}, foreweave node list",
-        shown.state.name()
-    )
+/// A plain VXLAN device cannot be asked, but the host next to it can.
+fn first_question(circuit: &Circuit, workload: FabricAddress, packet: Packet) -> Question {
+    let external = circuit.phase.route().and_then(|route| route.external.as_ref());
+    match external.filter(|end| end.own == workload) {
+        Some(end) => {
+            let tunnel = Tunnel { source: end.remote, destination: end.local, label: end.label };
+            Question::Enters { workload, tunnel, packet }
+        }
+        None => Question::Sent { workload, packet },
+    }
 }
 
 fn trail(
@@ -352,30 +274,6 @@ fn trail(
     end: End,
 ) -> Trail {
     Trail { packet, circuit, hops, verdict: end.verdict, sentence: end.sentence, advice: end.advice }
-}
-
-fn no_circuit(wonder: &Wonder, opener: &ResourceId, opened: &ResourceId) -> End {
-    let sentence = format!("dropped: there is no circuit between {opener} and {opened}");
-    let advice =
-        format!("foreweave circuit create {opener} {opened} --allow {} would make one", rule_words(wonder));
-    End::of(Verdict::Dropped, sentence, advice)
-}
-
-/// As a rule says it: `tcp/5432`, `icmp`, `47`.
-fn rule_words(wonder: &Wonder) -> String {
-    let protocol = match wonder.protocol {
-        1 => Protocol::Icmp,
-        6 => Protocol::Tcp,
-        17 => Protocol::Udp,
-        other => Protocol::Number(other),
-    };
-    match protocol {
-        Protocol::Tcp => format!("tcp/{}", wonder.port),
-        Protocol::Udp => format!("udp/{}", wonder.port),
-        Protocol::Icmp => "icmp".into(),
-        Protocol::Number(number) => number.to_string(),
-        Protocol::Any => "any".into(),
-    }
 }
 
 fn packet(wonder: &Wonder, opener: FabricAddress, opened: FabricAddress) -> Result<Packet, Refusal> {
@@ -404,5 +302,5 @@ fn packet(wonder: &Wonder, opener: FabricAddress, opened: FabricAddress) -> Resu
         1 => Body::Echo { id: wonder.source_port, answer: wonder.answer },
         other => Body::Other(other),
     };
-    Ok(Packet { source, destination, body })
+    Ok(Packet { source, destination, body, size: wonder.size })
 }

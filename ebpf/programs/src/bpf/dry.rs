@@ -31,6 +31,12 @@ pub(crate) fn way(backup: bool) {
     }
 }
 
+/// So long a packet would have passed.
+#[inline(always)]
+pub(crate) fn room(mtu: u32) {
+    note(|verdict| verdict.room = mtu as u16);
+}
+
 /// A rule was found that allows it, whether or not it opens a connection.
 #[inline(always)]
 pub(crate) fn ruled(rule: u32) {

@@ -1,6 +1,6 @@
 //! Packets that a circuit cannot carry: their sender is told, and TCPs are told before it comes to that.
 use crate::bpf::door::{Forward, Sight, now};
-use crate::bpf::dry::dry;
+use crate::bpf::dry::{self, dry};
 use crate::bpf::maps::ERROR_BUDGET;
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::trace;
@@ -42,6 +42,7 @@ pub(crate) fn answer(
     mtu: u32,
 ) -> Result<Forward, Reason> {
     if dry() {
+        dry::room(mtu);
         return Err(Reason::TooBig);
     }
     if !too_big::is_answerable(skb, network, transport) || !affordable(sight.circuit) {

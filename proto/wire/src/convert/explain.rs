@@ -8,7 +8,9 @@ use super::units::{fabric_address, label};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::CircuitId;
-use proto_model::query::{Answer, Body, Connection, FRAME, Fate, Packet, QueryId, Question, Ran, Sent};
+use proto_model::query::{
+    Answer, Body, Connection, FRAME, Fate, PACKET, Packet, QueryId, Question, Ran, Sealing, Sent, Tunnel,
+};
 use proto_model::report::Way;
 use proto_model::request::Request;
 use proto_model::trail::{Trail, TrailHop, Verdict, Whom, Wonder};
@@ -29,7 +31,17 @@ impl TryFrom<v1::Packet> for Packet {
             1 => Body::Echo { id: source_port, answer },
             other => Body::Other(other),
         };
-        Ok(Self { source, destination, body })
+        Ok(Self { source, destination, body, size: size(packet.size)? })
+    }
+}
+
+fn size(bytes: u32) -> Result<Option<u16>> {
+    match u16::try_from(bytes) {
+        Ok(0) => Ok(None),
+        Ok(size @ 1..=PACKET) => Ok(Some(size)),
+        Ok(_) | Err(_) => {
+            Err(Malformed::new("size", format!("is {bytes}; a packet has up to {PACKET} bytes here")))
+        }
     }
 }
 
@@ -55,6 +67,7 @@ impl From<Packet> for v1::Packet {
             source_port: source_port.into(),
             destination_port: destination_port.into(),
             answer,
+            size: packet.size.map_or(0, u32::from),
         }
     }
 }
@@ -67,7 +80,19 @@ impl TryFrom<v1::Ask> for Question {
                 workload: fabric_address("sent.workload", sent.workload)?,
                 packet: needed("sent.packet", sent.packet)?,
             }),
-            v1::ask::Question::Arrives(bytes) => Ok(Self::Arrives { frame: frame("arrives", bytes)? }),
+            v1::ask::Question::Arrives(arrives) => Ok(Self::Arrives {
+                frame: frame("arrives.frame", arrives.frame)?,
+                packet: needed("arrives.packet", arrives.packet)?,
+            }),
+            v1::ask::Question::Enters(enters) => {
+                let [source, destination] =
+                    pair(["enters.source", "enters.destination"], [&enters.source, &enters.destination])?;
+                Ok(Self::Enters {
+                    workload: fabric_address("enters.workload", enters.workload)?,
+                    tunnel: Tunnel { source, destination, label: label("enters.label", enters.label)? },
+                    packet: needed("enters.packet", enters.packet)?,
+                })
+            }
         }
     }
 }
@@ -78,7 +103,16 @@ pub(super) fn ask(query: QueryId, question: Question) -> v1::Ask {
             workload: Some(workload.into()),
             packet: Some(packet.into()),
         }),
-        Question::Arrives { frame } => v1::ask::Question::Arrives(frame),
+        Question::Arrives { frame, packet } => {
+            v1::ask::Question::Arrives(v1::ask::Arriving { frame, packet: Some(packet.into()) })
+        }
+        Question::Enters { workload, tunnel, packet } => v1::ask::Question::Enters(v1::ask::Entering {
+            workload: Some(workload.into()),
+            source: tunnel.source.to_string(),
+            destination: tunnel.destination.to_string(),
+            label: tunnel.label.value(),
+            packet: Some(packet.into()),
+        }),
     };
     v1::Ask { query: query.0, question: Some(question) }
 }
@@ -120,6 +154,7 @@ impl TryFrom<v1::Ran> for Ran {
             Told::Dropped(dropped) => Fate::Dropped {
                 reason: harmless(bounded("dropped.reason", dropped.reason, 64)?),
                 text: sentence("dropped.text", dropped.text)?,
+                room: size_of_an_ip_packet("dropped.room", dropped.room)?,
             },
             Told::NotOurs(_) => Fate::NotOurs,
         };
@@ -130,6 +165,7 @@ impl TryFrom<v1::Ran> for Ran {
             circuit: ran.circuit.map(CircuitId),
             rule: ran.rule,
             connection: connection("connection", ran.connection)?,
+            sealing: sealing("sealing", ran.sealing)?,
             fate,
         })
     }
@@ -145,16 +181,26 @@ impl From<Ran> for v1::Ran {
             circuit: ran.circuit.map(|id| id.0),
             rule: ran.rule,
             connection: connection_value(ran.connection),
+            sealing: sealing_value(ran.sealing),
             fate: Some(match ran.fate {
                 Fate::Sent(sent) => Told::Sent(sent.into()),
                 Fate::Delivered { interface } => Told::Delivered(interface),
-                Fate::Dropped { reason, text } => {
-                    Told::Dropped(v1::ran::Dropped { reason, text: clipped(text) })
-                }
+                Fate::Dropped { reason, text, room } => Told::Dropped(v1::ran::Dropped {
+                    reason,
+                    text: clipped(text),
+                    room: room.map_or(0, u32::from),
+                }),
                 Fate::NotOurs => Told::NotOurs(true),
             }),
         }
     }
+}
+
+fn size_of_an_ip_packet(field: &str, bytes: u32) -> Result<Option<u16>> {
+    let short = u16::try_from(bytes);
+    short
+        .map(|bytes| (bytes != 0).then_some(bytes))
+        .map_err(|_| Malformed::new(field, format!("is {bytes}; an IP packet has up to {} bytes", u16::MAX)))
 }
 
 fn connection(field: &str, value: i32) -> Result<Connection> {
@@ -177,6 +223,26 @@ fn connection_value(connection: Connection) -> i32 {
         Connection::Opening => Told::Opening,
         Connection::Established => Told::Established,
         Connection::Closing => Told::Closing,
+    }
+    .into()
+}
+
+fn sealing(field: &str, value: i32) -> Result<Sealing> {
+    use v1::ran::Sealing as Told;
+    Ok(match Told::try_from(value) {
+        Ok(Told::Unspecified) => Sealing::Clear,
+        Ok(Told::Sealed) => Sealing::Sealed,
+        Ok(Told::NoSession) => Sealing::NoSession,
+        Err(_) => return Err(unknown(field, value, "SEALING_UNSPECIFIED (0) to SEALING_NO_SESSION (2)")),
+    })
+}
+
+fn sealing_value(sealing: Sealing) -> i32 {
+    use v1::ran::Sealing as Told;
+    match sealing {
+        Sealing::Clear => Told::Unspecified,
+        Sealing::Sealed => Told::Sealed,
+        Sealing::NoSession => Told::NoSession,
     }
     .into()
 }
@@ -245,6 +311,7 @@ impl TryFrom<v1::WhyRequest> for Request {
             source_port: if opener == 0 { OPENER } else { opener },
             answer: request.answer,
             v6: request.ipv6,
+            size: size(request.size)?,
         }))
     }
 }
@@ -259,6 +326,7 @@ impl From<Wonder> for v1::WhyRequest {
             source_port: wonder.source_port.into(),
             answer: wonder.answer,
             ipv6: wonder.v6,
+            size: wonder.size.map_or(0, u32::from),
         }
     }
 }

@@ -95,6 +95,7 @@ impl TryFrom<v1::TracedPacket> for Traced {
             protocol: byte("protocol", packet.protocol)?,
             source_port: port("source_port", packet.source_port, 0)?,
             destination_port: port("destination_port", packet.destination_port, 0)?,
+            sealed: packet.sealed,
             length: packet.length,
             segment: packet.segment,
             missed: packet.missed,
@@ -109,8 +110,9 @@ fn hook(value: i32) -> Result<Hook> {
         Ok(Told::Eni) => Ok(Hook::Eni),
         Ok(Told::Tcx) => Ok(Hook::Tcx),
         Ok(Told::Xdp) => Ok(Hook::Xdp),
+        Ok(Told::Seal) => Ok(Hook::Seal),
         Ok(Told::Unspecified) | Err(_) => {
-            Err(unknown("hook", value, "HOOK_ENI (1), HOOK_TCX (2), HOOK_XDP (3)"))
+            Err(unknown("hook", value, "HOOK_ENI (1), HOOK_TCX (2), HOOK_XDP (3), HOOK_SEAL (4)"))
         }
     }
 }
@@ -140,6 +142,7 @@ impl From<Traced> for v1::TracedPacket {
             Hook::Eni => told::Hook::Eni,
             Hook::Tcx => told::Hook::Tcx,
             Hook::Xdp => told::Hook::Xdp,
+            Hook::Seal => told::Hook::Seal,
         };
         Self {
             at: packet.at.0,
@@ -157,6 +160,7 @@ impl From<Traced> for v1::TracedPacket {
             protocol: packet.protocol.into(),
             source_port: packet.source_port.into(),
             destination_port: packet.destination_port.into(),
+            sealed: packet.sealed,
             length: packet.length,
             segment: packet.segment,
             missed: packet.missed,

@@ -9,7 +9,9 @@ use proto_model::desired::{
     Backup, Change, Endpoint, Eni, Gate, Hop, Leg, NextHop, Object, ObjectKey, Peer, Receive, Side, Tell,
     Trace,
 };
-use proto_model::query::{Answer, Body, Connection, Fate, Packet, QueryId, Question, Ran, Sent};
+use proto_model::query::{
+    Answer, Body, Connection, Fate, PACKET, Packet, QueryId, Question, Ran, Sealing, Sent, Tunnel,
+};
 use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
 use proto_model::topology::Measured;
 use proto_model::trace::{Act, Filter, Hook, SNAPLEN, Traced};
@@ -87,15 +89,22 @@ fn packet() -> impl Strategy<Value = Packet> {
         any::<(u16, bool)>().prop_map(|(id, answer)| Body::Echo { id, answer }),
         (59u8..).prop_map(Body::Other),
     ];
-    (address_pair(), body)
-        .prop_map(|((source, destination), body)| Packet { source, destination, body })
+    (address_pair(), body, of(1..=PACKET))
+        .prop_map(|((source, destination), body, size)| Packet { source, destination, body, size })
         .boxed()
 }
 
 pub(crate) fn question() -> impl Strategy<Value = Question> {
     prop_oneof![
         (fabric_address(), packet()).prop_map(|(workload, packet)| Question::Sent { workload, packet }),
-        vec(any::<u8>(), 0..90).prop_map(|frame| Question::Arrives { frame }),
+        (vec(any::<u8>(), 0..90), packet()).prop_map(|(frame, packet)| Question::Arrives { frame, packet }),
+        (fabric_address(), address_pair(), label(), packet()).prop_map(
+            |(workload, (source, destination), label, packet)| Question::Enters {
+                workload,
+                tunnel: Tunnel { source, destination, label },
+                packet,
+            }
+        ),
     ]
     .boxed()
 }
@@ -110,7 +119,11 @@ pub(crate) fn ran() -> impl Strategy<Value = Ran> {
     let fate = prop_oneof![
         sent,
         interface().prop_map(|interface| Fate::Delivered { interface }),
-        ("[a-z_]{0,30}", sentence()).prop_map(|(reason, text)| Fate::Dropped { reason, text }),
+        ("[a-z_]{0,30}", sentence(), of(1..=u16::MAX)).prop_map(|(reason, text, room)| Fate::Dropped {
+            reason,
+            text,
+            room
+        }),
         Just(Fate::NotOurs),
     ];
     let connection = prop_oneof![
@@ -120,14 +133,17 @@ pub(crate) fn ran() -> impl Strategy<Value = Ran> {
         Just(Connection::Established),
         Just(Connection::Closing),
     ];
-    ("[a-z_]{0,30}", interface(), of(label()), of(circuit_id()), any::<u32>(), connection, fate)
-        .prop_map(|(program, interface, label, circuit, rule, connection, fate)| Ran {
+    let sealing = prop_oneof![Just(Sealing::Clear), Just(Sealing::Sealed), Just(Sealing::NoSession)];
+    let said = (connection, sealing, fate);
+    ("[a-z_]{0,30}", interface(), of(label()), of(circuit_id()), any::<u32>(), said)
+        .prop_map(|(program, interface, label, circuit, rule, (connection, sealing, fate))| Ran {
             program,
             interface,
             label,
             circuit,
             rule,
             connection,
+            sealing,
             fate,
         })
         .boxed()
@@ -140,13 +156,13 @@ fn traced() -> impl Strategy<Value = Traced> {
         Just(Act::Delivered),
         ("[a-z_]{0,30}", any::<u32>()).prop_map(|(reason, rule)| Act::Dropped { reason, rule }),
     ];
-    let hook = prop_oneof![Just(Hook::Eni), Just(Hook::Tcx), Just(Hook::Xdp)];
-    let place = (timestamp(), circuit_id(), hook, act, interface());
+    let hook = prop_oneof![Just(Hook::Eni), Just(Hook::Tcx), Just(Hook::Xdp), Just(Hook::Seal)];
+    let place = (timestamp(), circuit_id(), hook, act, interface(), any::<bool>());
     let ends = (of(address()), of(address()), of(label()), of(label()));
     let numbers = any::<(u64, u8, u16, u16, u32, u32, u64)>();
     (place, ends, numbers, vec(any::<u8>(), 0..90))
         .prop_map(|(place, ends, numbers, bytes)| {
-            let (at, circuit, hook, act, interface) = place;
+            let (at, circuit, hook, act, interface, sealed) = place;
             let (source, destination, label, out_label) = ends;
             let (identity, protocol, source_port, destination_port, length, segment, missed) = numbers;
             Traced {
@@ -163,6 +179,7 @@ fn traced() -> impl Strategy<Value = Traced> {
                 protocol,
                 source_port,
                 destination_port,
+                sealed,
                 length,
                 segment,
                 missed,

@@ -15,15 +15,15 @@ const TCP: u32 = 6;
 const ICMP: u32 = 1;
 
 fn why(fabric: &Fabric, protocol: u32, port: u32, answer: bool, ipv6: bool) -> Result<v1::Trail> {
-    let request = v1::WhyRequest {
-        source: "web".into(),
-        destination: "db".into(),
-        protocol,
-        port,
-        source_port: 0,
-        answer,
-        ipv6,
-    };
+    ask(fabric, v1::WhyRequest { protocol, port, answer, ipv6, ..web_and_db() })
+}
+
+fn web_and_db() -> v1::WhyRequest {
+    let [source, destination] = ["web", "db"].map(String::from);
+    v1::WhyRequest { source, destination, protocol: ICMP, ..v1::WhyRequest::default() }
+}
+
+pub(crate) fn ask(fabric: &Fabric, request: v1::WhyRequest) -> Result<v1::Trail> {
     fabric.ask(async |mut client| Ok(client.why(request).await?.into_inner()))
 }
 
@@ -64,6 +64,18 @@ fn why_says_what_the_hosts_do_without_doing_it() -> Result<()> {
     let answer = why(&fabric, TCP, 5432, true, false)?;
     assert_eq!((nodes(&answer), reason(&answer)), (vec!["b"], Some("no_connection")));
 
+    // A rule that ends by itself counts until then, and is shown with its end.
+    let brief = v1::Rule { lifetime: 8_000_000_000, ..allow_tcp(22) };
+    fabric.replace_rules("web-db", vec![allow_icmp(), allow_tcp(5432), brief])?;
+    eventually("the rule is in force", || {
+        let open = why(&fabric, TCP, 22, false, false)?;
+        let rule = open.hops.first().map(|hop| hop.rule.starts_with("allow tcp/22 until "));
+        Ok(open.verdict() == v1::trail::Verdict::Passes && rule == Some(true))
+    })?;
+    eventually("the rule ends", || {
+        Ok(reason(&why(&fabric, TCP, 22, false, false)?) == Some("denied_by_rule"))
+    })?;
+
     // All of this was asked and none of it done: no drop was counted, and what was foretold comes true.
     assert_eq!(fabric.drops(circuit.id, "denied_by_rule")?, 0);
     let target = SocketAddr::new(fabric.addresses("db")?[0], 5432);
@@ -102,6 +114,54 @@ fn why_finds_the_host_whose_kernel_lacks_what_it_should_have() -> Result<()> {
 
     fabric.lab.kill_agent("t")?;
     eventually("the controller notices", || Ok(fabric.node_state("t")? == v1::node::State::Lost))?;
+    fabric.lab.down()
+}
+
+#[test]
+fn why_follows_an_encrypted_packet_to_its_end_and_says_who_sees_ciphertext() -> Result<()> {
+    let fabric = Fabric::up("why-seal", ROW)?;
+    let bounds = v1::Bounds { encrypted: true, ..v1::Bounds::default() };
+    let spec = v1::CircuitSpec { bounds: Some(bounds), ..web_to_db(vec![allow_icmp(), allow_tcp(5432)]) };
+    let circuit = fabric.circuit(spec)?;
+    eventually("keys are agreed on", || fabric.both_families_pass())?;
+    use v1::ran::Sealing::Sealed;
+    for ipv6 in [false, true] {
+        for answer in [false, true] {
+            // The pings above opened no connection with this identifier.
+            let trail = why(&fabric, ICMP, 0, answer, ipv6)?;
+            if answer {
+                assert_eq!((nodes(&trail), reason(&trail)), (vec!["b"], Some("no_connection")), "{trail:?}");
+                continue;
+            }
+            assert_eq!(trail.verdict(), v1::trail::Verdict::Passes, "{trail:?}");
+            assert_eq!(nodes(&trail), ["a", "t", "b"]);
+            let ran: Vec<_> = trail.hops.iter().filter_map(|hop| hop.ran.clone()).collect();
+            assert!(ran.iter().all(|ran| ran.sealing() == Sealed), "{trail:?}");
+            assert_eq!((ran[0].rule, ran[1].rule, ran[2].rule), (1, 0, 1), "transit reads no packet");
+            assert_eq!((ran[0].program.as_str(), ran[2].program.as_str()), ("eni_ingress", "plain_ingress"));
+            let notes: Vec<_> = trail.hops.iter().map(|hop| hop.note.as_str()).collect();
+            assert_eq!(notes, ["encrypts it", "sees ciphertext only", "decrypts it"]);
+        }
+    }
+    let denied = why(&fabric, TCP, 22, false, false)?;
+    assert_eq!((nodes(&denied), reason(&denied)), (vec!["a"], Some("denied_by_rule")));
+    assert_eq!(fabric.drops(circuit.id, "denied_by_rule")?, 0);
+    fabric.lab.down()
+}
+
+#[test]
+fn why_knows_how_long_a_packet_may_be() -> Result<()> {
+    let fabric = Fabric::up("why-size", ROW)?;
+    let circuit = fabric.circuit(web_to_db(vec![allow_icmp()]))?;
+    let mtu = circuit.mtu;
+    for ipv6 in [false, true] {
+        for (size, passes) in [(mtu, true), (mtu + 1, false)] {
+            let trail = ask(&fabric, v1::WhyRequest { size, ipv6, ..web_and_db() })?;
+            assert_eq!(trail.verdict() == v1::trail::Verdict::Passes, passes, "{size}: {trail:?}");
+            assert!(passes || reason(&trail) == Some("too_big"), "{trail:?}");
+            assert!(passes || trail.sentence.contains(&format!("at most {mtu} pass")), "{}", trail.sentence);
+        }
+    }
     fabric.lab.down()
 }
 

@@ -148,6 +148,7 @@ fn joins(test: &str, near: &str, v6: bool) -> Result<()> {
         assert!(world.refused("x", back), "nothing allows the device to open connections to {back}");
     }
     assert!(fabric.drops_eventually(circuit.id, "denied_by_rule")?, "default deny");
+    explained(&world, near)?;
     let mut open = rules();
     open.push(both_ways(allow_tcp(PORT)));
     fabric.replace_rules("print", open)?;
@@ -164,6 +165,37 @@ fn joins(test: &str, near: &str, v6: bool) -> Result<()> {
         }
     }
     world.fabric.lab.down()
+}
+
+/// Packets to the device are followed to it, and packets of the device from the host next to it.
+fn explained(world: &World, near: &str) -> Result<()> {
+    use v1::trail::Verdict::{Dropped, Passes};
+    let ways: [Vec<&str>; 2] =
+        if near == "web" { [vec!["a", "b"], vec!["b", "a"]] } else { [vec!["b"], vec!["b"]] };
+    for ipv6 in [false, true] {
+        for (ends, protocol, port, verdict, hosts) in [
+            ([near, "printer"], 1, 0, Passes, &ways[0]),
+            (["printer", near], 1, 0, Passes, &ways[1]),
+            (["printer", near], 6, PORT, Dropped, &ways[1]),
+        ] {
+            let [source, destination] = ends.map(String::from);
+            let port = port.into();
+            let request =
+                v1::WhyRequest { source, destination, protocol, port, ipv6, ..v1::WhyRequest::default() };
+            let trail = crate::explain::ask(&world.fabric, request)?;
+            let nodes: Vec<&str> = trail.hops.iter().map(|hop| hop.node.as_str()).collect();
+            assert_eq!((trail.verdict(), &nodes), (verdict, hosts), "{ends:?} {protocol}: {trail:?}");
+            let device = trail.sentence.contains("the plain VXLAN device of printer");
+            assert_eq!(device, ends[1] == "printer", "{}", trail.sentence);
+            assert_eq!(
+                trail.advice.contains("foreweave rule add print"),
+                verdict == Dropped,
+                "{}",
+                trail.advice
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Agents and controller come back to the circuit as it was.

@@ -76,6 +76,26 @@ impl Protected {
         Ok(pass)
     }
 
+    /// The lost way is not in it; that the backup is used is said where it is.
+    fn is_explained(&self) -> Result<()> {
+        for answer in [false, true] {
+            let (protocol, port) = (17, FLOW.into());
+            let [source, destination] = ["web", "db"].map(String::from);
+            let request = v1::WhyRequest { source, destination, protocol, port, ..v1::WhyRequest::default() };
+            let trail = crate::explain::ask(&self.fabric, v1::WhyRequest { answer, ..request })?;
+            assert!(trail.hops.iter().all(|hop| hop.node != self.transit), "{trail:?}");
+            let first = trail.hops.first().context("a host")?;
+            if let Some(v1::ran::Fate::Sent(sent)) = first.ran.as_ref().and_then(|ran| ran.fate.as_ref()) {
+                let backup = sent.way() == v1::ran::Way::Backup;
+                assert_eq!(backup, first.note.starts_with("by the backup"), "{trail:?}");
+                assert_eq!(trail.verdict(), v1::trail::Verdict::Passes, "{trail:?}");
+            } else {
+                assert!(answer, "{trail:?}");
+            }
+        }
+        Ok(())
+    }
+
     /// The link from `a` to the first path's transit host, both ways.
     fn change(&self, change: &Change) -> Result<()> {
         self.fabric.lab.change("a", &self.transit, change)
@@ -125,6 +145,7 @@ fn both_directions_stay_usable_when_only_one_is_lost() -> Result<()> {
         lab.change_one_way(from, to, &Change::Blackhole)?;
         eventually("both ends send by the backup", || protected.both_on(true))?;
         eventually("packets pass both ways", || protected.passes())?;
+        protected.is_explained()?;
         let flow = Flow::start(
             &protected.fabric.namespace("web"),
             &protected.fabric.namespace("db"),

@@ -142,3 +142,26 @@ fn the_way_in_use_is_named() {
     host.turn(9, BACKUP).unwrap();
     assert_eq!(asked(), Verdict::WAY_BACKUP);
 }
+
+#[test]
+fn of_what_is_too_big_it_is_said_how_much_would_pass_and_nobody_is_told() {
+    for v6 in [false, true] {
+        let (host, dry) = host();
+        let (key, flow) = Host::flow(CIRCUIT, v6, true);
+        host.put("FLOWS", &key, &Flow { mtu: 1_300, ..flow }).unwrap();
+        host.rules(CIRCUIT, 2, &[any(4, true)]).unwrap();
+        let (near, far) = inner(CIRCUIT, v6);
+        for (payload, reason, room) in [(1_200, 0, 0), (1_290, Reason::TooBig as u32, 1_300)] {
+            let packet = frame::ip(near, far, 17, &frame::udp_with(1, 2, &vec![7; payload]));
+            let (ran, said) = verdict(&dry, ENI, &frame::ip_frame(&packet));
+            assert_eq!((said.reason, said.room), (reason, room), "{payload} bytes");
+            let dropped = reason != 0;
+            assert_eq!(
+                ran.verdict,
+                if dropped { SHOT } else { REDIRECT },
+                "the live one sends an answer back"
+            );
+        }
+        assert_eq!(host.all_drops().unwrap(), 0);
+    }
+}

@@ -186,3 +186,25 @@ fn what_the_agent_drops_is_counted_under_its_reason() {
         host.refuses(FROM_AGENT_CIPHER, &frame, CIRCUIT, reason, 0);
     }
 }
+
+#[test]
+fn an_encrypted_circuits_programs_say_dry_what_they_do_and_do_none_of_it() {
+    for v6 in [false, true] {
+        let host = host(v6);
+        let dry = host.dry().unwrap();
+        let message_in = tagged(Tag::packet(INDEX, CIRCUIT, 0x0800), &message());
+        let packet_in = tagged(Tag::packet(INDEX, CIRCUIT, ethertype(v6)), &datagram(v6, false));
+        for (program, whole) in [
+            (ENI, frame::ip_frame(&datagram(v6, true))),
+            (FROM_AGENT_CIPHER, message_in),
+            (UNDERLAY, arriving(v6, &message())),
+            (FROM_AGENT_PLAIN, packet_in),
+        ] {
+            let before = host.stats(INDEX).unwrap();
+            let (ran, said) = crate::dry::verdict(&dry, program, &whole);
+            assert_eq!((ran.verdict, said.reason, said.circuit), (REDIRECT, 0, CIRCUIT), "{program}");
+            assert_eq!((host.all_drops().unwrap(), host.stats(INDEX).unwrap()), (0, before));
+            assert_eq!(ran.frame, host.sends(program, &whole).frame, "{program}: as the live one leaves it");
+        }
+    }
+}

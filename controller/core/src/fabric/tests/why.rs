@@ -2,11 +2,13 @@
 use crate::fabric::why;
 use crate::fabric::world::{World, name, request};
 use crate::io::{Session, Ticket};
-use proto_model::query::{Answer, Body, Connection, Fate, QueryId, Question, Ran, Sent};
+use proto_model::query::{Answer, Body, Connection, Fate, QueryId, Question, Ran, Sealing, Sent};
 use proto_model::report::{Say, Way};
 use proto_model::request::{Request, Response};
+use proto_model::resource::Attachment;
 use proto_model::trail::{Trail, Verdict, Whom, Wonder};
 use proto_model::{CircuitId, Kind, Label};
+use std::net::IpAddr;
 use std::time::Duration;
 
 fn wonder(source: &str, destination: &str, port: u16) -> Wonder {
@@ -19,6 +21,7 @@ fn wonder(source: &str, destination: &str, port: u16) -> Wonder {
         source_port: 40_000,
         answer: false,
         v6: false,
+        size: None,
     }
 }
 
@@ -30,6 +33,7 @@ fn ran(circuit: CircuitId, fate: Fate) -> Answer {
         circuit: Some(circuit),
         rule: 1,
         connection: Connection::WouldOpen,
+        sealing: Sealing::Clear,
         fate,
     })
 }
@@ -46,7 +50,7 @@ fn sent(remote: [u8; 4], way: Option<Way>) -> Fate {
 }
 
 fn dropped(reason: &str) -> Fate {
-    Fate::Dropped { reason: reason.into(), text: "Why.".into() }
+    Fate::Dropped { reason: reason.into(), text: "Why.".into(), room: None }
 }
 
 /// The question that the host has been asked, answered.
@@ -81,7 +85,7 @@ fn a_packet_is_followed_over_every_host_with_the_frame_that_each_sends() {
     assert_eq!(packet.body, Body::Tcp { source: 40_000, destination: 5432, answer: false });
     assert_eq!(world.take_reply(ticket), None, "two hosts are still to be asked");
     let second = answer(&mut world, "t1", ran(id, sent([10, 1, 0, 2], None)));
-    assert_eq!(second, Question::Arrives { frame: vec![1, 2, 3] });
+    assert_eq!(second, Question::Arrives { frame: vec![1, 2, 3], packet });
     answer(&mut world, "b", ran(id, Fate::Delivered { interface: "fw64400002".into() }));
     let trail = trail(&mut world, ticket);
     assert_eq!(trail.verdict, Verdict::Passes);
@@ -207,5 +211,89 @@ fn what_nobody_can_be_is_refused_by_field() {
         let ticket = world.wonder(Request::Why(asked));
         let refused = world.take_reply(ticket).expect("at once").expect_err("refused");
         assert_eq!((refused.kind, refused.field.as_str()), (kind, field), "{refused}");
+    }
+}
+
+#[test]
+fn hosts_on_the_way_of_an_encrypted_packet_are_said_to_see_ciphertext_and_ends_to_lack_keys() {
+    for (session, note, advice) in [
+        (Sealing::Sealed, "encrypts it", ""),
+        (Sealing::NoSession, "has agreed on no keys", "until the two ends have agreed on keys"),
+    ] {
+        let (mut world, id) = wired();
+        let ticket = world.wonder(Request::Why(wonder("web", "db", 5432)));
+        let sealed = |sealing, program: &str, fate| {
+            let Answer::Ran(ran) = ran(id, fate) else { panic!("ran") };
+            Answer::Ran(Ran { sealing, program: program.into(), ..ran })
+        };
+        let first = sealed(session, "eni_ingress", sent([10, 0, 0, 2], Some(Way::Primary)));
+        answer(&mut world, "a", first);
+        let transit = sealed(Sealing::Sealed, "underlay_xdp", sent([10, 1, 0, 2], None));
+        answer(&mut world, "t1", transit);
+        let last = Fate::Delivered { interface: "fw64400002".into() };
+        answer(&mut world, "b", sealed(Sealing::Sealed, "plain_ingress", last));
+        let trail = trail(&mut world, ticket);
+        assert_eq!(trail.verdict, Verdict::Passes);
+        let notes: Vec<&str> = trail.hops.iter().map(|hop| hop.note.as_str()).collect();
+        assert!(notes[0].contains(note), "{notes:?}");
+        assert_eq!(notes[1..], ["sees ciphertext only", "decrypts it"]);
+        assert!(trail.advice.contains(advice), "{}", trail.advice);
+    }
+}
+
+#[test]
+fn what_is_too_big_is_told_with_both_numbers() {
+    let (mut world, id) = wired();
+    let ticket = world.wonder(Request::Why(Wonder { size: Some(1_600), ..wonder("web", "db", 5432) }));
+    let fate = Fate::Dropped { reason: "too_big".into(), text: "Why.".into(), room: Some(1_450) };
+    let question = answer(&mut world, "a", ran(id, fate));
+    assert!(matches!(question, Question::Sent { packet, .. } if packet.size == Some(1_600)));
+    let trail = trail(&mut world, ticket);
+    assert_eq!(trail.sentence, "dropped at a: too big: it has 1600 bytes, and at most 1450 pass there");
+}
+
+#[test]
+fn a_plain_device_is_where_a_packet_ends_or_comes_from() {
+    let device: IpAddr = [10, 1, 0, 77].into();
+    for (source, destination) in [("web", "printer"), ("printer", "web")] {
+        let mut world = World::diamond();
+        let mut metadata = World::metadata("b");
+        metadata.attachment = Attachment::External(device);
+        let (resource_id, intents) = (name("printer"), Vec::new());
+        world
+            .ask(Request::RegisterResource { id: resource_id, metadata, intents, lease: None })
+            .expect("well-formed");
+        let id = world.create(request(source, destination)).expect("feasible").circuit.id;
+        let ticket = world.wonder(Request::Why(wonder(source, destination, 631)));
+        if source == "printer" {
+            let local = sent([10, 1, 0, 1], None);
+            let Question::Enters { tunnel, packet, .. } = answer(&mut world, "b", ran(id, local)) else {
+                panic!("the device itself cannot be asked")
+            };
+            assert_eq!((tunnel.source, tunnel.destination), (device, [10, 1, 0, 2].into()));
+            assert_eq!(packet.body, Body::Tcp { source: 40_000, destination: 631, answer: false });
+            continue;
+        }
+        answer(&mut world, "a", ran(id, sent([10, 0, 0, 2], Some(Way::Primary))));
+        answer(&mut world, "t1", ran(id, sent([10, 1, 0, 2], None)));
+        answer(&mut world, "b", ran(id, sent([10, 1, 0, 77], None)));
+        let trail = trail(&mut world, ticket);
+        assert_eq!(trail.verdict, Verdict::Passes);
+        assert!(
+            trail.sentence.contains("the plain VXLAN device of printer at 10.1.0.77"),
+            "{}",
+            trail.sentence
+        );
+    }
+}
+
+#[test]
+fn an_end_that_sends_by_its_backup_is_said_to() {
+    let (mut world, id) = wired();
+    for (way, note) in [(Way::Primary, "by the path; there is a backup"), (Way::Backup, "by the backup")] {
+        let ticket = world.wonder(Request::Why(wonder("web", "db", 5432)));
+        answer(&mut world, "a", ran(id, sent([192, 0, 2, 99], Some(way))));
+        let trail = trail(&mut world, ticket);
+        assert!(trail.hops[0].note.starts_with(note), "{}", trail.hops[0].note);
     }
 }
