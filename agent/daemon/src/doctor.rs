@@ -1,5 +1,5 @@
 //! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
-use crate::kernel::{Attach, ports};
+use crate::kernel::{Attach, ports, queues};
 use crate::probes::priority;
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
@@ -63,6 +63,28 @@ pub fn examine(pins: &Path, port: u16) -> Vec<Finding> {
     findings.push(btf());
     findings.push(udp(port));
     findings
+}
+
+/// Whether these interfaces, which the agent may shape, can be. Without it circuits work, and reservations are only
+/// accounted.
+pub fn shaping(interfaces: &[String]) -> Vec<Finding> {
+    let what = "shaping";
+    if interfaces.is_empty() {
+        return Vec::new();
+    }
+    if let Err(error) = queues::attempt() {
+        let says = format!("HTB with bfifo cannot be used: {error:#}; reservations are only accounted");
+        let remedy = "load sch_htb (CONFIG_NET_SCH_HTB, CONFIG_NET_SCH_FIFO), or leave `shape` out";
+        return vec![lacks(what, Verdict::Limited, says, remedy)];
+    }
+    let look = |interface: &String| match queues::in_the_way(interface) {
+        Ok(None) => good(what, format!("{interface} can be shaped with HTB")),
+        Ok(Some(says)) => {
+            lacks(what, Verdict::Limited, says, "reservations are only accounted there until then")
+        }
+        Err(error) => lacks(what, Verdict::Limited, format!("{error:#}"), "name an interface that is there"),
+    };
+    interfaces.iter().map(look).collect()
 }
 
 /// Whether the agent can work at all.
@@ -214,6 +236,15 @@ mod tests {
         for finding in examine(Path::new("/sys/fs/bpf/x"), 4789) {
             assert_eq!(finding.verdict == Verdict::Good, finding.remedy.is_empty(), "{finding}");
         }
+    }
+
+    #[test]
+    fn shaping_is_looked_at_where_the_owner_allows_it() {
+        assert_eq!(shaping(&[]), []);
+        // As root, the second line is about the interface; else the attempt fails, which limits as well.
+        let findings = shaping(&["none".to_owned()]);
+        assert_eq!(findings.len(), 1);
+        assert_eq!((findings[0].verdict, findings[0].remedy.is_empty()), (Verdict::Limited, false));
     }
 
     #[test]

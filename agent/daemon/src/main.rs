@@ -236,11 +236,16 @@ fn rotate(args: &RotateArgs) -> Result<ExitCode> {
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
-    let (pins, port) = match &args.config {
-        Some(file) => Config::read(file).map(|config| (config.pins, config.port))?,
-        None => (PathBuf::from(agent_daemon::config::PINS), agent_daemon::config::PORT),
+    let (pins, port, shaped) = match &args.config {
+        Some(file) => {
+            let config = Config::read(file)?;
+            let shaped = config.underlay.into_iter().filter(|underlay| underlay.shape);
+            (config.pins, config.port, shaped.map(|underlay| underlay.interface).collect())
+        }
+        None => (PathBuf::from(agent_daemon::config::PINS), agent_daemon::config::PORT, Vec::new()),
     };
-    let findings = doctor::examine(&pins, port);
+    let mut findings = doctor::examine(&pins, port);
+    findings.extend(doctor::shaping(&shaped));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

@@ -71,6 +71,15 @@ impl Deadlines {
         self.by_time.first().map(|(at, _)| *at)
     }
 
+    /// Circuits of which something ends by itself, the oldest first.
+    pub fn ends(&self) -> impl Iterator<Item = CircuitId> + '_ {
+        let all = Deadline::Ends(CircuitId(0))..=Deadline::Ends(CircuitId(u64::MAX));
+        self.times.range(all).filter_map(|(deadline, _)| {
+            let Deadline::Ends(id) = deadline else { return None };
+            Some(*id)
+        })
+    }
+
     /// Takes the earliest one that has come.
     pub fn pop(&mut self, now: Timestamp) -> Option<Deadline> {
         if self.next()? > now {
@@ -85,6 +94,17 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_of_circuits_are_found_among_all_deadlines() {
+        let mut deadlines = Deadlines::default();
+        for id in [7, 3] {
+            deadlines.set(Deadline::Ends(CircuitId(id)), Timestamp(10 - id));
+            deadlines.set(Deadline::Retry(CircuitId(id)), Timestamp(1));
+            deadlines.set(Deadline::Repair(CircuitId(id)), Timestamp(1));
+        }
+        assert_eq!(deadlines.ends().collect::<Vec<_>>(), [CircuitId(3), CircuitId(7)]);
+    }
 
     #[test]
     fn deadlines_come_in_order_once_and_not_before_their_time() {

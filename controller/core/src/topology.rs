@@ -2,9 +2,11 @@
 //!
 //! Each pair of hosts with interfaces in one network is a link. The graph is changed where a host's announcement
 //! changes it, never built anew.
+mod ahead;
 mod measure;
 mod shared;
 
+pub use ahead::Ahead;
 pub use measure::{FRESH, Known, Source};
 pub use shared::Failure;
 

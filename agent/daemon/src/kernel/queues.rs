@@ -5,9 +5,10 @@
 use super::links;
 use super::netlink::{Netlink, Refused};
 use agent_core::kernel_state::{Class, Entry, Shaper};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::share::{CONTROL, HANDLE, REST, ROOT};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 
 const NEW_QDISC: u16 = 36;
@@ -16,6 +17,8 @@ const GET_QDISC: u16 = 38;
 const NEW_CLASS: u16 = 40;
 const DEL_CLASS: u16 = 41;
 const GET_CLASS: u16 = 42;
+/// Index of `lo` in every namespace.
+const LOOPBACK: u32 = 1;
 /// `TC_H_ROOT`.
 const TOP: u32 = u32::MAX;
 const KIND: u16 = 1;
@@ -43,12 +46,7 @@ pub(super) fn put_shaper(netlink: &mut Netlink, shaper: &Shaper) -> Result<()> {
     let index = index(netlink, &shaper.interface)?;
     match root(netlink, index)? {
         Some(root) if root.is_ours() => {}
-        Some(root) if root.handle != 0 => bail!(
-            "{} has the root queue {} {:x}:, which is not the agent's; take it away or leave `shape` out",
-            shaper.interface,
-            root.kind,
-            root.handle >> 16
-        ),
+        Some(root) if root.handle != 0 => bail!("{}", root.foreign(&shaper.interface)),
         Some(_) | None => make_root(netlink, index)?,
     }
     let rate = shaper.rate / 8;
@@ -104,6 +102,32 @@ pub(crate) fn shaped(netlink: &mut Netlink) -> Result<Vec<String>> {
     Ok(links.into_iter().filter(|link| ours.contains(&link.index)).map(|link| link.name).collect())
 }
 
+/// Whether this kernel can queue as it must, tried in a network namespace that goes with this.
+///
+/// # Errors
+/// What it refused.
+pub(crate) fn attempt() -> Result<()> {
+    let attempt = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace to try it in")?;
+        let mut netlink = Netlink::open()?;
+        make_root(&mut netlink, LOOPBACK)?;
+        class(&mut netlink, LOOPBACK, 0, ROOT, Rates { rate: 1 << 20, ceil: 1 << 20, prio: 0 })?;
+        leaf(&mut netlink, LOOPBACK, ROOT, WAIT_LEAST)
+    });
+    attempt.join().map_err(|_| anyhow!("the attempt panicked"))?
+}
+
+/// Whether somebody else's root queue is in the way there.
+///
+/// # Errors
+/// When the kernel could not be asked.
+pub(crate) fn in_the_way(interface: &str) -> Result<Option<String>> {
+    let mut netlink = Netlink::open()?;
+    let index = index(&mut netlink, interface)?;
+    let found = root(&mut netlink, index)?.filter(|root| !root.is_ours() && root.handle != 0);
+    Ok(found.map(|root| root.foreign(interface)))
+}
+
 /// Takes all queues of ours away; says of which interfaces.
 pub(crate) fn leave(netlink: &mut Netlink) -> Result<Vec<String>> {
     let shaped = shaped(netlink)?;
@@ -145,6 +169,14 @@ struct Queue {
 impl Queue {
     fn is_ours(&self) -> bool {
         self.parent == TOP && self.handle == id(0) && self.kind == "htb"
+    }
+
+    fn foreign(&self, interface: &str) -> String {
+        format!(
+            "{interface} has the root queue {} {:x}:, which is not the agent's; take it away or leave `shape` out",
+            self.kind,
+            self.handle >> 16
+        )
     }
 }
 

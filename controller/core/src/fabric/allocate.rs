@@ -54,7 +54,11 @@ impl Fabric {
             shun,
             limit: self.settings.limits.candidates,
         };
-        Ok(with(&route::decide(&self.topology, &self.settings.weights, &ask), &ask))
+        let mut decision = route::decide(&self.topology, &self.settings.weights, &ask);
+        if decision.chosen().is_none() {
+            decision.when = self.when(spec, &decision.full());
+        }
+        Ok(with(&decision, &ask))
     }
 
     /// A path, and another one beside it if there is one.

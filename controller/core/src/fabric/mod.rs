@@ -17,6 +17,7 @@ mod switches;
 mod ticks;
 mod traces;
 mod verdicts;
+mod when;
 mod why;
 
 #[cfg(test)]

@@ -54,11 +54,13 @@ pub struct Decision {
     pub cut_off: bool,
     /// Every path between the two is among the judged ones.
     pub complete: bool,
+    /// From when on one that only lacks bandwidth will serve, and why, as a sentence.
+    pub when: Option<String>,
 }
 
 impl Decision {
     fn none(why: String) -> Self {
-        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false, complete: true }
+        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false, complete: true, when: None }
     }
 
     pub fn chosen(&self) -> Option<&Candidate> {
@@ -90,7 +92,7 @@ impl Decision {
         let for_bandwidth = self.judged.iter().any(|judged| judged.only(Broken::is_bandwidth));
         let kind = if for_bandwidth { Kind::Exhausted } else { Kind::Precondition };
         let field = if for_bandwidth { "bounds.bandwidth" } else { "" };
-        let feasible = admission::feasible(&self.judged, ask.bounds);
+        let feasible = self.feasible(ask);
         let hint = match feasible.sentences.is_empty() {
             true => "see `foreweave node list` and `foreweave link list` for what is not usable, and why"
                 .to_owned(),
@@ -99,10 +101,21 @@ impl Decision {
         Refusal { field: field.into(), ..Refusal::new(kind, self.why_refused(ask)).hint(hint) }
     }
 
+    fn feasible(&self, ask: &Ask<'_>) -> Feasible {
+        let mut feasible = admission::feasible(&self.judged, ask.bounds);
+        feasible.sentences.extend(self.when.clone());
+        feasible
+    }
+
+    /// Paths that lack bandwidth and nothing else.
+    pub fn full(&self) -> Vec<&Path> {
+        let full = self.judged.iter().filter(|judged| judged.only(Broken::is_bandwidth));
+        full.map(|judged| &judged.candidate.path).collect()
+    }
+
     /// The record of the decision with at most `keep` candidates.
     pub fn plan(&self, ask: &Ask<'_>, weights: &Weights, keep: usize) -> Plan {
         let chosen = self.chosen().is_some();
-        let feasible = || -> Feasible { admission::feasible(&self.judged, ask.bounds) };
         Plan {
             bounds: ask.bounds.clone(),
             weights: *weights,
@@ -110,7 +123,7 @@ impl Decision {
             candidates: self.judged.iter().take(keep).map(|judged| judged.candidate.clone()).collect(),
             omitted: self.omitted + self.judged.len().saturating_sub(keep) as u32,
             refused: (!chosen).then(|| self.why_refused(ask)),
-            feasible: (!chosen).then(feasible),
+            feasible: (!chosen).then(|| self.feasible(ask)),
             hosts: Vec::new(),
             backup: None,
             protection: String::new(),
@@ -154,7 +167,7 @@ pub fn decide(topology: &Topology, weights: &Weights, ask: &Ask<'_>) -> Decision
     let omitted = judged.len().saturating_sub(ask.limit) as u32;
     judged.truncate(ask.limit);
     let complete = all.end == End::Complete && omitted == 0;
-    Decision { judged, omitted, no_way, cut_off, complete }
+    Decision { judged, omitted, no_way, cut_off, complete, when: None }
 }
 
 fn ends(topology: &Topology, ask: &Ask<'_>) -> Result<(NodeIndex, NodeIndex), String> {
@@ -211,7 +224,7 @@ pub fn examine(topology: &Topology, weights: &Weights, bounds: &Bounds, path: &P
 fn local(topology: &Topology, ask: &Ask<'_>, weights: &Weights) -> Decision {
     let nodes = ends(topology, ask).map(|(at, _)| vec![at]).unwrap_or_default();
     let judged = vec![judge_one(topology, weights, ask, &Trail { nodes, edges: Vec::new() })];
-    Decision { judged, omitted: 0, no_way: None, cut_off: false, complete: true }
+    Decision { judged, omitted: 0, no_way: None, cut_off: false, complete: true, when: None }
 }
 
 /// Equal costs: fewer hops, then names; so that the same state gives the same choice.

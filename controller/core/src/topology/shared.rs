@@ -9,7 +9,7 @@ use crate::route::paths::inner;
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
@@ -43,6 +43,12 @@ struct Load {
 impl Shared {
     pub(super) fn of(&self, link: &LinkId) -> Bandwidth {
         self.links.get(link).map_or(Bandwidth::ZERO, |load| load.most)
+    }
+
+    /// What is known of these links.
+    pub(super) fn only(&self, links: &BTreeSet<&LinkId>) -> Self {
+        let known = |link: &&LinkId| Some(((*link).clone(), self.links.get(*link)?.clone()));
+        Self { links: links.iter().filter_map(known).collect() }
     }
 
     pub(super) fn moved(&self, link: &LinkId, failure: &Failure) -> Bandwidth {

@@ -6,7 +6,8 @@ use proto_model::access::Role;
 use proto_model::request::{CircuitRef, CircuitRequest, Request, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
 use proto_model::topology::LinkValues;
-use proto_model::{Bandwidth, Kind, Latency, Refusal, Timestamp};
+use proto_model::{Bandwidth, Kind, Latency, Refusal, Timestamp, Until};
+use std::time::Duration;
 
 fn refused(world: &mut World, circuit: CircuitRequest) -> Refusal {
     let store = world.store.clone();
@@ -28,6 +29,66 @@ fn a_refused_bandwidth_says_how_much_there_is() {
     let refusal = refused(&mut world, wanted);
     assert_eq!(refusal.kind, Kind::Exhausted);
     assert!(refusal.hint.contains("up to 1 Gbit/s now"), "{refusal}");
+}
+
+fn lasting(world: &mut World, mbit: u64) -> Timestamp {
+    let mut first = request("web", "db");
+    first.bounds.bandwidth = Bandwidth::mbit(mbit);
+    first.until = Some(Until::After(Duration::from_secs(3600)));
+    let view = world.create(first).expect("it fits");
+    view.circuit.spec.expires.expect("a time")
+}
+
+fn another(world: &mut World, mbit: u64) -> CircuitRequest {
+    world.register("web2", "a");
+    let mut wanted = request("web2", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(mbit);
+    wanted
+}
+
+#[test]
+fn a_refused_bandwidth_says_from_when_on_there_is_enough() {
+    // Of a link of 1 Gbit/s, 900 are taken by a path; or 300 are kept for the backup of a path over another link.
+    for (taken, wanted, now) in [(900, 500, "up to 400 Mbit/s now"), (300, 800, "up to 700 Mbit/s now")] {
+        let mut world = World::diamond();
+        let end = lasting(&mut world, taken);
+        let wanted = another(&mut world, wanted);
+        let refusal = refused(&mut world, wanted.clone());
+        let time = end.to_string();
+        let (_, time) = time.split_once(' ').expect("a date and a time");
+        let when = format!("{} from {time}, when c1 ends", wanted.bounds.bandwidth);
+        assert!(refusal.hint.contains(now) && refusal.hint.ends_with(&when), "{refusal}, not {when}");
+        let Ok(Response::Plan(plan)) = world.ask(Request::PlanCircuit { circuit: wanted.clone() }) else {
+            panic!("a plan")
+        };
+        assert!(plan.feasible.is_some_and(|feasible| feasible.sentences.contains(&when)));
+        world.pass(end.since(world.now) + Duration::from_secs(60));
+        world.create(wanted).expect("what was foretold");
+    }
+}
+
+#[test]
+fn an_end_that_frees_too_little_or_comes_too_late_is_not_told() {
+    let mut world = World::diamond();
+    lasting(&mut world, 900);
+    let wanted = another(&mut world, 1_500);
+    assert!(!refused(&mut world, wanted).hint.contains("ends"), "no link has so much");
+    let mut wanted = request("web2", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(500);
+    wanted.until = Some(Until::After(Duration::from_secs(1800)));
+    assert!(!refused(&mut world, wanted).hint.contains("ends"), "it would have ended itself");
+}
+
+#[test]
+fn an_end_of_another_day_is_told_with_its_date() {
+    let mut world = World::diamond();
+    let mut first = request("web", "db");
+    first.bounds.bandwidth = Bandwidth::mbit(900);
+    first.until = Some(Until::After(Duration::from_secs(3 * 86_400)));
+    let end = world.create(first).expect("it fits").circuit.spec.expires.expect("a time");
+    let wanted = another(&mut world, 500);
+    let refusal = refused(&mut world, wanted);
+    assert!(refusal.hint.contains(&format!("500 Mbit/s from {end}, when c1 ends")), "{refusal}");
 }
 
 #[test]
@@ -230,7 +291,7 @@ fn at_the_bound_of_keys_the_oldest_is_forgotten() {
     };
     for (at, id) in ["x", "y", "z"].into_iter().enumerate() {
         world.register(id, "b");
-        world.now = world.now.plus(std::time::Duration::from_secs(1));
+        world.now = world.now.plus(Duration::from_secs(1));
         world.ask(create(id, &format!("k{at}"))).expect("feasible");
     }
     assert!(world.ask(create("z", "k2")).is_ok(), "remembered");
