@@ -207,6 +207,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("resource_id", &["NAME"]),
     ("status", &["STATUS"]),
     ("node", &["--node", "NAME"]),
+    ("nodes", &["--at"]),
     ("lifetime", &["--lifetime"]),
     ("role", &["--role"]),
     ("network", &["--network"]),
@@ -278,6 +279,7 @@ mod tests {
         ] {
             assert_eq!(create.for_field(field).as_deref(), Some(option), "{field}");
         }
+        assert_eq!(options("trace web-db --at a").for_field("nodes").as_deref(), Some("--at"));
         let register = options("resource register web --node n --host");
         assert_eq!(register.for_field("metadata.node").as_deref(), Some("--node"));
         assert_eq!(register.for_field("resource_id").as_deref(), Some("NAME"));
