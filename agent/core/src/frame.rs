@@ -162,13 +162,20 @@ fn identify(hash: &mut Hash, protocol: u8, payload: &[u8]) {
         payload.get(range.start..end).unwrap_or_default()
     };
     match protocol {
-        // Ports, sequence and acknowledgement numbers, flags.
-        6 => [part(0..12), part(13..14)].iter().for_each(|bytes| hash.add(bytes)),
+        6 => {
+            // Ports, sequence and acknowledgement numbers; flags, but those that segmentation leaves to the last piece.
+            hash.add(part(0..12));
+            part(13..14).iter().for_each(|flags| hash.add(&[flags & !(FIN | PSH)]));
+        }
         17 => [part(0..4), part(8..40)].iter().for_each(|bytes| hash.add(bytes)),
         1 | 58 => [part(0..2), part(4..40)].iter().for_each(|bytes| hash.add(bytes)),
         _ => hash.add(part(0..32)),
     }
 }
+
+/// Of RFC 9293 §3.1.
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
 
 /// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), 64 bits: not against enemies, to tell packets apart.
 struct Hash(u64);
@@ -219,6 +226,23 @@ mod tests {
         whole.extend([0, 0, 8, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
         whole.extend(inside);
         whole
+    }
+
+    /// Segmentation leaves PSH and FIN to the last piece (`tcp_gso_segment`), and what puts pieces together takes them over.
+    #[test]
+    fn the_first_piece_of_a_superpacket_has_its_identity_and_the_second_has_not() {
+        const FLAGS: usize = 14 + 20 + 13;
+        const SEQUENCE: usize = 14 + 20 + 7;
+        let body = Body::Tcp { source: 9, destination: 80, answer: false };
+        let piece = frame("100.64.0.1", "100.64.0.2", body);
+        let identity = |frame: &[u8]| inner(frame).expect("readable").identity;
+        let (mut whole, mut second, mut reset) = (piece.clone(), piece.clone(), piece.clone());
+        whole[FLAGS] |= FIN | PSH;
+        second[SEQUENCE] ^= 1;
+        reset[FLAGS] |= 0x04;
+        assert_eq!(identity(&whole), identity(&piece));
+        assert_ne!(identity(&second), identity(&piece));
+        assert_ne!(identity(&reset), identity(&piece));
     }
 
     #[test]

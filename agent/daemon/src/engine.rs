@@ -105,6 +105,8 @@ struct Engine {
     asks: mpsc::UnboundedSender<Ask>,
     notices: mpsc::Receiver<Notice>,
     session: Option<(u64, Line)>,
+    /// Followed packets that gave way to more important words since the last that was told.
+    untold: u64,
     uplink: mpsc::Receiver<uplink::Event>,
     uplink_events: mpsc::Sender<uplink::Event>,
     counters: Arc<Counters>,
@@ -176,6 +178,7 @@ impl Engine {
             asks,
             notices,
             session: None,
+            untold: 0,
             uplink,
             uplink_events,
             counters,
@@ -292,10 +295,20 @@ impl Engine {
         self.asks.send(ask).map_err(|_| anyhow!("nobody watches the neighbours any more"))
     }
 
-    fn say(&mut self, session: u64, say: Say) {
+    fn say(&mut self, session: u64, mut say: Say) {
         let Some((_, line)) = self.session.as_ref().filter(|(current, _)| *current == session) else {
             return;
         };
+        // What people watch gives way to what the fabric needs.
+        if let Say::Traced(packets) = &mut say {
+            if line.is_busy() {
+                self.untold += packets.iter().map(|packet| 1 + packet.missed).sum::<u64>();
+                return;
+            }
+            if let Some(first) = packets.first_mut() {
+                first.missed += std::mem::take(&mut self.untold);
+            }
+        }
         if !line.say(say.into()) {
             warn!(session, "the controller does not read; the session is opened anew");
             self.session = None;

@@ -38,6 +38,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// Whether so much waits that only what must be said should be.
+    pub fn is_busy(&self) -> bool {
+        self.say.capacity() < WAITING * 3 / 4
+    }
+
     /// False: the controller does not read, or the session is over.
     pub fn say(&self, say: v1::Say) -> bool {
         self.say.try_send(say).is_ok()

@@ -44,7 +44,10 @@ impl Meter {
 
     /// Full, for so many bits per second.
     pub const fn of(rate: u64) -> Self {
-        let price = if rate == 0 { 0 } else { (8_000_000_000 << Self::SHIFT) / rate };
+        let price = match (8_000_000_000_u64 << Self::SHIFT).checked_div(rate) {
+            Some(price) => price,
+            None => 0,
+        };
         Self { paid: 0, price, burst: Self::BURST, rate }
     }
 

@@ -37,6 +37,8 @@ pub(crate) async fn run(
         RingBuf::try_from(reopen(pins, "TRACES")?).context("TRACES is not a ring buffer")?;
     let mut ring = pollable(ring).context("cannot poll the ring buffer")?;
     let mut names = Names::open()?;
+    // Not told so far; the next packet says it.
+    let mut missed = 0;
     loop {
         let mut ready = ring.readable_mut().await?;
         let (mut read, mut batch) = (0, Vec::new());
@@ -45,8 +47,14 @@ pub(crate) async fn run(
             let Some(item) = ready.get_inner_mut().next() else { break };
             read += 1;
             let Some(record) = record(&item) else { continue };
+            missed += record.missed;
             let wanted = shared.traced(record.circuit);
-            batch.extend(wanted.and_then(|wanted| packet(&record, &wanted, port, ahead, &mut names)));
+            if let Some(mut packet) =
+                wanted.and_then(|wanted| packet(&record, &wanted, port, ahead, &mut names))
+            {
+                packet.missed = std::mem::take(&mut missed);
+                batch.push(packet);
+            }
         }
         if read < BATCH {
             ready.clear_ready();
@@ -78,7 +86,7 @@ fn record(bytes: &[u8]) -> Option<Record> {
     Some(Record::of(bytes))
 }
 
-/// None: the filter leaves it out.
+/// Without what was missed before it. None: the filter leaves it out.
 fn packet(record: &Record, wanted: &Trace, port: u16, ahead: u64, names: &mut Names) -> Option<Traced> {
     let taken = usize::from(u16::from_ne_bytes(record.taken)).min(record.bytes.len());
     let bytes = &record.bytes[..taken];
@@ -117,7 +125,7 @@ fn packet(record: &Record, wanted: &Trace, port: u16, ahead: u64, names: &mut Na
         sealed: record.hook != HOOK_ENI && frame::is_sealed(bytes, port),
         length: record.length,
         segment: record.segment,
-        missed: record.missed,
+        missed: 0,
         bytes: bytes[..kept].to_vec(),
     })
 }

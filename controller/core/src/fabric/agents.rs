@@ -44,7 +44,7 @@ impl Fabric {
             Say::Telemetry(telemetry) => self.count(name, telemetry, now),
             Say::Drops(events) => self.step.drops(name.clone(), events),
             Say::Answer { query, answer } => self.answered(name, query, answer, now),
-            Say::Traced(packets) => self.step.traced(name.clone(), packets),
+            Say::Traced(packets) => self.traced(name, packets),
             Say::Switched(switches) => self.switched(name, switches, now),
         }
     }

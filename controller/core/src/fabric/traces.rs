@@ -3,7 +3,7 @@ use super::Fabric;
 use crate::deadlines::Deadline;
 use proto_model::desired::{Object, ObjectKey, Trace};
 use proto_model::request::{CircuitRef, Response};
-use proto_model::trace::Filter;
+use proto_model::trace::{Filter, Traced};
 use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
 use std::time::Duration;
 
@@ -68,6 +68,16 @@ impl Fabric {
         }
         nodes.retain(|node| wanted.is_empty() || wanted.contains(node));
         Ok(nodes)
+    }
+
+    /// Hosts tell of what they were asked for, and of nothing else: the records are evidence to whoever reads them.
+    pub(super) fn traced(&mut self, name: &NodeName, mut packets: Vec<Traced>) {
+        packets.retain(|packet| {
+            self.traces.get(&packet.circuit).is_some_and(|followed| followed.nodes.contains(name))
+        });
+        if !packets.is_empty() {
+            self.step.traced(name.clone(), packets);
+        }
     }
 
     /// Only what the same request began: another one may have come since.

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) store: BTreeMap<RecordKey, Record>,
     pub(super) events: Vec<Event>,
     pub(super) hang_ups: Vec<(NodeName, Session, String)>,
+    /// Followed packets that whoever follows would see.
+    pub(super) traced: Vec<(NodeName, CircuitId)>,
     pub(super) underlays: BTreeMap<NodeName, Vec<Underlay>>,
     /// Announced when they connect.
     pub(super) seal_keys: BTreeMap<NodeName, Vec<proto_model::SealKey>>,
@@ -87,6 +89,7 @@ impl World {
             store: BTreeMap::new(),
             events: Vec::new(),
             hang_ups: Vec::new(),
+            traced: Vec::new(),
             underlays: BTreeMap::new(),
             seal_keys: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -257,7 +260,10 @@ impl World {
                 Output::Tell { node, session, tell } => self.told(node, session, tell),
                 Output::HangUp { node, session, why } => self.hang_ups.push((node, session, why)),
                 Output::Announce(event) => self.events.push(event),
-                Output::Drops { .. } | Output::Traced { .. } => {}
+                Output::Traced { node, packets } => {
+                    self.traced.extend(packets.iter().map(|packet| (node.clone(), packet.circuit)));
+                }
+                Output::Drops { .. } => {}
             }
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn on() -> bool {
 #[inline(never)]
 pub(crate) fn skb(skb: &Skb, sight: &Sight, act: u8, out_label: u32) {
     let Some(missed) = affordable(sight.circuit) else { return };
-    let Some(mut entry) = TRACES.reserve(0) else { return };
+    let Some(mut entry) = TRACES.reserve(0) else { return not_told(missed) };
     let record = in_place(&mut entry);
     from(record, sight, missed);
     record.act = act;
@@ -31,7 +31,7 @@ pub(crate) fn skb(skb: &Skb, sight: &Sight, act: u8, out_label: u32) {
 #[inline(never)]
 pub(crate) fn skb_dropped(skb: &Skb, sight: &Sight, reason: Reason) {
     let Some(missed) = affordable(sight.circuit) else { return };
-    let Some(mut entry) = TRACES.reserve(0) else { return };
+    let Some(mut entry) = TRACES.reserve(0) else { return not_told(missed) };
     let record = in_place(&mut entry);
     from(record, sight, missed);
     record.act = Traced::DROPPED;
@@ -46,7 +46,7 @@ pub(crate) fn skb_dropped(skb: &Skb, sight: &Sight, reason: Reason) {
 #[inline(never)]
 pub(crate) fn frame(frame: &Frame, circuit: u64, label: u32, out_label: u32) {
     let Some(missed) = affordable(circuit) else { return };
-    let Some(mut entry) = TRACES.reserve(0) else { return };
+    let Some(mut entry) = TRACES.reserve(0) else { return not_told(missed) };
     let record = in_place(&mut entry);
     begin(record, missed);
     record.circuit = circuit;
@@ -64,7 +64,7 @@ pub(crate) fn frame(frame: &Frame, circuit: u64, label: u32, out_label: u32) {
 #[inline(never)]
 pub(crate) fn frame_dropped(frame: &Frame, sight: &Sight, reason: Reason) {
     let Some(missed) = affordable(sight.circuit) else { return };
-    let Some(mut entry) = TRACES.reserve(0) else { return };
+    let Some(mut entry) = TRACES.reserve(0) else { return not_told(missed) };
     let record = in_place(&mut entry);
     from(record, sight, missed);
     record.act = Traced::DROPPED;
@@ -118,6 +118,14 @@ fn wanted(circuit: u64) -> u64 {
         }
     });
     missed
+}
+
+/// The ring is full: the next record says so.
+#[inline(never)]
+fn not_told(missed: u64) {
+    if let Some(slot) = Slot::of(TRACE_BUDGET.get_ptr_mut(0)) {
+        slot.update(|budget| budget.missed += missed + 1);
+    }
 }
 
 #[inline(always)]

@@ -2,8 +2,9 @@
 use crate::fabric::world::{World, name, request};
 use proto_model::access::Role;
 use proto_model::desired::{Object, ObjectKey};
+use proto_model::report::Say;
 use proto_model::request::{CircuitRef, Request, Response};
-use proto_model::trace::Filter;
+use proto_model::trace::{Act, Filter, Hook, Traced};
 use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
 use std::time::Duration;
 
@@ -53,6 +54,40 @@ fn every_host_of_the_circuit_is_told_and_let_go_when_the_time_is_over() {
     assert!(traced(&world, id).is_empty());
     assert_eq!(world.agents[&name("a")].objects, before);
     assert_eq!(world.state(id), "active");
+}
+
+#[test]
+fn hosts_tell_of_the_circuits_they_were_asked_for_and_of_no_others() {
+    let (mut world, id) = wired();
+    start(&mut world, id, &["t1"]).expect("placed");
+    let other = world.create(request("db", "web")).expect("feasible").circuit.id;
+    for (node, circuit) in [("t1", id), ("a", id), ("t1", other)] {
+        let session = world.agents[&name(node)].session.expect("connected");
+        world.say(node, session, Say::Traced(vec![seen(circuit)]));
+    }
+    assert_eq!(world.traced, [(name("t1"), id)]);
+}
+
+fn seen(circuit: CircuitId) -> Traced {
+    Traced {
+        at: Timestamp(1),
+        circuit,
+        hook: Hook::Tcx,
+        act: Act::PassedOn,
+        interface: "eth0".into(),
+        label: None,
+        out_label: None,
+        identity: 1,
+        source: None,
+        destination: None,
+        protocol: 6,
+        source_port: 9,
+        destination_port: 5432,
+        length: 64,
+        segment: 0,
+        missed: 0,
+        bytes: Vec::new(),
+    }
 }
 
 #[test]
