@@ -293,7 +293,7 @@ impl World {
     /// Every shaped interface has a class of the right rate for each circuit that leaves by it, by whichever way, and no
     /// other.
     fn check_classes(&self, circuits: &BTreeMap<CircuitId, Circuit>) {
-        let mut needed: BTreeMap<(NodeName, String), BTreeSet<(CircuitId, Side, u64)>> = BTreeMap::new();
+        let mut needed = BTreeMap::<_, BTreeSet<(CircuitId, Side, u64)>>::new();
         for circuit in circuits.values().filter(|circuit| !circuit.spec.bounds.bandwidth.is_zero()) {
             let rate = circuit.spec.bounds.bandwidth.bits_per_second() / 8 * 8;
             for path in circuit.path.iter().chain(&circuit.backup) {

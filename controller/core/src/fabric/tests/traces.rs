@@ -85,6 +85,7 @@ fn seen(circuit: CircuitId) -> Traced {
         destination_port: 5432,
         length: 64,
         segment: 0,
+        sealed: false,
         missed: 0,
         bytes: Vec::new(),
     }
