@@ -87,6 +87,8 @@ pub(crate) enum Bench {
     Encryption,
     /// A mebibyte over a narrow underlay with ICMP blocked.
     Mtu,
+    /// A reserved circuit against greedy ones on a full link, with and without queues of the agents'.
+    Bandwidth,
 }
 
 fn main() -> ExitCode {
