@@ -60,7 +60,7 @@ fn every_host_of_the_circuit_is_told_and_let_go_when_the_time_is_over() {
 fn hosts_tell_of_the_circuits_they_were_asked_for_and_of_no_others() {
     let (mut world, id) = wired();
     start(&mut world, id, &["t1"]).expect("placed");
-    let other = world.create(request("db", "web")).expect("feasible").circuit.id;
+    let other = CircuitId(id.0 + 1);
     for (node, circuit) in [("t1", id), ("a", id), ("t1", other)] {
         let session = world.agents[&name(node)].session.expect("connected");
         world.say(node, session, Say::Traced(vec![seen(circuit)]));
