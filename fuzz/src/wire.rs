@@ -1,7 +1,8 @@
 //! Messages: conversion never panics, and what it accepts can be written and read back as the same value.
 use prost::Message;
 use proto_model::request::{
-    CircuitRef, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange, StatusView,
+    CircuitRef, CircuitView, Event, LinkView, NodeView, PolicyView, Request, ResourceView, RuleChange,
+    StatusView,
 };
 use proto_model::{desired, intent, plan, report, resource, rule, topology};
 use proto_wire::convert::requests::{self, Awaited, ClientWish, DropInterest, Enrolling, TokenWish};
@@ -54,6 +55,8 @@ const KINDS: &[fn(&[u8])] = &[
     request::<v1::SetLinkRequest>,
     awaited::<v1::CreateCircuitRequest>,
     awaited::<v1::DeleteCircuitRequest>,
+    awaited::<v1::SetPolicyRequest>,
+    round::<v1::PolicyView, PolicyView>,
     one_way::<v1::CircuitRequest, CircuitRef>,
     one_way::<v1::CreateTokenRequest, TokenWish>,
     one_way::<v1::WatchDropsRequest, DropInterest>,
@@ -124,10 +127,14 @@ fn again(awaited: Awaited) {
         Ask::SetLink(ask) => Request::try_from(ask),
         Ask::CreateCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
         Ask::DeleteCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
+        Ask::SetPolicy(ask) => Awaited::try_from(ask).map(|again| again.request),
         Ask::GetCircuit(_)
         | Ask::ExplainCircuit(_)
         | Ask::ConfirmRules(_)
         | Ask::RollbackRules(_)
+        | Ask::GetPolicy(_)
+        | Ask::ConfirmPolicy(_)
+        | Ask::RollbackPolicy(_)
         | Ask::Nothing => return,
     };
     assert_eq!(same.expect("what was asked can be asked again"), awaited.request);

@@ -171,6 +171,7 @@ fn stored() -> Vec<u8> {
             keys: Keys::Unknown,
             underlays: vec![underlay],
             seal_keys: Vec::new(),
+            policy: Default::default(),
         })
     };
     let resource = |id: &str, node: &str, host| {

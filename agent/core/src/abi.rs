@@ -277,7 +277,7 @@ pub fn read_peer(key: &PeerKey) -> Result<Peer, Unreadable> {
 
 /// What goes into `RULESETS` and, before it, into `RULES` from row `start` on.
 pub fn rules(rules: &Rules) -> (RuleSetRef, Vec<RuleRow>) {
-    let rows: Vec<RuleRow> = rules.rows.iter().map(row).collect();
+    let rows: Vec<RuleRow> = rules.rows.iter().map(rule_row).collect();
     let set = RuleSetRef {
         circuit: rules.circuit,
         start: rules.start,
@@ -311,7 +311,7 @@ fn kind(inner: Inner, elsewhere: u8, on_host: u8) -> u8 {
     }
 }
 
-fn row(row: &Row) -> RuleRow {
+pub(crate) fn rule_row(row: &Row) -> RuleRow {
     RuleRow {
         source: row.source,
         source_mask: row.source_mask,

@@ -10,6 +10,7 @@ pub const FLOWS: usize = ebpf_abi::maps::FLOWS as usize;
 pub const RULESETS: usize = ebpf_abi::maps::RULESETS as usize;
 /// Rows of `RULES`, over all circuits.
 pub const ROWS: u32 = ebpf_abi::maps::RULES;
+const _: () = assert!(2 * proto_model::policy::MAX_HOST_ROWS <= ROWS as usize);
 /// Slots of `NEXT_HOPS`; slot 0 is left empty, so that a zeroed entry leads nowhere.
 pub const NEXT_HOPS: u32 = ebpf_abi::maps::NEXT_HOPS;
 /// Slots of `GROUPS`; slot 0 is never used, because it says that a flow has no second way. When all are in use, a circuit

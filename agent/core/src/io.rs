@@ -57,6 +57,11 @@ pub enum Input {
     Traced(Vec<Traced>),
     /// The protector turned a group, or measured links.
     Protector(Told),
+    /// The host's clock was set, or stood still with the host: it is so many nanoseconds ahead of the agent's now, which
+    /// is never set.
+    ClockSet {
+        ahead: i64,
+    },
     /// A deadline that was asked for has come.
     Tick,
 }

@@ -304,7 +304,7 @@ fn share(object: &Object) -> Option<(End, Share)> {
             let share = Share { reserved: *reserved, limit: None };
             (!share.is_none()).then_some(((*circuit, *from_side), share))
         }
-        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) | Object::Policy(_) => None,
     }
 }
 

@@ -79,6 +79,7 @@ fn name(key: &ObjectKey) -> Option<String> {
         ObjectKey::Endpoint(circuit, Side::Source) => Some(format!("{circuit}-source")),
         ObjectKey::Endpoint(circuit, Side::Destination) => Some(format!("{circuit}-destination")),
         ObjectKey::Rules(circuit) => Some(format!("{circuit}-rules")),
+        ObjectKey::Policy => Some("policy".to_owned()),
         ObjectKey::Eni(_) | ObjectKey::Hop(_) | ObjectKey::Peer(_) | ObjectKey::Trace(_) => None,
     }
 }

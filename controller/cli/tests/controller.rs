@@ -61,6 +61,10 @@ not_asked_for! {
     list_nodes(Empty) -> ListNodesResponse;
     create_token(CreateTokenRequest) -> CreateTokenResponse;
     remove_node(RemoveNodeRequest) -> Empty;
+    get_policy(NodeRequest) -> PolicyView;
+    set_policy(SetPolicyRequest) -> PolicyView;
+    confirm_policy(NodeRequest) -> PolicyView;
+    rollback_policy(NodeRequest) -> PolicyView;
     set_link(SetLinkRequest) -> Link;
     create_client(CreateClientRequest) -> CreateClientResponse;
     list_drops(Empty) -> ListDropsResponse;

@@ -7,7 +7,7 @@ use proto_model::plan::{
     Candidate, Discovery, Feasible, Found, HostChange, LeftOut, Offer, Plan, Term, Weights,
 };
 use proto_model::report::{DropCount, DropEvent, Failure, Traffic};
-use proto_model::request::{CircuitView, LinkView, NodeView, ResourceView, StatusView};
+use proto_model::request::{CircuitView, LinkView, NodeView, PolicyView, ResourceView, StatusView};
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Protocol, Rule};
 use proto_model::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
@@ -15,6 +15,7 @@ use proto_model::{
     Bandwidth, CircuitId, FabricPrefix, Generation, Latency, Loss, NodeName, Price, Timestamp,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const SECOND: u64 = 1_000_000_000;
 const NOW: Timestamp = Timestamp(1_000_000 * SECOND);
@@ -112,7 +113,7 @@ fn resource(name: &str, host: u32, status: Status, liveness: Liveness) -> Resour
             intents: vec![Intent { service: named("db"), bounds: bounds(), priority: 2 }],
             status,
             address: FabricPrefix::default().address(host).expect("address"),
-            lease: Some(std::time::Duration::from_secs(30)),
+            lease: Some(Duration::from_secs(30)),
             registered: ago(7_200),
             renewed: ago(5),
         },
@@ -281,6 +282,8 @@ fn nodes_and_links_are_listed_with_their_faults() {
             why: "namespace web does not exist".into(),
         }],
         seal_keys: vec![proto_model::SealKey([7; 32])],
+        policy_rules: 0,
+        policy_pending: false,
     };
     let expected = NodeView {
         name: named("edge-b"),
@@ -455,4 +458,37 @@ fn empty_lists_say_how_to_fill_them() {
     ] {
         assert!(text.contains(way), "{text}");
     }
+}
+
+#[test]
+fn a_policy_is_shown_with_what_it_leaves_to_others_and_named_in_drops() {
+    let rule = |id, text: &str| Rule { id, spec: named(text) };
+    let mut view = PolicyView {
+        node: named("edge-b"),
+        version: 4,
+        rules: vec![rule(3, "allow tcp/22 from 100.64.0.7"), rule(5, "deny tcp/22")],
+        pending: true,
+        confirm_by: Some(NOW.plus(Duration::from_secs(42))),
+    };
+    let text = bare(&show::policy::one(&view, NOW));
+    for part in [
+        "policy of edge-b, version 4, pending",
+        "allow tcp/22 from 100.64.0.7",
+        "decided by the circuits' own rules",
+        "taken back in 42 s",
+        "foreweave node policy confirm edge-b",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    view.rules.clear();
+    assert!(bare(&show::policy::one(&view, NOW)).contains("no rules: the circuits' own rules decide"));
+    let drop = DropCount {
+        circuit: Some(CircuitId(1)),
+        reason: "denied_by_rule".into(),
+        rule: proto_model::policy::marked(5),
+        packets: 2,
+        bytes: 100,
+    };
+    let drops = bare(&show::drops::counts(&[(named("edge-b"), drop)], &Default::default()));
+    assert!(drops.contains("5 of the policy of edge-b"), "{drops}");
 }

@@ -19,6 +19,8 @@ pub enum Deadline {
     Repair(CircuitId),
     /// The circuit, one of its rules or a change that nobody confirmed ends.
     Ends(CircuitId),
+    /// A rule of the node's policy or a change of it that nobody confirmed ends.
+    Policy(NodeName),
     /// The suspended circuit is tried again.
     Retry(CircuitId),
     /// All suspended circuits are tried again: something got better.

@@ -52,6 +52,24 @@ pub struct NodeRecord {
     /// Public halves of its encryption keys as last announced, the newest first.
     #[serde(default)]
     pub seal_keys: Vec<SealKey>,
+    #[serde(default)]
+    pub policy: PolicyRecord,
+}
+
+/// What the owner of a host put before the rules of its circuits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// 0: there never was one.
+    pub version: u32,
+    pub rules: Vec<Rule>,
+    /// The next rule id to give; 0 is 1.
+    pub next_rule: u32,
+    /// The rules wait for a confirmation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
+    /// When the last change was taken back because nobody had confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Timestamp>,
 }
 
 /// Which certificates open a session of a node.

@@ -23,7 +23,7 @@ pub fn edit(rules: &[Rule], next: u32, edit: &RuleEdit, now: Timestamp) -> Resul
         RuleEdit::Replace { rules: specs } => replace(rules, next, &timed(specs, now)?)?,
     };
     if edited.rules.len() > MAX_RULES {
-        let what = format!("the circuit would have {} rules, {MAX_RULES} are allowed", edited.rules.len());
+        let what = format!("there would be {} rules, {MAX_RULES} are allowed", edited.rules.len());
         return Err(Refusal::invalid("rules", what).hint("one rule can cover a range of ports and a prefix"));
     }
     check(&edited.rules)?;

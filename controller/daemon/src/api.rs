@@ -93,6 +93,10 @@ fn verb(request: &Ask) -> &'static str {
         Ask::ConfirmRules { .. } => "ConfirmRules",
         Ask::RollbackRules { .. } => "RollbackRules",
         Ask::ListNodes => "ListNodes",
+        Ask::GetPolicy { .. } => "GetPolicy",
+        Ask::SetPolicy(_) => "SetPolicy",
+        Ask::ConfirmPolicy { .. } => "ConfirmPolicy",
+        Ask::RollbackPolicy { .. } => "RollbackPolicy",
         Ask::RemoveNode { .. } => "RemoveNode",
         Ask::CreateToken { .. } => "CreateToken",
         Ask::Enrol { .. } => "Enrol",
@@ -287,6 +291,42 @@ impl v1::fabric_server::Fabric for Api {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         reply!(self.bare(request, Ask::ListNodes).await?,
             Answer::Nodes(views) => v1::ListNodesResponse { nodes: each(views) })
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<v1::NodeRequest>,
+    ) -> Result<Response<v1::PolicyView>, Status> {
+        let actor = self.actor(&request)?;
+        let node = request.into_inner().try_into()?;
+        reply!(self.ask(actor, Ask::GetPolicy { node }).await?, Answer::Policy(view) => view.into())
+    }
+
+    async fn set_policy(
+        &self,
+        request: Request<v1::SetPolicyRequest>,
+    ) -> Result<Response<v1::PolicyView>, Status> {
+        let actor = self.actor(&request)?;
+        let awaited = Awaited::try_from(request.into_inner())?;
+        self.change_policy(actor, awaited).await.map(Response::new)
+    }
+
+    async fn confirm_policy(
+        &self,
+        request: Request<v1::NodeRequest>,
+    ) -> Result<Response<v1::PolicyView>, Status> {
+        let actor = self.actor(&request)?;
+        let node = request.into_inner().try_into()?;
+        reply!(self.ask(actor, Ask::ConfirmPolicy { node }).await?, Answer::Policy(view) => view.into())
+    }
+
+    async fn rollback_policy(
+        &self,
+        request: Request<v1::NodeRequest>,
+    ) -> Result<Response<v1::PolicyView>, Status> {
+        let actor = self.actor(&request)?;
+        let node = request.into_inner().try_into()?;
+        reply!(self.ask(actor, Ask::RollbackPolicy { node }).await?, Answer::Policy(view) => view.into())
     }
 
     async fn create_token(

@@ -28,6 +28,7 @@ fn transaction(i: u64) -> Vec<Write> {
         keys: Keys::Unknown,
         underlays: vec![],
         seal_keys: vec![],
+        policy: Default::default(),
     };
     writes.push(Write::Put(Record::Node(fresh)));
     writes

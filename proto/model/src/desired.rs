@@ -2,6 +2,7 @@
 //!
 //! On connect an agent is told the whole of it, then differences between two generations. A gap in the numbers makes
 //! the agent ask for the whole again. So the loss of any message is harmless.
+use crate::policy::Policy;
 use crate::query::{QueryId, Question};
 use crate::resource::Attachment;
 use crate::rule::RuleSet;
@@ -23,6 +24,8 @@ pub enum ObjectKey {
     Rules(CircuitId),
     Peer(LinkId),
     Trace(CircuitId),
+    /// There is one at most.
+    Policy,
 }
 
 /// Which end of a circuit.
@@ -41,6 +44,7 @@ pub enum Object {
     Rules(RuleSet),
     Peer(Peer),
     Trace(Trace),
+    Policy(Policy),
 }
 
 /// An ephemeral network interface: a veth pair whose inner side the workload uses. It exists as long as a circuit
@@ -196,6 +200,7 @@ impl Object {
             Self::Rules(set) => ObjectKey::Rules(set.circuit),
             Self::Peer(peer) => ObjectKey::Peer(peer.link.clone()),
             Self::Trace(trace) => ObjectKey::Trace(trace.circuit),
+            Self::Policy(_) => ObjectKey::Policy,
         }
     }
 }
@@ -228,6 +233,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Rules(circuit) => write!(f, "rules of {circuit}"),
             Self::Peer(link) => write!(f, "measurement of {link}"),
             Self::Trace(circuit) => write!(f, "trace of {circuit}"),
+            Self::Policy => f.write_str("policy"),
         }
     }
 }

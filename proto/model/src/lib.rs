@@ -11,6 +11,7 @@ pub mod desired;
 pub mod intent;
 pub mod name;
 pub mod plan;
+pub mod policy;
 pub mod query;
 pub mod refusal;
 pub mod report;

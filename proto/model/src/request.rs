@@ -68,6 +68,18 @@ pub enum RuleEdit {
     },
 }
 
+/// What the policy of a host shall be; all of it at once or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyChange {
+    pub node: NodeName,
+    /// The version that the caller saw; none: whatever is in force.
+    pub expected_version: Option<u32>,
+    /// Empty: no policy. Rules that are in force already keep their ids.
+    pub rules: Vec<RuleSpec>,
+    /// Take the change back by itself after so long, unless it is confirmed before. None: it stays.
+    pub confirm_within: Option<Duration>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitRequest {
     /// None: `SOURCE-DESTINATION`.
@@ -144,6 +156,18 @@ pub enum Request {
         circuit: CircuitRef,
     },
     ListNodes,
+    GetPolicy {
+        node: NodeName,
+    },
+    SetPolicy(PolicyChange),
+    /// The last change of the host's policy stays. Refused when it has been taken back, with the time.
+    ConfirmPolicy {
+        node: NodeName,
+    },
+    /// The last change of the host's policy is taken back at once instead of at its time.
+    RollbackPolicy {
+        node: NodeName,
+    },
     RemoveNode {
         node: NodeName,
     },
@@ -204,6 +228,7 @@ impl Request {
             | Self::ListCircuits
             | Self::ExplainCircuit { .. }
             | Self::ListNodes
+            | Self::GetPolicy { .. }
             | Self::ListLinks
             | Self::ListDrops
             | Self::Why(_)
@@ -221,7 +246,12 @@ impl Request {
             | Self::UpdateFirewallRule(_)
             | Self::StartTrace { .. }
             | Self::StopTrace { .. } => Role::Operator,
-            Self::RemoveNode { .. } | Self::CreateToken { .. } | Self::SetLink { .. } => Role::Admin,
+            Self::RemoveNode { .. }
+            | Self::CreateToken { .. }
+            | Self::SetLink { .. }
+            | Self::SetPolicy(_)
+            | Self::ConfirmPolicy { .. }
+            | Self::RollbackPolicy { .. } => Role::Admin,
         }
     }
 }
@@ -253,6 +283,26 @@ pub struct NodeView {
     /// Public halves of its encryption keys, the newest first.
     #[serde(default)]
     pub seal_keys: Vec<crate::SealKey>,
+    /// Rules of its policy.
+    #[serde(default)]
+    pub policy_rules: u32,
+    /// It has not reported its policy in force.
+    #[serde(default)]
+    pub policy_pending: bool,
+}
+
+/// The policy of a host as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    pub node: NodeName,
+    /// One larger with every change; 0: there never was one.
+    pub version: u32,
+    /// Empty: no policy.
+    pub rules: Vec<Rule>,
+    /// The host has not reported it in force.
+    pub pending: bool,
+    /// The rules are taken back then, unless they are confirmed before.
+    pub confirm_by: Option<Timestamp>,
 }
 
 /// A link as the API shows it.
@@ -315,6 +365,7 @@ pub enum Response {
         confirm_by: Option<Timestamp>,
     },
     Nodes(Vec<NodeView>),
+    Policy(PolicyView),
     Link(LinkView),
     Links(Vec<LinkView>),
     Drops(Vec<(NodeName, DropCount)>),

@@ -7,6 +7,7 @@ mod explain;
 mod fields;
 mod nodes;
 mod plans;
+mod policies;
 mod refusals;
 mod reports;
 pub mod requests;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 pub(crate) use endpoint::{entries as endpoint, keys as endpoint_keys};
 pub(crate) use hop::entry as hop;
-pub(crate) use rules::rows;
+pub(crate) use rules::{rows, rule, version_of};
 
 /// The direction of packets that come from this end.
 pub fn direction(from: Side) -> Direction {
@@ -59,7 +59,8 @@ pub(crate) fn sends_to(object: &Object) -> Vec<(IpAddr, IpAddr)> {
         | Object::Eni(_)
         | Object::Rules(_)
         | Object::Peer(_)
-        | Object::Trace(_) => Vec::new(),
+        | Object::Trace(_)
+        | Object::Policy(_) => Vec::new(),
     }
 }
 
@@ -95,7 +96,9 @@ pub(crate) fn counted_in(object: &Object) -> (Option<CircuitId>, Vec<u32>) {
             (Some(end.circuit), slots)
         }
         Object::Hop(hop) => (Some(hop.circuit), vec![index(hop.receive.label)]),
-        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => (None, Vec::new()),
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) | Object::Policy(_) => {
+            (None, Vec::new())
+        }
     }
 }
 
@@ -108,6 +111,7 @@ pub(crate) fn keys(object: &Object, address: Option<&FabricAddress>) -> Vec<Entr
         Object::Rules(set) => vec![EntryKey::Rules(set.circuit.0)],
         Object::Peer(peer) => vec![EntryKey::Peer(peer.remote, peer.session)],
         Object::Trace(trace) => vec![EntryKey::Trace(trace.circuit.0)],
+        Object::Policy(_) => Vec::new(),
     }
 }
 
@@ -184,7 +188,7 @@ pub(crate) fn check_tunnel(object: &Object) -> Result<(), Refused> {
         Object::Peer(peer) if peer.local.is_ipv4() != peer.remote.is_ipv4() => {
             Err(Refused::Families { local: peer.local, remote: peer.remote })
         }
-        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => Ok(()),
+        Object::Eni(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) | Object::Policy(_) => Ok(()),
     }
 }
 

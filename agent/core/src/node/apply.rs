@@ -3,14 +3,13 @@ use super::{Node, Phase};
 use crate::bounds::Refused;
 use crate::diff::made_anew;
 use crate::io::Output;
-use crate::kernel_state::{Entry, EntryKey, Rules};
+use crate::kernel_state::{Entry, EntryKey};
 use crate::ledger::{Cell, Have};
 use crate::lower::{self, Ways};
 use crate::shares::Turn;
 use crate::slots::{Pair, Use};
 use crate::status::Again;
 use proto_model::desired::{Change, Endpoint, Object, ObjectKey, Side};
-use proto_model::rule::RuleSet;
 use proto_model::{CircuitId, FabricAddress, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +23,7 @@ impl Node {
         let first = self.phase == Phase::Seen;
         if first {
             self.phase = Phase::Led;
+            self.seen_ends.clear();
             self.ledger.keys().cloned().for_each(|key| self.work.mark(key));
         }
         let news = self.in_time(news, now);
@@ -69,6 +69,7 @@ impl Node {
                 affected.extend(ends_to_be.map(Object::key));
             }
         }
+        affected.extend(self.judged_otherwise(&news));
         self.exchange(affected, news, now);
     }
 
@@ -106,9 +107,10 @@ impl Node {
     fn ground_of(&self, key: &ObjectKey) -> Vec<EntryKey> {
         match self.objects.get(key) {
             Some(object @ (Object::Eni(_) | Object::Rules(_))) => self.entries_of(object),
-            Some(Object::Endpoint(_) | Object::Hop(_) | Object::Peer(_) | Object::Trace(_)) | None => {
-                Vec::new()
-            }
+            Some(
+                Object::Endpoint(_) | Object::Hop(_) | Object::Peer(_) | Object::Trace(_) | Object::Policy(_),
+            )
+            | None => Vec::new(),
         }
     }
 
@@ -203,12 +205,7 @@ impl Node {
         lower::check_tunnel(object)?;
         let entries = match object {
             Object::Eni(eni) => vec![lower::eni(eni)],
-            Object::Rules(set) => vec![Entry::Rules(Rules {
-                circuit: set.circuit.0,
-                version: set.version,
-                start: 0,
-                rows: lower::rows(set)?,
-            })],
+            Object::Rules(set) => vec![self.lowered_rules(set)?],
             Object::Endpoint(end) => lower::endpoint(end, &self.address_of(&end.resource)?, Ways::default()),
             Object::Hop(hop) => vec![lower::hop(hop, 0, 0)],
             Object::Peer(peer) => vec![lower::peer(peer)],
@@ -216,6 +213,7 @@ impl Node {
                 self.traces.check(trace.circuit)?;
                 lower::trace(trace, now)
             }
+            Object::Policy(_) => Vec::new(),
         };
         self.ledger.check(key, &entries)?;
         let class = self.shares.join(object)?;
@@ -248,6 +246,8 @@ impl Node {
                 self.traces.begin(trace, now);
                 self.want_all(entries, key, now);
             }
+            // It stands before the rules of the circuits.
+            Object::Policy(_) => {}
         }
         let (circuit, slots) = lower::counted_in(object);
         if let Some(circuit) = circuit {
@@ -287,26 +287,6 @@ impl Node {
         let key = entry.key();
         self.ledger.want(entry, owner, now);
         self.mark(key);
-    }
-
-    /// Rows that the kernel has already are kept; others come where no packet looks.
-    fn want_rules(&mut self, set: &RuleSet, key: &ObjectKey, now: Timestamp) -> Result<(), Refused> {
-        let mut rules =
-            Rules { circuit: set.circuit.0, version: set.version, start: 0, rows: lower::rows(set)? };
-        let count = u32::try_from(rules.rows.len()).unwrap_or(u32::MAX);
-        if let Some(Have::Is(have)) = self.ledger.get(&EntryKey::Rules(rules.circuit)).map(|cell| &cell.have)
-            && let Entry::Rules(there) = &**have
-            && (there.version, &there.rows) == (rules.version, &rules.rows)
-        {
-            rules.start = there.start;
-            self.desire(Entry::Rules(rules), Some(key.clone()), now);
-            return Ok(());
-        }
-        rules.start = self.ledger.rows.allocate(count, now)?;
-        let start = rules.start;
-        self.desire(Entry::Rules(rules), Some(key.clone()), now);
-        self.ledger.rows.release(start, count, now);
-        Ok(())
     }
 
     /// All of them or none.
@@ -368,7 +348,12 @@ impl Node {
     pub(super) fn entries_of(&self, object: &Object) -> Vec<EntryKey> {
         let own = match object {
             Object::Endpoint(end) => address(self.objects.get(&ObjectKey::Eni(end.resource.clone()))),
-            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
+            Object::Eni(_)
+            | Object::Hop(_)
+            | Object::Rules(_)
+            | Object::Peer(_)
+            | Object::Trace(_)
+            | Object::Policy(_) => None,
         };
         lower::keys(object, own.as_ref())
     }
@@ -424,13 +409,23 @@ fn goes(cell: Option<&Cell>) -> bool {
 fn address(eni: Option<&Object>) -> Option<FabricAddress> {
     match eni? {
         Object::Eni(eni) => Some(eni.address),
-        Object::Endpoint(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
+        Object::Endpoint(_)
+        | Object::Hop(_)
+        | Object::Rules(_)
+        | Object::Peer(_)
+        | Object::Trace(_)
+        | Object::Policy(_) => None,
     }
 }
 
 fn ends_at(object: &Object, at: &ResourceId) -> bool {
     match object {
         Object::Endpoint(Endpoint { resource, .. }) => resource == at,
-        Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => false,
+        Object::Eni(_)
+        | Object::Hop(_)
+        | Object::Rules(_)
+        | Object::Peer(_)
+        | Object::Trace(_)
+        | Object::Policy(_) => false,
     }
 }

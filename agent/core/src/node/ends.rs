@@ -39,7 +39,10 @@ impl Node {
         if self.phase != Phase::Seen {
             return;
         }
-        for object in objects {
+        // The policy first: what else has ended is lowered with it.
+        let (policies, others): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|object| matches!(object, Object::Policy(_)));
+        for object in policies.into_iter().chain(others) {
             let key = object.key();
             let (holds, _) = self.timed.tell(&key, Some(object.clone()), now);
             self.end(&key, Some(&object), holds, now);
@@ -63,6 +66,7 @@ impl Node {
     fn end(&mut self, key: &ObjectKey, told: Option<&Object>, holds: Option<Object>, now: Timestamp) {
         match (told, holds) {
             (Some(Object::Endpoint(end)), None) => self.cut(end),
+            (Some(Object::Policy(told)), Some(Object::Policy(holds))) => self.resume_policy(told, holds, now),
             (Some(Object::Rules(_)), Some(set)) if self.has_rules(key) => {
                 self.apply(BTreeMap::from([(key.clone(), Some(set))]), now);
             }

@@ -2,6 +2,7 @@
 mod apply;
 mod ends;
 mod perform;
+mod policy;
 mod protection;
 
 use crate::diff::Work;
@@ -15,6 +16,7 @@ use crate::sample::Sampler;
 use crate::shares::{self, Shares};
 use crate::slots::Slots;
 use crate::status::{Due, Status};
+pub use crate::timed::Counts;
 use crate::timed::Timed;
 use crate::traces::Traces;
 use crate::uplink::{Heard, Uplink};
@@ -36,6 +38,8 @@ pub struct Node {
     timed: Timed,
     /// Circuit ends at each resource here, whether its interface has been told yet or not.
     ends_of: BTreeMap<ResourceId, BTreeSet<(CircuitId, Side)>>,
+    /// Circuit ends that the kernel had at the start; empty once a controller has spoken.
+    seen_ends: BTreeSet<(CircuitId, Side)>,
     ledger: Ledger,
     slots: Slots,
     shares: Shares,
@@ -78,6 +82,7 @@ impl Node {
             objects: BTreeMap::new(),
             timed: Timed::default(),
             ends_of: BTreeMap::new(),
+            seen_ends: BTreeSet::new(),
             ledger: Ledger::new(),
             slots: Slots::new(),
             shares: Shares::default(),
@@ -149,6 +154,7 @@ impl Node {
                     self.outputs.push_back(Output::Say { session, say: Say::Traced(packets) });
                 }
             }
+            (_, Input::ClockSet { ahead }) => self.timed.set_clock(ahead),
             (_, Input::Tick) => {}
         }
         self.fall_due(now);
@@ -166,6 +172,11 @@ impl Node {
         let retry = self.status.next_due();
         let ends = self.timed.next_due();
         [retry, self.sampler.next_due(), ends, self.traces.next_due()].into_iter().flatten().min()
+    }
+
+    /// What ended by itself since the start.
+    pub fn ended_so_far(&self) -> Counts {
+        self.timed.counts()
     }
 
     /// What is wanted of the kernel, by key.
@@ -188,6 +199,7 @@ impl Node {
     fn observed(&mut self, state: KernelState, now: Timestamp) {
         self.phase = Phase::Seen;
         let seen = protection::seen(&state);
+        self.note_ends(&state);
         for (key, entry) in state {
             if let Entry::NextHop(hop) = &entry
                 && self.slots.adopt(hop)

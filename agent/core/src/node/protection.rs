@@ -49,7 +49,10 @@ impl Node {
                 }
             }
             Some(Object::Peer(peer)) => self.orders.remove_peer(&peer.link),
-            Some(Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Trace(_)) | None => {}
+            Some(
+                Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Trace(_) | Object::Policy(_),
+            )
+            | None => {}
         }
     }
 

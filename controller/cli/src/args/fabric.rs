@@ -18,6 +18,9 @@ pub enum Node {
         #[arg(long, value_name = "TIME", default_value = "1h")]
         lifetime: Span,
     },
+    /// What a host lets pass, whatever the rules of its circuits say
+    #[command(subcommand)]
+    Policy(super::policy::Policy),
     /// Remove a node for good; its certificate is refused from then on
     Remove {
         /// Name of the node

@@ -3,6 +3,7 @@ pub mod bounds;
 pub mod circuit;
 pub mod fabric;
 pub mod packets;
+pub mod policy;
 pub mod resource;
 pub mod rule;
 

@@ -8,9 +8,10 @@ use crate::show::{self, circuit::Ends};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
-use proto_model::request::{CircuitRef, CircuitView};
-use proto_model::{Kind, Refusal, Until};
+use proto_model::request::{CircuitRef, CircuitView, NodeView};
+use proto_model::{Kind, NodeName, Refusal, Until};
 use proto_wire::v1;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) -> Result<(), Failure> {
@@ -27,7 +28,11 @@ pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) ->
             let answer = get(fabric, &named.circuit).await?;
             let view: CircuitView = understood(answer.clone())?;
             let ends = ends(fabric, &view).await;
-            out.answer("Circuit", &answer, || show::circuit::one(&view, ends, show::now()))
+            let policies = if out.json { Vec::new() } else { policies(fabric, &view).await };
+            out.answer("Circuit", &answer, || {
+                let before = show::policy::before(&policies);
+                format!("{}{before}", show::circuit::one(&view, ends, show::now()))
+            })
         }
         Circuit::Extend { circuit, end, forever } => {
             if end.wish().is_none() && !forever {
@@ -146,6 +151,17 @@ fn spinner(out: Out, what: &str) -> ProgressBar {
     }
     spinner.enable_steady_tick(Duration::from_millis(80));
     spinner
+}
+
+/// Hosts of its ends whose policy stands before its rules, and how many rules that has; none when they cannot be had.
+async fn policies(fabric: &mut Fabric, view: &CircuitView) -> Vec<(NodeName, u32)> {
+    let answer = fabric.read(v1::Empty {}, async |mut client, ask| client.list_nodes(ask).await).await;
+    let nodes: Vec<NodeView> = answer.ok().and_then(|a| all_understood(a.nodes).ok()).unwrap_or_default();
+    let path =
+        view.circuit.path.iter().flat_map(|path| path.nodes.first().into_iter().chain(path.nodes.last()));
+    let ends: BTreeSet<_> = path.collect();
+    let with = nodes.iter().filter(|node| node.policy_rules > 0 && ends.contains(&node.name));
+    with.map(|node| (node.name.clone(), node.policy_rules)).collect()
 }
 
 async fn ends(fabric: &mut Fabric, view: &CircuitView) -> Ends {

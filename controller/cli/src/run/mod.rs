@@ -3,6 +3,7 @@ mod circuit;
 mod files;
 mod node;
 mod packets;
+mod policy;
 mod resource;
 mod rule;
 mod watch;
@@ -53,6 +54,9 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Watch(kinds) => watch::all(&mut fabric, kinds, out).await,
     }
 }
+
+/// What the API is asked with.
+type Client = proto_wire::v1::fabric_client::FabricClient<tonic::transport::Channel>;
 
 /// An answer as values; one that cannot be read is the controller's fault, and a hint at two versions.
 fn understood<T, U>(message: T) -> Result<U, Failure>

@@ -32,6 +32,7 @@ pub(super) async fn node(
             let nodes: Vec<_> = all_understood(answer.nodes.clone())?;
             out.answer("ListNodesResponse", &answer, || show::fabric::nodes(&nodes, show::now()))
         }
+        Node::Policy(command) => super::policy::policy(fabric, command, out).await,
         Node::Add { name, lifetime } => add(fabric, config, name, lifetime.0, out).await,
         Node::Remove { name } => {
             let ask = v1::RemoveNodeRequest { node: name.to_string() };

@@ -36,7 +36,7 @@ pub(super) async fn rule(fabric: &mut Fabric, command: &Rule, out: Out) -> Resul
         }
         Rule::Replace { circuit, rules, file, none: _, confirm, wait } => {
             let rules = match file {
-                Some(file) => read(file)?,
+                Some(file) => read(file, "to leave no rule at all, say --none")?,
                 None => rules.clone(),
             };
             let edit = RuleEdit::Replace { rules };
@@ -102,11 +102,13 @@ fn print(circuit: &CircuitRef, answer: &v1::RuleSetView, out: Out) -> Result<(),
     out.answer("RuleSetView", answer, || {
         let set = show::rule::set(&circuit.to_string(), set.version, &set.rules, &answer.pending);
         let confirm_by = (answer.confirm_by != 0).then_some(Timestamp(answer.confirm_by));
-        format!("{set}{}", show::rule::unconfirmed(circuit, confirm_by, show::now()))
+        let confirm = "foreweave rule confirm";
+        format!("{set}{}", show::rule::unconfirmed(&confirm, circuit, confirm_by, show::now()))
     })
 }
 
-fn read(file: &Path) -> Result<Vec<RuleSpec>, Failure> {
+/// `none`: what to say instead of a file without rules.
+pub(super) fn read(file: &Path, none: &str) -> Result<Vec<RuleSpec>, Failure> {
     let mut content = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut content)
@@ -116,10 +118,7 @@ fn read(file: &Path) -> Result<Vec<RuleSpec>, Failure> {
     read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?;
     let rules = text::rules(&content).map_err(|why| Failure::usage(format!("{}, {why}", file.display())))?;
     if rules.is_empty() {
-        return Err(Failure::Usage {
-            what: format!("{} has no rules", file.display()),
-            hint: "to leave no rule at all, say --none".into(),
-        });
+        return Err(Failure::Usage { what: format!("{} has no rules", file.display()), hint: none.into() });
     }
     Ok(rules)
 }
@@ -149,6 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let file = dir.path().join("rules");
         std::fs::write(&file, "# nothing\n").expect("write");
+        let read = |file: &Path| read(file, "say --none");
         let failure = read(&file).expect_err("no rules");
         assert_eq!(failure.exit_code(), 2);
         assert!(failure.hint().contains("--none"));

@@ -133,7 +133,7 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         table::pairs(&pairs),
         circuit.rules_version,
         indented(&rule::list(&circuit.rules)),
-        indented(&rule::unconfirmed(&spec.name, circuit.confirm_by, now)),
+        indented(&rule::unconfirmed(&"foreweave rule confirm", &spec.name, circuit.confirm_by, now)),
         set_up(circuit)
     )
 }

@@ -1,4 +1,5 @@
 //! Dropped packets as people read them.
+use super::policy::rule_number;
 use super::table::{self, plain};
 use super::{bytes, or_dash};
 use proto_model::report::{DropCount, DropEvent};
@@ -15,7 +16,7 @@ pub fn counts(drops: &[(NodeName, DropCount)], rules: &Rules) -> String {
             plain(node),
             plain(or_dash(drop.circuit)),
             plain(&drop.reason),
-            plain(with_text(drop.circuit, &drop.reason, drop.rule, rules)),
+            plain(with_text(node, drop.circuit, &drop.reason, drop.rule, rules)),
             plain(drop.packets),
             plain(bytes(drop.bytes)),
         ]
@@ -28,26 +29,26 @@ pub fn counts(drops: &[(NodeName, DropCount)], rules: &Rules) -> String {
 }
 
 /// Only the firewall has rules; its rule 0 is the default deny.
-fn rule(reason: &str, rule: u32) -> String {
+fn rule(node: &NodeName, reason: &str, rule: u32) -> String {
     match (reason, rule) {
         ("denied_by_rule", 0) => "0 (default deny)".into(),
         (_, 0) => "–".into(),
-        (_, id) => id.to_string(),
+        (_, id) => rule_number(node, id),
     }
 }
 
 /// `3: deny tcp/22`.
-fn with_text(circuit: Option<CircuitId>, reason: &str, id: u32, rules: &Rules) -> String {
+fn with_text(node: &NodeName, circuit: Option<CircuitId>, reason: &str, id: u32, rules: &Rules) -> String {
     match circuit.and_then(|circuit| rules.get(&(circuit, id))) {
         Some(text) if id != 0 => format!("{id}: {text}"),
-        Some(_) | None => rule(reason, id),
+        Some(_) | None => rule(node, reason, id),
     }
 }
 
 /// `12:34:56.789 edge-a web-db denied_by_rule rule 0 (default deny)  100.64.0.1:40000 → 100.64.0.2:22 tcp  fw… 74 B`.
 pub fn line(node: &NodeName, drop: &DropEvent, rules: &Rules) -> String {
     let circuit = drop.circuit.map_or_else(|| "no circuit".into(), |circuit| circuit.to_string());
-    let rule = match with_text(drop.circuit, &drop.reason, drop.rule, rules) {
+    let rule = match with_text(node, drop.circuit, &drop.reason, drop.rule, rules) {
         none if none == "–" => String::new(),
         rule => format!(" rule {rule}"),
     };

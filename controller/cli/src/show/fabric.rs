@@ -50,7 +50,7 @@ pub fn nodes(nodes: &[NodeView], now: Timestamp) -> String {
         "no nodes; foreweave node add NAME makes a token for one\n",
     );
     let failures: String = nodes.iter().map(failures).collect();
-    let parts = [table, interfaces(nodes), keys(nodes), failures];
+    let parts = [table, interfaces(nodes), keys(nodes), policies(nodes), failures];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
@@ -65,6 +65,16 @@ fn keys(nodes: &[NodeView]) -> String {
         return String::new();
     }
     table::of(&["NAME", "ENCRYPTION KEY", "ACCEPTED TOO"], with_keys.map(row), "")
+}
+
+/// Of nodes that have one.
+fn policies(nodes: &[NodeView]) -> String {
+    let line = |node: &NodeView| {
+        let pending = if node.policy_pending { ", pending" } else { "" };
+        let NodeView { name, policy_rules, .. } = node;
+        format!("{name}: policy of {policy_rules} rules{pending}: foreweave node policy show {name}\n")
+    };
+    nodes.iter().filter(|node| node.policy_rules > 0 || node.policy_pending).map(line).collect()
 }
 
 /// What carries tunnels, and how transit packets are handled there.

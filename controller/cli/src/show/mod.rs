@@ -5,6 +5,7 @@ pub mod drops;
 pub mod fabric;
 pub mod link;
 pub mod plan;
+pub mod policy;
 pub mod resource;
 pub mod rule;
 pub mod table;

@@ -17,10 +17,15 @@ pub fn list(rules: &[Rule]) -> String {
 }
 
 /// What happens to a change that waits for its confirmation, with the seconds that are left; empty: none waits.
-pub fn unconfirmed(circuit: &dyn Display, confirm_by: Option<Timestamp>, now: Timestamp) -> String {
+pub fn unconfirmed(
+    confirm: &dyn Display,
+    what: &dyn Display,
+    confirm_by: Option<Timestamp>,
+    now: Timestamp,
+) -> String {
     let Some(at) = confirm_by else { return String::new() };
     let left = at.since(now).as_secs();
-    format!("taken back in {left} s ({at}) unless confirmed: foreweave rule confirm {circuit}\n")
+    format!("taken back in {left} s ({at}) unless confirmed: {confirm} {what}\n")
 }
 
 /// With the version and what happens to the rest.

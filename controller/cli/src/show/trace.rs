@@ -1,7 +1,7 @@
 //! Joins what several hosts told of one packet into one line.
 use super::drops::{between, clock};
-use proto_model::NodeName;
 use proto_model::trace::{Act, Hook, Traced};
+use proto_model::{NodeName, policy};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -119,7 +119,10 @@ pub fn act(packet: &Traced) -> String {
             "dropped: denied_by_rule, rule 0 (default deny)".into()
         }
         Act::Dropped { reason, rule: 0 } => format!("dropped: {reason}"),
-        Act::Dropped { reason, rule } => format!("dropped: {reason}, rule {rule}"),
+        Act::Dropped { reason, rule } => match policy::rule_of_policy(*rule) {
+            Some(rule) => format!("dropped: {reason}, rule {rule} of the host's policy"),
+            None => format!("dropped: {reason}, rule {rule}"),
+        },
     }
 }
 

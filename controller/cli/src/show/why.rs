@@ -1,4 +1,5 @@
 //! What would become of a packet, host by host.
+use super::policy::rule_number;
 use super::table::{Tone, cell, plain};
 use super::{or_dash, table};
 use proto_model::query::{Connection, Fate};
@@ -55,8 +56,8 @@ fn rule(hop: &TrailHop) -> String {
     match (&hop.ran.fate, hop.ran.rule) {
         (Fate::Dropped { reason, .. }, 0) if reason == "denied_by_rule" => "0 (default deny)".into(),
         (_, 0) => "–".into(),
-        (_, id) if hop.rule.is_empty() => id.to_string(),
-        (_, id) => format!("{id}: {}", hop.rule),
+        (_, id) if hop.rule.is_empty() => rule_number(&hop.node, id),
+        (_, id) => format!("{}: {}", rule_number(&hop.node, id), hop.rule),
     }
 }
 

@@ -304,6 +304,8 @@ impl Fabric {
             node.progressed = now;
         }
         node.free_labels(report.generation, now);
+        self.policy_reported(name);
+        let Some(node) = self.nodes.get_mut(name) else { return };
         let mut affected = node.arrived(report.generation);
         affected.extend(self.note_failures(name, report, now));
         for id in affected {
@@ -392,7 +394,7 @@ impl Fabric {
             Object::Endpoint(end) => vec![end.circuit],
             Object::Rules(set) => vec![set.circuit],
             Object::Hop(hop) => vec![hop.circuit],
-            Object::Peer(_) | Object::Trace(_) => Vec::new(),
+            Object::Peer(_) | Object::Trace(_) | Object::Policy(_) => Vec::new(),
             Object::Eni(eni) => {
                 let member = self.resources.get(&eni.resource);
                 member.map(|member| member.circuits.iter().copied().collect()).unwrap_or_default()

@@ -48,6 +48,10 @@ impl Fabric {
             Request::ListNodes => {
                 Ok(Response::Nodes(self.nodes.keys().filter_map(|name| self.node_view(name)).collect()))
             }
+            Request::GetPolicy { node } => self.get_policy(&node),
+            Request::SetPolicy(change) => self.set_policy(change, now),
+            Request::ConfirmPolicy { node } => self.confirm_policy(&node, now),
+            Request::RollbackPolicy { node } => self.rollback_policy(&node, now),
             Request::RemoveNode { node } => self.remove_node(&node, now),
             Request::CreateToken { node, hash, expires } => self.create_token(node, hash, expires, now),
             Request::Enrol { node, hash, key } => self.enrol(&node, hash, key, now),

@@ -12,7 +12,12 @@ impl World {
     fn endpoint(&self, node: &NodeName, id: CircuitId, side: Side) -> Option<&Endpoint> {
         match self.agents.get(node)?.objects.get(&ObjectKey::Endpoint(id, side))? {
             Object::Endpoint(end) => Some(end),
-            Object::Eni(_) | Object::Hop(_) | Object::Rules(_) | Object::Peer(_) | Object::Trace(_) => None,
+            Object::Eni(_)
+            | Object::Hop(_)
+            | Object::Rules(_)
+            | Object::Peer(_)
+            | Object::Trace(_)
+            | Object::Policy(_) => None,
         }
     }
 

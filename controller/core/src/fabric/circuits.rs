@@ -186,6 +186,7 @@ impl Fabric {
         self.check_ends(&spec)?;
         self.check_hosts(&spec)?;
         let rules = rules::first(&request.rules, now)?;
+        self.check_behind_policies(&spec, &rules.rules)?;
         self.check_free(&spec)?;
         Ok((spec, rules))
     }
@@ -388,6 +389,9 @@ impl Fabric {
                 .hint("somebody changed them; look at them again"));
         }
         let edited = rules::edit(&circuit.rules, circuit.next_rule, &change.edit, now)
+            .map_err(|refusal| within(edit_field(&change.edit), refusal))?;
+        let spec = &circuit.spec;
+        self.check_behind_policies(spec, &edited.rules)
             .map_err(|refusal| within(edit_field(&change.edit), refusal))?;
         if edited.rules != circuit.rules {
             let back = |within| Revert { at: now.plus(within), rules: circuit.rules.clone() };

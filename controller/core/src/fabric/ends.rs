@@ -157,6 +157,6 @@ fn next_end(circuit: &Circuit) -> Option<Timestamp> {
     rules.chain(circuit.spec.expires).chain(circuit.revert.as_ref().map(|revert| revert.at)).min()
 }
 
-fn has_ended(rule: &Rule, now: Timestamp) -> bool {
+pub(super) fn has_ended(rule: &Rule, now: Timestamp) -> bool {
     rule.spec.until.and_then(Until::at).is_some_and(|at| at <= now)
 }

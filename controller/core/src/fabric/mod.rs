@@ -7,6 +7,7 @@ mod ends;
 mod nodes;
 mod peers;
 mod place;
+mod policies;
 mod protect;
 mod resources;
 mod restore;

@@ -1,7 +1,7 @@
 //! Nodes and links as clients ask for them: tokens, enrolment, removal, link values.
 use super::Fabric;
 use crate::deadlines::Deadline;
-use crate::record::{Keys, NodeRecord, Record, RecordKey, TokenRecord};
+use crate::record::{Keys, NodeRecord, PolicyRecord, Record, RecordKey, TokenRecord};
 use crate::registry::nodes::{Contact, Node};
 use proto_model::access::Fingerprint;
 use proto_model::request::{Event, NodeView, Response};
@@ -45,6 +45,7 @@ impl Fabric {
                 keys: Keys::Unknown,
                 underlays: Vec::new(),
                 seal_keys: Vec::new(),
+                policy: PolicyRecord::default(),
             };
             self.step.put(Record::Node(record.clone()));
             self.add_node(record, now);
@@ -61,7 +62,10 @@ impl Fabric {
         self.topology.add_node(record.name.clone());
         self.topology.set_underlays(&record.name, record.underlays.clone());
         let node = Node::new(record, self.settings.timing.rest, now);
-        self.nodes.insert(node.record.name.clone(), node);
+        let name = node.record.name.clone();
+        self.nodes.insert(name.clone(), node);
+        self.want_policy(&name);
+        self.watch_policy(&name);
     }
 
     pub(super) fn enrol(
@@ -145,6 +149,7 @@ impl Fabric {
         }
         self.deadlines.clear(&Deadline::NodeGrace(name.clone()));
         self.deadlines.clear(&Deadline::EndGrace(name.clone()));
+        self.deadlines.clear(&Deadline::Policy(name.clone()));
         self.given_up.remove(name);
         self.nodes.remove(name);
         for link in self.topology.remove_node(name) {

@@ -29,6 +29,7 @@ impl Fabric {
                 Deadline::Backup(id) => self.backup_is_late(id, now),
                 Deadline::Repair(id) => self.repair(id, now),
                 Deadline::Ends(id) => self.something_ended(id, now),
+                Deadline::Policy(name) => self.policy_ended(&name, now),
                 Deadline::Retry(id) if self.is_suspended(id) => self.queue(id, now),
                 Deadline::Retry(id) => self.seek_soon(id, now),
                 Deadline::RetryAll => self.queue_unserved(now),

@@ -2,11 +2,12 @@
 use super::Fabric;
 use super::why::{End, Journey};
 use crate::circuit::Circuit;
+use proto_model::policy;
 use proto_model::query::{Fate, Ran, Sealing};
 use proto_model::report::Way;
 use proto_model::rule::Protocol;
 use proto_model::trail::{TrailHop, Verdict, Wonder};
-use proto_model::{CircuitId, ResourceId};
+use proto_model::{CircuitId, NodeName, ResourceId};
 use std::net::IpAddr;
 
 impl Fabric {
@@ -37,8 +38,12 @@ impl Fabric {
         }
     }
 
-    pub(super) fn rule_text(&self, circuit: CircuitId, rule: u32) -> String {
-        let rules = self.circuits.get(circuit).map(|circuit| circuit.rules.as_slice()).unwrap_or_default();
+    pub(super) fn rule_text(&self, node: &NodeName, circuit: CircuitId, rule: u32) -> String {
+        let (rules, rule) = match policy::rule_of_policy(rule) {
+            Some(rule) => (self.nodes.get(node).map(|node| &node.record.policy.rules), rule),
+            None => (self.circuits.get(circuit).map(|circuit| &circuit.rules), rule),
+        };
+        let rules = rules.map(Vec::as_slice).unwrap_or_default();
         rules.iter().find(|known| known.id == rule).map(|known| known.spec.to_string()).unwrap_or_default()
     }
 
@@ -84,6 +89,13 @@ impl Fabric {
                 format!("dropped at {node}: default deny of {name}; no rule allows it"),
                 format!("foreweave rule add {name} \"{}\" would allow it", self.allowing(journey)),
             ),
+            ("denied_by_rule", rule) if policy::rule_of_policy(rule).is_some() => {
+                let rule = policy::rule_of_policy(rule).unwrap_or_default();
+                (
+                    format!("dropped at {node}: rule {rule} of the policy of {node} says: {}", hop.rule),
+                    format!("whoever owns {node} decides: foreweave node policy show {node}"),
+                )
+            }
             ("denied_by_rule", rule) => (
                 format!("dropped at {node}: rule {rule} of {name} says: {}", hop.rule),
                 format!(

@@ -204,7 +204,7 @@ impl Fabric {
             }
             Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::NotOurs => (None, None),
         };
-        let rule = self.rule_text(journey.circuit, ran.rule);
+        let rule = self.rule_text(&node, journey.circuit, ran.rule);
         let hop = TrailHop { node: node.clone(), ran, rule, next: next.clone(), note };
         journey.hops.push(hop);
         let device = sent.as_ref().and_then(|(_, remote)| self.reaches_device(&journey, *remote));

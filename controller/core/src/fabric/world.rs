@@ -71,7 +71,7 @@ pub(super) fn request(source: &str, destination: &str) -> CircuitRequest {
 impl Agent {
     /// Has nothing of any circuit.
     pub(super) fn is_bare(&self) -> bool {
-        self.objects.keys().all(|key| matches!(key, ObjectKey::Peer(_)))
+        self.objects.keys().all(|key| matches!(key, ObjectKey::Peer(_) | ObjectKey::Policy))
     }
 
     pub(super) fn is_heard(&self) -> bool {

@@ -46,6 +46,8 @@ pub struct Node {
     /// First generation that was told in this session.
     pub session_start: Generation,
     pub failures: BTreeMap<ObjectKey, String>,
+    /// Generation with its policy, until it has reported it.
+    pub policy_waiting: Option<Generation>,
     pub labels: Labels,
     /// Labels that are free once the node has reported the generation without them.
     pub held: BTreeMap<Generation, Vec<Label>>,
@@ -80,6 +82,7 @@ impl Node {
             progressed: now,
             session_start: start,
             failures: BTreeMap::new(),
+            policy_waiting: None,
             labels: Labels::new(rest, now),
             held: BTreeMap::new(),
             awaiting: BTreeMap::new(),
@@ -178,6 +181,8 @@ impl Node {
             reported: self.reported,
             failures: failures.map(|(key, why)| Failure { key: key.clone(), why: why.clone() }).collect(),
             seal_keys: self.record.seal_keys.clone(),
+            policy_rules: self.record.policy.rules.len() as u32,
+            policy_pending: self.policy_waiting.is_some(),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Circuits whose callers want to wait until the fabric has complied.
+//! Circuits and policies whose callers want to wait until the fabric has complied.
 use super::{Answer, Api, odd};
 use crate::engine::Until;
 use proto_model::NodeName;
 use proto_model::access::Actor;
 use proto_model::circuit::CircuitState;
-use proto_model::request::{CircuitRef, CircuitView, Request as Ask};
+use proto_model::request::{CircuitRef, CircuitView, PolicyView, Request as Ask};
 use proto_model::rule::RuleSet;
 use proto_wire::convert::requests::Awaited;
 use proto_wire::convert::status_of;
@@ -86,6 +86,33 @@ impl Api {
         // When the time is over it is still being taken down; the caller can watch it.
         let _ = tokio::time::timeout(wait, gone).await;
         Ok(answered)
+    }
+}
+
+impl Api {
+    pub(super) async fn change_policy(
+        &self,
+        actor: Actor,
+        awaited: Awaited,
+    ) -> Result<v1::PolicyView, Status> {
+        let Awaited { request, wait } = awaited;
+        let (done, in_force) = oneshot::channel();
+        let until = (!wait.is_zero()).then_some(Until::Policy(done));
+        let answer = self.engine.ask_until(actor.clone(), request, until).await;
+        let kept = policy(answer.map_err(|refusal| status_of(&refusal))?)?;
+        if wait.is_zero() || !kept.pending {
+            return Ok(kept.into());
+        }
+        // When the time is over, or the host was removed meanwhile: as it is.
+        let _ = tokio::time::timeout(wait, in_force).await;
+        policy(self.ask(actor, Ask::GetPolicy { node: kept.node }).await?).map(v1::PolicyView::from)
+    }
+}
+
+fn policy(answer: Answer) -> Result<PolicyView, Status> {
+    match answer {
+        Answer::Policy(view) => Ok(view),
+        other => Err(odd(&other)),
     }
 }
 

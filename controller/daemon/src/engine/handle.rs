@@ -54,6 +54,8 @@ pub enum Until {
     Active(oneshot::Sender<CircuitView>),
     /// The rules of the answer are in force at both ends.
     Rules(oneshot::Sender<CircuitView>),
+    /// The policy of the answer is in force on its host.
+    Policy(oneshot::Sender<()>),
     /// This circuit is gone.
     Gone(CircuitId, oneshot::Sender<()>),
 }

@@ -1,8 +1,8 @@
-//! Callers that wait for a circuit to become active or to be gone, or for its rules to be in force.
+//! Callers that wait for a circuit to become active or to be gone, or for rules or a policy to be in force.
 use super::handle::{Answer, Until};
-use proto_model::CircuitId;
 use proto_model::circuit::CircuitState;
 use proto_model::request::{CircuitView, Event, Response};
+use proto_model::{CircuitId, NodeName};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -14,6 +14,7 @@ pub(super) struct Waits {
     active: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
     rules: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
     gone: HashMap<CircuitId, Vec<oneshot::Sender<()>>>,
+    policies: HashMap<NodeName, Vec<oneshot::Sender<()>>>,
     added: usize,
 }
 
@@ -26,7 +27,7 @@ impl Waits {
                 self.sweep();
                 None
             }
-            Until::Active(_) | Until::Rules(_) => Some(until),
+            Until::Active(_) | Until::Rules(_) | Until::Policy(_) => Some(until),
         }
     }
 
@@ -42,6 +43,10 @@ impl Waits {
                 if !pending.is_empty() =>
             {
                 self.rules.entry(*circuit).or_default().push(done);
+                self.sweep();
+            }
+            (Ok(Response::Policy(view)), Some(Until::Policy(done))) if view.pending => {
+                self.policies.entry(view.node.clone()).or_default().push(done);
                 self.sweep();
             }
             (Ok(_) | Err(_), _) => {}
@@ -67,7 +72,15 @@ impl Waits {
                     let _ = done.send(());
                 }
             }
-            Event::Resource(_) | Event::ResourceGone(_) | Event::Node(_) | Event::NodeGone(_) => {}
+            Event::Node(view) if !view.policy_pending => {
+                for done in self.policies.remove(&view.name).into_iter().flatten() {
+                    let _ = done.send(());
+                }
+            }
+            Event::NodeGone(name) => {
+                self.policies.remove(name);
+            }
+            Event::Resource(_) | Event::ResourceGone(_) | Event::Node(_) => {}
         }
     }
 
@@ -84,6 +97,10 @@ impl Waits {
             });
         }
         self.gone.retain(|_, callers| {
+            callers.retain(|caller| !caller.is_closed());
+            !callers.is_empty()
+        });
+        self.policies.retain(|_, callers| {
             callers.retain(|caller| !caller.is_closed());
             !callers.is_empty()
         });

@@ -79,6 +79,7 @@ impl TryFrom<v1::Object> for Object {
             v1::object::Object::Rules(rules) => inner("rules", rules).map(Self::Rules),
             v1::object::Object::Peer(peer) => inner("peer", peer).map(Self::Peer),
             v1::object::Object::Trace(trace) => inner("trace", trace).map(Self::Trace),
+            v1::object::Object::Policy(policy) => inner("policy", policy).map(Self::Policy),
         }
     }
 }
@@ -92,6 +93,7 @@ impl From<Object> for v1::Object {
             Object::Rules(rules) => v1::object::Object::Rules(rules.into()),
             Object::Peer(peer) => v1::object::Object::Peer(peer.into()),
             Object::Trace(trace) => v1::object::Object::Trace(trace.into()),
+            Object::Policy(policy) => v1::object::Object::Policy(policy.into()),
         };
         Self { object: Some(object) }
     }
@@ -128,6 +130,8 @@ impl TryFrom<v1::ObjectKey> for ObjectKey {
             Key::Rules(circuit) => Ok(Self::Rules(CircuitId(circuit))),
             Key::Peer(link) => inner("peer", link).map(Self::Peer),
             Key::Trace(circuit) => Ok(Self::Trace(CircuitId(circuit))),
+            Key::Policy(true) => Ok(Self::Policy),
+            Key::Policy(false) => Err(Malformed::new("policy", "is false; a policy's key is true")),
         }
     }
 }
@@ -144,6 +148,7 @@ impl From<ObjectKey> for v1::ObjectKey {
             ObjectKey::Rules(circuit) => Key::Rules(circuit.0),
             ObjectKey::Peer(link) => Key::Peer(link.into()),
             ObjectKey::Trace(circuit) => Key::Trace(circuit.0),
+            ObjectKey::Policy => Key::Policy(true),
         };
         Self { key: Some(key) }
     }

@@ -68,6 +68,8 @@ impl TryFrom<v1::Node> for NodeView {
             reported: Generation(node.reported_generation),
             failures: list("failures", limits::OBJECTS, node.failures)?,
             seal_keys: seal_keys("seal_keys", node.seal_keys)?,
+            policy_rules: node.policy_rules,
+            policy_pending: node.policy_pending,
         })
     }
 }
@@ -103,6 +105,8 @@ impl From<NodeView> for v1::Node {
             reported_generation: node.reported.0,
             failures: each(node.failures),
             seal_keys: key_bytes(&node.seal_keys),
+            policy_rules: node.policy_rules,
+            policy_pending: node.policy_pending,
         }
     }
 }

@@ -145,7 +145,7 @@ impl TryFrom<v1::ExtendCircuitRequest> for Request {
     }
 }
 
-fn wait(nanos: u64) -> Result<Duration> {
+pub(super) fn wait(nanos: u64) -> Result<Duration> {
     span("wait", nanos, Duration::ZERO, limits::WAIT_MOST)
 }
 
@@ -285,6 +285,10 @@ pub enum Message {
     ExtendCircuit(v1::ExtendCircuitRequest),
     ConfirmRules(v1::CircuitRequest),
     RollbackRules(v1::CircuitRequest),
+    GetPolicy(v1::NodeRequest),
+    SetPolicy(v1::SetPolicyRequest),
+    ConfirmPolicy(v1::NodeRequest),
+    RollbackPolicy(v1::NodeRequest),
     RemoveNode(v1::RemoveNodeRequest),
     SetLink(v1::SetLinkRequest),
     Why(v1::WhyRequest),
@@ -349,6 +353,10 @@ impl TryFrom<Awaited> for Message {
             Request::UpdateFirewallRule(change) => {
                 Self::UpdateFirewallRule(v1::UpdateFirewallRuleRequest { wait, ..change.into() })
             }
+            Request::GetPolicy { node } => Self::GetPolicy(of_node(&node)),
+            Request::SetPolicy(change) => Self::SetPolicy(v1::SetPolicyRequest { wait, ..change.into() }),
+            Request::ConfirmPolicy { node } => Self::ConfirmPolicy(of_node(&node)),
+            Request::RollbackPolicy { node } => Self::RollbackPolicy(of_node(&node)),
             Request::RemoveNode { node } => {
                 Self::RemoveNode(v1::RemoveNodeRequest { node: node.to_string() })
             }
@@ -375,6 +383,10 @@ impl TryFrom<Awaited> for Message {
             }
         })
     }
+}
+
+fn of_node(node: &NodeName) -> v1::NodeRequest {
+    v1::NodeRequest { node: node.to_string() }
 }
 
 fn reference(circuit: &CircuitRef) -> v1::CircuitRequest {

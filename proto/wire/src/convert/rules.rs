@@ -1,6 +1,7 @@
 //! Firewall rules, and changes to a circuit's.
 use super::fields::{byte, count, each, list, port, required, shown, unknown};
-use super::units::{ending, nanos_of, span, until, until_fields};
+use super::policies::confirm_within;
+use super::units::{ending, nanos_of, until, until_fields};
 use super::{Malformed, Result, circuit_ref, limits};
 use crate::v1;
 use crate::v1::update_firewall_rule_request as wire;
@@ -173,13 +174,17 @@ impl TryFrom<v1::RuleSet> for RuleSet {
     }
 }
 
-fn revert(revert: v1::rule_set::Revert) -> Result<Revert> {
+pub(super) fn revert(revert: v1::rule_set::Revert) -> Result<Revert> {
     Ok(Revert { at: Timestamp(revert.at), rules: in_force(revert.rules)? })
+}
+
+pub(super) fn revert_fields(revert: Revert) -> v1::rule_set::Revert {
+    v1::rule_set::Revert { at: revert.at.0, rules: each(revert.rules) }
 }
 
 impl From<RuleSet> for v1::RuleSet {
     fn from(set: RuleSet) -> Self {
-        let revert = set.revert.map(|r| v1::rule_set::Revert { at: r.at.0, rules: each(r.rules) });
+        let revert = set.revert.map(revert_fields);
         Self { circuit: set.circuit.0, version: set.version, rules: each(set.rules), revert }
     }
 }
@@ -212,10 +217,7 @@ impl TryFrom<v1::UpdateFirewallRuleRequest> for RuleChange {
         Ok(Self {
             circuit: circuit_ref("circuit", &request.circuit)?,
             expected_version: request.expected_version,
-            confirm_within: match request.confirm_within {
-                0 => None,
-                nanos => Some(span("confirm_within", nanos, limits::CONFIRM_LEAST, limits::CONFIRM_MOST)?),
-            },
+            confirm_within: confirm_within(request.confirm_within)?,
             edit: match edit {
                 wire::Edit::Add(add) => added(add).map_err(|m| m.within("add"))?,
                 wire::Edit::Remove(remove) => removed(remove).map_err(|m| m.within("remove"))?,

@@ -1,9 +1,10 @@
 //! Well-formed ends of what does not last, at random.
-use crate::words::{circuit_id, circuit_ref, rule_spec, timestamp};
+use crate::words::{circuit_id, circuit_ref, node, rule_spec, timestamp};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use proto_model::request::Request;
+use proto_model::policy::Policy;
+use proto_model::request::{PolicyChange, PolicyView, Request};
 use proto_model::rule::{Revert, Rule, RuleSet, RuleSpec};
 use proto_model::{Timestamp, Until};
 use std::collections::BTreeSet;
@@ -45,6 +46,41 @@ pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
     (circuit_id(), any::<u32>(), rules(), revert)
         .prop_map(|(circuit, version, rules, revert)| RuleSet { circuit, version, rules, revert })
         .boxed()
+}
+
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
+    rule_set().prop_map(|RuleSet { version, rules, revert, .. }| Policy { version, rules, revert })
+}
+
+pub(crate) fn policy_view() -> impl Strategy<Value = PolicyView> {
+    (node(), any::<u32>(), rules(), any::<bool>(), of(moment())).prop_map(
+        |(node, version, rules, pending, confirm_by)| PolicyView {
+            node,
+            version,
+            rules,
+            pending,
+            confirm_by,
+        },
+    )
+}
+
+pub(crate) fn policy_requests() -> impl Strategy<Value = Request> {
+    let within = of((1..=86_400u64).prop_map(Duration::from_secs));
+    let set = (node(), of(any::<u32>()), vec(wish(), 0..5), within).prop_map(
+        |(node, expected_version, rules, confirm_within)| PolicyChange {
+            node,
+            expected_version,
+            rules,
+            confirm_within,
+        },
+    );
+    prop_oneof![
+        set.prop_map(Request::SetPolicy),
+        node().prop_map(|node| Request::GetPolicy { node }),
+        node().prop_map(|node| Request::ConfirmPolicy { node }),
+        node().prop_map(|node| Request::RollbackPolicy { node }),
+    ]
+    .boxed()
 }
 
 pub(crate) fn changes_of_ends() -> impl Strategy<Value = Request> {

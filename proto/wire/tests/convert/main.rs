@@ -7,12 +7,13 @@ mod words;
 
 use proptest::prelude::*;
 use prost::Message as _;
+use proto_model::NodeName;
 use proto_model::desired::Tell;
 use proto_model::plan::{Discovery, Plan};
 use proto_model::report::{DropCount, Say};
 use proto_model::request::{
-    CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
-    StatusView,
+    CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, PolicyView, Request, ResourceView,
+    RuleChange, StatusView,
 };
 use proto_model::rule::{RuleSet, RuleSpec};
 use proto_wire::convert::Malformed;
@@ -53,6 +54,7 @@ round_trips! {
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
     the_status_arrives: words::status_view(), v1::Status => StatusView;
+    a_policy_arrives: ends::policy_view(), v1::PolicyView => PolicyView;
     a_drop_count_arrives: speech::drop_count(), v1::DropCount => DropCount;
 }
 
@@ -69,7 +71,10 @@ proptest! {
     fn a_request_arrives(request in words::request(), seconds in 0..600_u64) {
         let waits = matches!(
             request,
-            Request::CreateCircuit { .. } | Request::DeleteCircuit { .. } | Request::UpdateFirewallRule(_)
+            Request::CreateCircuit { .. }
+                | Request::DeleteCircuit { .. }
+                | Request::UpdateFirewallRule(_)
+                | Request::SetPolicy(_)
         );
         let wait = Duration::from_secs(if waits { seconds } else { 0 });
         let sent = Awaited { request, wait };
@@ -129,6 +134,16 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::RollbackRules(wire) => {
             CircuitRef::try_from(travelled(&wire)).map(|circuit| now(Request::RollbackRules { circuit }))
         }
+        Message::SetPolicy(wire) => travelled(&wire).try_into(),
+        Message::GetPolicy(wire) => {
+            NodeName::try_from(travelled(&wire)).map(|node| now(Request::GetPolicy { node }))
+        }
+        Message::ConfirmPolicy(wire) => {
+            NodeName::try_from(travelled(&wire)).map(|node| now(Request::ConfirmPolicy { node }))
+        }
+        Message::RollbackPolicy(wire) => {
+            NodeName::try_from(travelled(&wire)).map(|node| now(Request::RollbackPolicy { node }))
+        }
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
         Message::Why(wire) => travelled(&wire).try_into().map(now),
@@ -160,6 +175,7 @@ fn read_as_everything(bytes: &[u8]) {
     read::<v1::UpdateFirewallRuleRequest, Awaited>(bytes);
     read::<v1::UpdateFirewallRuleRequest, Request>(bytes);
     read::<v1::RemoveNodeRequest, Request>(bytes);
+    read::<v1::SetPolicyRequest, Awaited>(bytes);
     read::<v1::SetLinkRequest, Request>(bytes);
     read::<v1::CreateTokenRequest, proto_wire::convert::requests::TokenWish>(bytes);
     read::<v1::CreateClientRequest, proto_wire::convert::requests::ClientWish>(bytes);

@@ -1,5 +1,5 @@
 //! What controller and agents say to each other, at random.
-use crate::ends::{moment, rule_set};
+use crate::ends::{moment, policy, rule_set};
 use crate::words::*;
 use proptest::collection::vec;
 use proptest::option::of;
@@ -29,6 +29,7 @@ pub(crate) fn object_key() -> impl Strategy<Value = ObjectKey> {
         circuit_id().prop_map(ObjectKey::Rules),
         link_id().prop_map(ObjectKey::Peer),
         circuit_id().prop_map(ObjectKey::Trace),
+        Just(ObjectKey::Policy),
     ]
 }
 
@@ -261,6 +262,7 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
         rule_set().prop_map(Object::Rules),
         peer().prop_map(Object::Peer),
         trace().prop_map(Object::Trace).boxed(),
+        policy().prop_map(Object::Policy),
     ]
     .boxed()
 }

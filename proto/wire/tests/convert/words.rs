@@ -338,30 +338,33 @@ pub(crate) fn failure() -> impl Strategy<Value = Failure> {
 pub(crate) fn node_view() -> impl Strategy<Value = NodeView> {
     let state = prop_oneof![Just(NodeState::Expected), Just(NodeState::Connected), Just(NodeState::Lost)];
     let lists = (vec(underlay(), 0..3), vec(sentence(), 0..3), vec(failure(), 0..3), seal_keys(0));
-    (node(), state, lists, (sentence(), sentence()), of(timestamp()), any::<(u64, u64)>()).prop_map(
-        |(
-            name,
-            state,
-            (underlays, datapath, failures, seal_keys),
-            (version, kernel),
-            seen,
-            (desired, reported),
-        )| {
-            NodeView {
+    (node(), state, lists, (sentence(), sentence()), of(timestamp()), any::<(u64, u64, u32, bool)>())
+        .prop_map(
+            |(
                 name,
                 state,
-                underlays,
-                datapath,
-                version,
-                kernel,
+                (underlays, datapath, failures, seal_keys),
+                (version, kernel),
                 seen,
-                desired: Generation(desired),
-                reported: Generation(reported),
-                failures,
-                seal_keys,
-            }
-        },
-    )
+                (desired, reported, policy_rules, policy_pending),
+            )| {
+                NodeView {
+                    name,
+                    state,
+                    underlays,
+                    datapath,
+                    version,
+                    kernel,
+                    seen,
+                    desired: Generation(desired),
+                    reported: Generation(reported),
+                    failures,
+                    seal_keys,
+                    policy_rules,
+                    policy_pending,
+                }
+            },
+        )
 }
 
 pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
@@ -429,6 +432,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         circuit_ref().prop_map(|circuit| Request::DeleteCircuit { circuit }),
         rule_change().prop_map(Request::UpdateFirewallRule),
         crate::ends::changes_of_ends(),
+        crate::ends::policy_requests(),
         node().prop_map(|node| Request::RemoveNode { node }),
         (link_id(), link_values()).prop_map(|(link, values)| Request::SetLink { link, values }),
     ]

@@ -6,6 +6,7 @@ mod circuits;
 mod ends;
 mod external;
 mod links;
+mod policies;
 mod protection;
 mod refusals;
 mod repair;
