@@ -1,5 +1,5 @@
 //! The agent's one loop: everything that happens becomes an input of the core, everything it wishes is done here.
-use crate::clock::Clock;
+use crate::clock::{Clock, Watch};
 use crate::config::Config;
 use crate::doctor::{self, Verdict};
 use crate::identity::{Identity, Lock};
@@ -40,7 +40,7 @@ pub struct Run {
 /// Things that wait to be handled, of each kind. A producer that meets a full queue waits; the ring buffer loses.
 const WAITING: usize = 256;
 
-/// How soon a rotated encryption key is noticed.
+/// How soon a rotated encryption key, or a host's clock that was set, is noticed.
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT. What forwards then goes on forwarding.
@@ -121,7 +121,8 @@ struct Engine {
     underlays: Underlays,
     keys: Keys,
     state: PathBuf,
-    /// When the keys' file is looked at again.
+    host_clock: Watch,
+    /// When the keys' file and the host's clock are looked at again.
     glance: tokio::time::Interval,
     tasks: JoinSet<Result<()>>,
 }
@@ -193,6 +194,7 @@ impl Engine {
             underlays: Underlays { summary, looking: false, again: false },
             keys,
             state: run.config.state.clone(),
+            host_clock: Watch::of(clock),
             glance: tokio::time::interval(GLANCE),
             tasks,
         };
@@ -240,7 +242,7 @@ impl Engine {
                 () = tokio::time::sleep(tick) => Some(Input::Tick),
                 _ = self.glance.tick() => {
                     self.look_at_keys().await?;
-                    None
+                    self.look_at_clock()
                 }
                 Some(ended) = self.tasks.join_next() => return Err(ended_early(ended)),
             };
@@ -260,6 +262,7 @@ impl Engine {
         let started = Instant::now();
         self.node.handle(input, now);
         crate::metrics::handled(started.elapsed());
+        crate::metrics::ended(self.node.ended_so_far());
         while let Some(output) = self.node.poll_output() {
             self.perform(output).await?;
         }
@@ -394,6 +397,13 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Ends follow the host's clock when somebody sets it.
+    fn look_at_clock(&mut self) -> Option<Input> {
+        let ahead = self.host_clock.look()?;
+        info!(ahead_seconds = ahead as f64 / 1e9, "the host's clock was set; what ends by itself follows it");
+        Some(Input::ClockSet { ahead })
     }
 
     async fn look_at_underlays(&mut self) -> Result<()> {

@@ -1,4 +1,5 @@
 //! What the agent tells Prometheus, when an address for it is configured.
+use agent_core::node::Counts;
 use agent_core::protect::Told;
 use anyhow::{Context, Result};
 use ebpf_abi::Reason;
@@ -49,6 +50,10 @@ fn describe() {
         "foreweave_stamp_refused_total",
         "STAMP requests not answered from user space, by why."
     );
+    describe_counter!(
+        "foreweave_agent_ended_total",
+        "What ended by the host's own clock: ends of circuits and rules (expired), unconfirmed changes (reverted)."
+    );
     describe_gauge!("foreweave_agent_connected", "1 while a session with a controller is open.");
 }
 
@@ -60,6 +65,11 @@ pub(crate) fn performed(failed: usize, done: usize, took: Duration) {
     metrics::counter!("foreweave_agent_steps_total", "outcome" => "done").increment(done as u64);
     metrics::counter!("foreweave_agent_steps_total", "outcome" => "failed").increment(failed as u64);
     metrics::histogram!("foreweave_agent_batch_seconds").record(took.as_secs_f64());
+}
+
+pub(crate) fn ended(counts: Counts) {
+    metrics::counter!("foreweave_agent_ended_total", "how" => "expired").absolute(counts.expired);
+    metrics::counter!("foreweave_agent_ended_total", "how" => "reverted").absolute(counts.reverted);
 }
 
 pub(crate) fn connected(connected: bool) {
@@ -141,6 +151,13 @@ mod tests {
         assert!(text.contains("foreweave_protection_switches_total{to=\"backup\"} 2"), "{text}");
         assert!(text.contains("foreweave_protection_switches_total{to=\"primary\"} 1"), "{text}");
         assert!(text.contains("foreweave_groups_on_backup 1"), "{text}");
+    }
+
+    #[test]
+    fn what_ended_by_itself_is_counted_by_how() {
+        let text = rendered(|| ended(Counts { expired: 3, reverted: 1 }));
+        assert!(text.contains("foreweave_agent_ended_total{how=\"expired\"} 3"), "{text}");
+        assert!(text.contains("foreweave_agent_ended_total{how=\"reverted\"} 1"), "{text}");
     }
 
     #[test]
