@@ -4,6 +4,7 @@ mod bandwidth;
 mod circuits;
 mod crashes;
 mod encryption;
+mod ends;
 mod explain;
 mod external;
 mod labs;
