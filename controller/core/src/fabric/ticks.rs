@@ -36,7 +36,7 @@ impl Fabric {
                 Deadline::RetryMeasured => self.queue_measured(now),
                 Deadline::Idempotency(key) => self.forget_key(&key),
                 Deadline::Token(hash) => self.drop_token(&hash),
-                Deadline::Query(query) => self.query_is_late(query),
+                Deadline::Query(query) => self.query_is_late(query, now),
                 Deadline::Trace(id) => self.end_trace(id),
                 Deadline::Protect => return self.protect_some(now),
                 Deadline::Work => return self.work_off(now),

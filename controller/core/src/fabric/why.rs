@@ -23,6 +23,9 @@ const HOPS: usize = 40;
 /// How long one host may take: its programs may have to be loaded first.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long all of them together may take: less than a request waits for its answer.
+pub(super) const JOURNEY: Duration = Duration::from_secs(25);
+
 /// All that are under way, by the question that is open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Journeys {
@@ -41,6 +44,7 @@ pub(super) struct Journey {
     pub(super) circuit: CircuitId,
     pub(super) hops: Vec<TrailHop>,
     at: NodeName,
+    until: Timestamp,
 }
 
 /// How a journey ends.
@@ -112,6 +116,7 @@ impl Fabric {
             circuit: named.0,
             hops: Vec::new(),
             at: at.clone(),
+            until: now.plus(JOURNEY),
         };
         let question = first_question(circuit, workload, packet);
         self.ask_host(journey, at, question, now);
@@ -146,7 +151,7 @@ impl Fabric {
         self.journeys.next += 1;
         let query = QueryId(self.journeys.next);
         self.step.ask(node.clone(), session, Tell::Ask { query, question });
-        self.deadlines.set(Deadline::Query(query), now.plus(PATIENCE));
+        self.deadlines.set(Deadline::Query(query), now.plus(PATIENCE).min(journey.until));
         self.journeys.open.insert(query, Journey { at: node, ..journey });
     }
 
@@ -170,9 +175,15 @@ impl Fabric {
         }
     }
 
-    pub(super) fn query_is_late(&mut self, query: QueryId) {
+    pub(super) fn query_is_late(&mut self, query: QueryId, now: Timestamp) {
         let Some(journey) = self.journeys.open.remove(&query) else { return };
-        let sentence = format!("unknown: {} did not answer within {} s", journey.at, PATIENCE.as_secs());
+        let (at, hops) = (&journey.at, journey.hops.len());
+        let sentence = if now < journey.until {
+            format!("unknown: {at} did not answer within {} s", PATIENCE.as_secs())
+        } else {
+            let most = JOURNEY.as_secs();
+            format!("unknown: {hops} hosts took the {most} s that all of them have; {at} has not answered")
+        };
         let end = End::of(Verdict::Unknown, sentence, "foreweave node list shows whether it is busy");
         self.finish(journey, end);
     }

@@ -156,6 +156,29 @@ fn a_host_that_does_not_answer_or_goes_is_named() {
 }
 
 #[test]
+fn hosts_that_are_all_slow_end_with_what_they_told_so_far() {
+    let (mut world, id) = wired();
+    let ticket = world.wonder(Request::Why(wonder("web", "db", 5432)));
+    let slow = why::PATIENCE - Duration::from_secs(1);
+    let began = world.now;
+    world.pass(slow);
+    answer(&mut world, "a", ran(id, sent([10, 0, 0, 2], Some(Way::Primary))));
+    let mut told = 1;
+    while world.now.plus(slow) < began.plus(why::JOURNEY) {
+        world.pass(slow);
+        answer(&mut world, "t1", ran(id, sent([10, 0, 0, 2], None)));
+        told += 1;
+    }
+    assert_eq!(world.take_reply(ticket), None);
+    world.pass(began.plus(why::JOURNEY).since(world.now));
+    let late = trail(&mut world, ticket);
+    assert_eq!((late.verdict, late.hops.len()), (Verdict::Unknown, told));
+    let said = format!("unknown: {told} hosts took the 25 s that all of them have; t1 has not answered");
+    assert_eq!(late.sentence, said);
+    assert!(world.fabric.next_deadline().is_none_or(|at| at > world.now));
+}
+
+#[test]
 fn answers_of_hosts_that_were_not_asked_and_late_ones_are_not_heard() {
     let (mut world, id) = wired();
     let ticket = world.wonder(Request::Why(wonder("web", "db", 5432)));
