@@ -49,10 +49,22 @@ fn failed(path: &Path, why: impl Display) -> Failure {
 }
 
 impl File {
+    /// Makes it, if it is not there; what is in it stays until [`File::begin`].
+    ///
     /// # Errors
     /// What the file system refused.
-    pub fn create(path: &Path, circuit: &str, snaplen: u16) -> Result<Self, Failure> {
-        let file = std::fs::File::create(path).map_err(|why| failed(path, why))?;
+    pub fn open(path: &Path) -> Result<std::fs::File, Failure> {
+        let mut how = std::fs::OpenOptions::new();
+        how.write(true).create(true).truncate(false).open(path).map_err(|why| failed(path, why))
+    }
+
+    /// # Errors
+    /// What the file system refused.
+    pub fn begin(path: &Path, file: std::fs::File, circuit: &str, snaplen: u16) -> Result<Self, Failure> {
+        // A pipe has no length.
+        if file.metadata().is_ok_and(|about| about.is_file()) {
+            file.set_len(0).map_err(|why| failed(path, why))?;
+        }
         let writer = PcapNgWriter::new(BufWriter::new(file)).map_err(|why| failed(path, why))?;
         let circuit = circuit.to_owned();
         let (interfaces, held) = (BTreeMap::new(), BTreeMap::new());

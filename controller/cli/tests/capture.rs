@@ -39,7 +39,7 @@ fn frame() -> Vec<u8> {
 }
 
 fn write(path: &Path) {
-    let mut file = File::create(path, "web-db", 128).expect("a file");
+    let mut file = File::begin(path, File::open(path).expect("writable"), "web-db", 128).expect("a file");
     let [a, t] = ["edge-a", "transit"].map(|name| name.parse::<NodeName>().expect("name"));
     let drop = Act::Dropped { reason: "denied_by_rule".into(), rule: 0 };
     let last = Traced { at: Timestamp(AT + 900_000_000), ..packet(Hook::Eni, drop, &frame()[..40]) };
@@ -102,7 +102,7 @@ fn tcpdump_reads_it() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
-    let refused = File::create(Path::new("/nowhere/x.pcapng"), "web-db", 128).expect_err("no such folder");
+    let refused = File::open(Path::new("/nowhere/x.pcapng")).expect_err("no such folder");
     assert!(refused.what().contains("/nowhere/x.pcapng"), "{refused:?}");
     assert_eq!(refused.exit_code(), 2);
 }

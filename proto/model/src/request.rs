@@ -375,6 +375,9 @@ pub enum Response {
         name: CircuitName,
         until: Timestamp,
         nodes: Vec<NodeName>,
+        /// Those of them that are not connected: they tell nothing before they are.
+        #[serde(default)]
+        absent: Vec<NodeName>,
     },
     Status(StatusView),
     Done,

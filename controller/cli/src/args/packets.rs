@@ -107,7 +107,7 @@ pub struct Trace {
     pub circuit: CircuitRef,
     #[command(flatten)]
     pub which: Which,
-    /// End after so many packets
+    /// End after so many packets; with --json, after so many records of hosts
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
 }

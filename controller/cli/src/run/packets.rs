@@ -79,6 +79,12 @@ fn read(packet: &v1::trace_event::Packet) -> Result<(NodeName, Traced), Failure>
     Ok((node, understood(seen)?))
 }
 
+fn absent(out: Out, began: &v1::trace_event::Began) {
+    if !began.absent.is_empty() {
+        out.note(&format!("not connected: {}; followed there as soon as it is", began.absent.join(", ")));
+    }
+}
+
 fn missed(out: Out, packet: &v1::trace_event::Packet) {
     let by_host = packet.packet.as_ref().map_or(0, |seen| seen.missed);
     if packet.missed > 0 {
@@ -97,6 +103,7 @@ pub(super) async fn trace(fabric: &mut Fabric, wish: &Trace, out: Out) -> Result
         stream.began.name,
         nodes.join(", ")
     ));
+    absent(out, &stream.began);
     let mut joiner = Joiner::new(nodes);
     let mut left = wish.count.unwrap_or(u64::MAX);
     let mut over = false;
@@ -133,13 +140,16 @@ fn print(ready: &[Journey], left: u64, joiner: &Joiner, out: Out) -> Result<u64,
 }
 
 pub(super) async fn capture(fabric: &mut Fabric, wish: &Capture, out: Out) -> Result<(), Failure> {
+    // Before anything is followed: a file that cannot be written needs no packets.
+    let file = File::open(&wish.write)?;
     let mut stream = begin(fabric, &wish.circuit, &wish.which, wish.snaplen).await?;
-    let mut file = File::create(&wish.write, &stream.began.name, wish.snaplen)?;
+    let mut file = File::begin(&wish.write, file, &stream.began.name, wish.snaplen)?;
     out.note(&format!(
         "capturing {} at {} (end with Ctrl-C)",
         stream.began.name,
         stream.began.nodes.join(", ")
     ));
+    absent(out, &stream.began);
     let mut frames = 0;
     while wish.count.is_none_or(|most| frames < most) {
         let packet = tokio::select! {

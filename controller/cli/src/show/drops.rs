@@ -76,13 +76,22 @@ fn packet(drop: &DropEvent) -> String {
             SocketAddr::new(destination, drop.destination_port),
             if drop.protocol == 6 { "tcp" } else { "udp" }
         ),
-        1 | 58 => format!(
-            "{source} → {destination} icmp type {} code {}",
-            drop.destination_port >> 8,
-            drop.destination_port & 0xff
-        ),
+        1 | 58 => {
+            let message = message(drop.protocol, drop.destination_port);
+            format!("{source} → {destination} icmp {message}")
+        }
         0 => between(source, destination),
         other => format!("{} protocol {other}", between(source, destination)),
+    }
+}
+
+/// Type and code of ICMP, which stand where others have a port (RFC 792, RFC 4443).
+pub(super) fn message(protocol: u8, both: u16) -> String {
+    let [kind, code] = both.to_be_bytes();
+    match (protocol, kind, code) {
+        (1, 8, 0) | (58, 128, 0) => "echo request".into(),
+        (1, 0, 0) | (58, 129, 0) => "echo reply".into(),
+        _ => format!("type {kind} code {code}"),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Joins what several hosts told of one packet into one line.
-use super::drops::{between, clock};
+use super::drops::{between, clock, message};
 use proto_model::trace::{Act, Hook, Traced};
 use proto_model::{NodeName, policy};
 use std::collections::BTreeMap;
@@ -9,11 +9,27 @@ use std::time::{Duration, Instant};
 /// Packets whose records are still being joined; at the bound the oldest are shown as far as they are known.
 const MOST: usize = 10_000;
 
+/// What one run of a program tells of a packet is not further apart than this.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
 /// One packet, as far as hosts have told of it.
 #[derive(Clone, Debug)]
 pub struct Journey {
     seen: Vec<(NodeName, Traced)>,
     last: Instant,
+}
+
+impl Journey {
+    /// Programs tell of what they let pass before they send it, which may still fail: the drop that follows there is the
+    /// truth. That it entered stays true.
+    fn facts(&self) -> impl Iterator<Item = &(NodeName, Traced)> {
+        self.seen.iter().filter(|(node, packet)| {
+            let failed = |(at, other): &(NodeName, Traced)| {
+                at == node && other.hook == packet.hook && matches!(other.act, Act::Dropped { .. })
+            };
+            !matches!(packet.act, Act::PassedOn | Act::Delivered) || !self.seen.iter().any(failed)
+        })
+    }
 }
 
 /// Packets under way.
@@ -30,11 +46,13 @@ impl Joiner {
         Self { nodes, open: BTreeMap::new(), count: 0 }
     }
 
-    /// A second record of one identity at one place is another packet: one that was sent again.
+    /// A second record of one identity at one place is another packet, one that was sent again; unless it says within
+    /// [`AT_ONCE`] that something else became of it.
     pub fn add(&mut self, node: NodeName, packet: Traced, now: Instant) {
         let journeys = self.open.entry(packet.identity).or_default();
         let same = |(at, known): &(NodeName, Traced)| {
-            *at == node && known.hook == packet.hook && known.act == packet.act
+            let at_once = u128::from(known.at.0.abs_diff(packet.at.0)) <= AT_ONCE.as_nanos();
+            *at == node && known.hook == packet.hook && (known.act == packet.act || !at_once)
         };
         match journeys.iter_mut().find(|journey| !journey.seen.iter().any(same)) {
             Some(journey) => {
@@ -77,8 +95,7 @@ impl Joiner {
     pub fn line(&self, journey: &Journey) -> String {
         let Some((_, first)) = journey.seen.first() else { return String::new() };
         let hops: Vec<String> = journey
-            .seen
-            .iter()
+            .facts()
             .map(|(node, packet)| {
                 let after = packet.at.since(first.at);
                 let after = if after.is_zero() { String::new() } else { format!(" +{}", short(after)) };
@@ -139,8 +156,8 @@ fn packet(seen: &Traced) -> String {
         6 => format!("tcp {} → {}", ports.0, ports.1),
         17 => format!("udp {} → {}", ports.0, ports.1),
         1 | 58 => {
-            let [kind, code] = seen.destination_port.to_be_bytes();
-            format!("icmp {} type {kind} code {code}", between(source, destination))
+            let message = message(seen.protocol, seen.destination_port);
+            format!("icmp {} {message}", between(source, destination))
         }
         other => format!("protocol {other} {}", between(source, destination)),
     }
@@ -199,6 +216,51 @@ mod tests {
              tcp 100.64.0.1:40000 → 100.64.0.2:5432, 74 bytes"
         );
         assert!(joiner.rest().is_empty());
+    }
+
+    #[test]
+    fn what_failed_on_its_way_out_was_not_delivered() {
+        let dropped = |rule| Act::Dropped { reason: "no_next_hop".into(), rule };
+        for act in [Act::Delivered, Act::PassedOn] {
+            let mut joiner = Joiner::new(vec!["a".into(), "b".into()]);
+            let now = Instant::now();
+            joiner.add(node("a"), seen(0, Hook::Eni, Act::Entered), now);
+            joiner.add(node("b"), seen(31_000, Hook::Tcx, act), now);
+            joiner.add(node("b"), seen(32_000, Hook::Tcx, dropped(0)), now);
+            let rest = joiner.rest();
+            let [journey] = rest.as_slice() else { panic!("{rest:?}") };
+            let line = joiner.line(journey);
+            assert!(line.contains("a entered under label 9 → b +32 µs dropped: no_next_hop  tcp"), "{line}");
+        }
+        let mut joiner = Joiner::new(vec!["b".into()]);
+        joiner.add(node("b"), seen(0, Hook::Tcx, Act::Delivered), Instant::now());
+        joiner.add(node("b"), seen(5_000_000, Hook::Tcx, dropped(0)), Instant::now());
+        assert_eq!(joiner.rest().len(), 2, "it was sent again");
+        let mut joiner = Joiner::new(vec!["a".into(), "b".into()]);
+        joiner.add(node("a"), seen(0, Hook::Eni, Act::Entered), Instant::now());
+        joiner.add(node("a"), seen(1_000, Hook::Eni, dropped(0)), Instant::now());
+        let rest = joiner.rest();
+        let line = joiner.line(&rest[0]);
+        assert!(line.contains("a entered under label 9 → a +1 µs dropped: no_next_hop"), "{line}");
+    }
+
+    #[test]
+    fn echoes_are_called_by_their_names_in_both_families() {
+        for (protocol, kind, called) in [
+            (1, 8, "echo request"),
+            (1, 0, "echo reply"),
+            (58, 128, "echo request"),
+            (58, 129, "echo reply"),
+            (58, 8, "type 8 code 0"),
+            (1, 3, "type 3 code 0"),
+        ] {
+            let told = Traced {
+                protocol,
+                destination_port: u16::from_be_bytes([kind, 0]),
+                ..seen(0, Hook::Eni, Act::Entered)
+            };
+            assert_eq!(packet(&told), format!("icmp 100.64.0.1 → 100.64.0.2 {called}"));
+        }
     }
 
     #[test]

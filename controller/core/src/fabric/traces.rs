@@ -48,7 +48,12 @@ impl Fabric {
         }
         self.deadlines.set(Deadline::Trace(id), until.plus(AFTER));
         self.traces.insert(id, Followed { until, nodes: nodes.clone() });
-        Ok(Response::Tracing { circuit: id, name, until, nodes })
+        let absent = nodes.iter().filter(|node| !self.is_connected(node)).cloned().collect();
+        Ok(Response::Tracing { circuit: id, name, until, nodes, absent })
+    }
+
+    fn is_connected(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.session().is_some())
     }
 
     /// In the order of the path; the backup's other hosts last.

@@ -20,17 +20,18 @@ impl Api {
     pub(super) async fn follow(&self, actor: Actor, ask: Ask) -> Result<Stream<v1::TraceEvent>, Status> {
         let permit = self.permit()?;
         let snaplen = if let Ask::StartTrace { snaplen, .. } = &ask { *snaplen } else { 0 };
-        let (circuit, name, until, nodes) = match self.ask(actor.clone(), ask).await? {
-            Answer::Tracing { circuit, name, until, nodes } => (circuit, name, until, nodes),
+        let (answer, held) = self.start(actor.clone(), ask).await?;
+        let (circuit, name, until, nodes, absent) = match answer {
+            Answer::Tracing { circuit, name, until, nodes, absent } => (circuit, name, until, nodes, absent),
             other => return Err(odd(&other)),
         };
+        let absent = absent.iter().map(ToString::to_string).collect();
         let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         tracing::info!(client = %actor.name, role = %actor.role, %circuit, %name, %until, ?nodes, snaplen, "packets are followed");
-        let held = Following { engine: self.engine.clone(), actor, circuit, until };
         let (feed, queue) = TraceFeed::new(circuit);
         self.engine.watch_trace(feed).map_err(|refusal| status_of(&refusal))?;
         let left = until.since(self.engine.now()) + AFTER;
-        let began = Began { circuit: circuit.0, name: name.to_string(), until: until.0, nodes };
+        let began = Began { circuit: circuit.0, name: name.to_string(), until: until.0, nodes, absent };
         let packets = ReceiverStream::new(queue).map(|(node, packet, missed)| {
             Event::Packet(Packet { node: node.to_string(), packet: Some(packet.into()), missed })
         });
@@ -41,6 +42,25 @@ impl Api {
             let _held = (&permit, &held);
             Ok(v1::TraceEvent { event: Some(event) })
         })))
+    }
+}
+
+impl Api {
+    /// In a task of its own: a reader that goes before the answer is there does not take the end of the trace along.
+    async fn start(&self, actor: Actor, ask: Ask) -> Result<(Answer, Option<Following>), Status> {
+        let api = self.clone();
+        let begun = tokio::spawn(async move {
+            let answer = api.ask(actor.clone(), ask).await?;
+            let held = match &answer {
+                Answer::Tracing { circuit, until, .. } => {
+                    let (engine, circuit, until) = (api.engine.clone(), *circuit, *until);
+                    Some(Following { engine, actor, circuit, until })
+                }
+                _ => None,
+            };
+            Ok((answer, held))
+        });
+        begun.await.map_err(|error| Status::internal(error.to_string()))?
     }
 }
 

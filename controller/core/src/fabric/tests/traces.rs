@@ -57,6 +57,26 @@ fn every_host_of_the_circuit_is_told_and_let_go_when_the_time_is_over() {
 }
 
 #[test]
+fn a_host_that_is_not_connected_is_said_to_be_and_told_when_it_is_back() {
+    let (mut world, id) = wired();
+    world.disconnect("b");
+    let request = Request::StartTrace {
+        circuit: CircuitRef::Id(id),
+        filter: Filter { protocol: None, port: None },
+        snaplen: 0,
+        lasts: LASTS,
+        nodes: vec![name("a"), name("b")],
+    };
+    let Ok(Response::Tracing { nodes, absent, .. }) = world.ask_as(Role::Operator, request) else {
+        panic!("followed where it can be")
+    };
+    assert_eq!((nodes, absent), (vec![name("a"), name("b")], vec![name("b")]));
+    assert_eq!(traced(&world, id), ["a"]);
+    world.connect("b");
+    assert_eq!(traced(&world, id), ["a", "b"]);
+}
+
+#[test]
 fn hosts_tell_of_the_circuits_they_were_asked_for_and_of_no_others() {
     let (mut world, id) = wired();
     start(&mut world, id, &["t1"]).expect("placed");
