@@ -359,6 +359,22 @@ pub(crate) fn addresses(netlink: &mut Netlink, index: u32) -> Result<Vec<(IpAddr
     Ok(messages.iter().filter_map(|message| as_address(message, index)).collect())
 }
 
+/// Index of the interface that has an address.
+///
+/// # Errors
+/// When the kernel could not be asked.
+pub(crate) fn holder(netlink: &mut Netlink, address: IpAddr) -> Result<Option<u32>> {
+    let messages = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let index = |message: &RouteNetlinkMessage| match message {
+        RouteNetlinkMessage::NewAddress(message) => Some(message.header.index),
+        _ => None,
+    };
+    let has = |index: &u32| {
+        messages.iter().filter_map(|message| as_address(message, *index)).any(|(has, _)| has == address)
+    };
+    Ok(messages.iter().filter_map(index).find(has))
+}
+
 fn as_address(message: &RouteNetlinkMessage, index: u32) -> Option<(IpAddr, AddressScope)> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     if message.header.index != index {

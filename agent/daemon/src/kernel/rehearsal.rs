@@ -2,6 +2,7 @@
 //!
 //! They stay loaded for [`IDLE`] after the last question, so that a trail of questions pays the verifier once.
 use super::Shared;
+use super::filters;
 use super::links::{self, Link};
 use super::maps::{self, Slots};
 use super::netlink::Netlink;
@@ -10,7 +11,7 @@ use agent_core::kernel_state::HostSide;
 use agent_core::seal::{TAG, message};
 use agent_core::{craft, frame};
 use anyhow::{Context, Result, anyhow, bail};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::{SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use ebpf_abi::Reason;
 use ebpf_abi::maps::name;
@@ -172,6 +173,7 @@ impl Rehearsal {
             // Without a circuit there is no interface, and so no program that could drop anything.
             bail!("the workload has no interface of the fabric here ({} is not there)", host.0);
         };
+        self.require(Hook::Eni, &link)?;
         let frame = crafted(packet, workload)?;
         let Some(said) = self.classify(Hook::Eni, link.index, &frame)? else {
             return Ok(self.told(Hook::Eni, &link, &frame, &Verdict::default(), Fate::NotOurs));
@@ -210,6 +212,7 @@ impl Rehearsal {
         {
             return self.conclude(&link, &frame, &said);
         }
+        self.require(Hook::Tcx, &link)?;
         let Some(said) = self.classify(Hook::Tcx, link.index, &frame)? else {
             return Ok(self.told(Hook::Tcx, &link, &frame, &Verdict::default(), Fate::NotOurs));
         };
@@ -239,13 +242,20 @@ impl Rehearsal {
 
     /// The interface that has an address.
     fn holder(&mut self, address: IpAddr) -> Result<Link> {
-        for link in links::all(&mut self.netlink)? {
-            let addresses = links::addresses(&mut self.netlink, link.index)?;
-            if addresses.iter().any(|(has, _)| *has == address) {
-                return Ok(link);
-            }
+        let holder = links::holder(&mut self.netlink, address)?;
+        let link = holder.map(|index| links::find_index(&mut self.netlink, index)).transpose()?.flatten();
+        link.ok_or_else(|| anyhow!("no interface here has the address {address}, to which the packet goes"))
+    }
+
+    /// What the programs would say is the truth only where they hang: elsewhere packets pass the fabric by.
+    fn require(&mut self, hook: Hook, link: &Link) -> Result<()> {
+        if (hook == Hook::Tcx && has_tcx(link)) || filters::is_there(&mut self.netlink, link.index)? {
+            return Ok(());
         }
-        bail!("no interface here has the address {address}, to which the packet goes")
+        let (program, interface) = (hook.program(), &link.name);
+        bail!(
+            "{program} is not attached to {interface}, so packets pass the fabric by; a restart of the agent attaches it"
+        )
     }
 
     fn has_xdp(&self, interface: &str) -> Result<bool> {
@@ -304,12 +314,11 @@ impl Rehearsal {
     fn fate(&mut self, said: &Said) -> Result<Fate> {
         let Some(frame) = &said.left else { return dropped(&said.verdict) };
         let link = links::find_index(&mut self.netlink, said.verdict.ifindex)?;
+        let to_workload = is_delivery(said.hook, link.as_ref());
         let interface = link.map_or_else(|| format!("if{}", said.verdict.ifindex), |link| link.name);
-        let Some(outer) = frame::outer(frame, self.port) else { return Ok(Fate::Delivered { interface }) };
-        // What a workload sends may itself look like a tunnel's packet; a delivered one has lost its own.
-        if said.hook != Hook::Xdp && interface.starts_with("fw") {
+        let Some(outer) = frame::outer(frame, self.port).filter(|_| !to_workload) else {
             return Ok(Fate::Delivered { interface });
-        }
+        };
         Ok(Fate::Sent(Sent {
             interface,
             local: outer.source,
@@ -323,6 +332,23 @@ impl Rehearsal {
             frame: frame.clone(),
         }))
     }
+}
+
+/// What a workload sends may itself look like a tunnel's packet; a delivered one has lost its own. An underlay interface
+/// may be named as ours are.
+fn is_delivery(hook: Hook, to: Option<&Link>) -> bool {
+    hook != Hook::Xdp && to.is_some_and(Link::is_ours)
+}
+
+/// Whether the kernel runs the program on an interface by a link; it keeps only the beginning of a program's name. Where it
+/// knows no such links, it hangs in a filter.
+fn has_tcx(link: &Link) -> bool {
+    let Ok((_, programs)) = SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress) else {
+        return false;
+    };
+    programs.iter().any(|program| {
+        !program.name().is_empty() && Hook::Tcx.program().as_bytes().starts_with(program.name())
+    })
 }
 
 fn crafted(packet: &Packet, workload: &FabricAddress) -> Result<Vec<u8>> {
@@ -386,4 +412,28 @@ where
         ..TestRunOptions::new()
     };
     Ok(program.test_run(options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::link::{InfoKind, LinkAttribute as Attribute, LinkInfo, LinkMessage};
+
+    fn veth(name: &str, group: u32) -> Link {
+        let mut message = LinkMessage::default();
+        message.attributes.push(Attribute::IfName(name.to_owned()));
+        message.attributes.push(Attribute::Group(group));
+        message.attributes.push(Attribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
+        Link::of(&message)
+    }
+
+    #[test]
+    fn an_underlay_that_is_named_as_ours_are_is_no_workload() {
+        let (workload, underlay) = (veth("fw64400001", links::GROUP), veth("fw64400001", 0));
+        assert!(is_delivery(Hook::Tcx, Some(&workload)));
+        assert!(!is_delivery(Hook::Tcx, Some(&underlay)), "somebody else's of that name");
+        assert!(!is_delivery(Hook::Eni, Some(&veth("fw0", 0))));
+        assert!(!is_delivery(Hook::Xdp, Some(&workload)), "XDP only passes on");
+        assert!(!is_delivery(Hook::Eni, None));
+    }
 }

@@ -118,6 +118,32 @@ fn why_finds_the_host_whose_kernel_lacks_what_it_should_have() -> Result<()> {
 }
 
 #[test]
+fn why_does_not_take_a_program_at_its_word_that_hangs_nowhere() -> Result<()> {
+    let fabric = Fabric::up("bare", ROW)?;
+    fabric.circuit(web_to_db(vec![allow_tcp(5432)]))?;
+    let passes = why(&fabric, TCP, 5432, false, false)?;
+    assert_eq!(passes.verdict(), v1::trail::Verdict::Passes, "{passes:?}");
+    let host = passes.hops[0].ran.as_ref().context("a's part")?.interface.clone();
+    // The pin is all that holds a link.
+    for pin in std::fs::read_dir(fabric.lab.plan().pins("b"))? {
+        let pin = pin?.path();
+        if pin.to_string_lossy().ends_with("_tcx") {
+            std::fs::remove_file(pin)?;
+        }
+    }
+    let bare = why(&fabric, TCP, 5432, false, false)?;
+    assert_eq!((bare.verdict(), nodes(&bare)), (v1::trail::Verdict::Unknown, vec!["a", "t"]), "{bare:?}");
+    assert!(bare.sentence.contains("underlay_ingress is not attached to "), "{}", bare.sentence);
+
+    let gone = fabric.lab.output("a", "tc", &["qdisc", "del", "dev", &host, "clsact"])?;
+    assert!(gone.status.success(), "{gone:?}");
+    let bare = why(&fabric, TCP, 5432, false, false)?;
+    assert_eq!((bare.verdict(), nodes(&bare)), (v1::trail::Verdict::Unknown, Vec::new()), "{bare:?}");
+    assert!(bare.sentence.contains(&format!("eni_ingress is not attached to {host},")), "{}", bare.sentence);
+    fabric.lab.down()
+}
+
+#[test]
 fn why_follows_an_encrypted_packet_to_its_end_and_says_who_sees_ciphertext() -> Result<()> {
     let fabric = Fabric::up("why-seal", ROW)?;
     let bounds = v1::Bounds { encrypted: true, ..v1::Bounds::default() };
