@@ -190,7 +190,7 @@ impl Rehearsal {
     fn encrypted(&mut self, link: &Link, came: &[u8], said: &Said, given: &[u8]) -> Result<Ran> {
         let tag = tag(given)?;
         let message = message::specimen(tag.index(), tag.circuit(), given.len() - TAG);
-        let device = self.sealers.get(CIPHER)?;
+        let device = self.sealer(CIPHER, Hook::Cipher)?;
         let Some(after) = self.classify(Hook::Cipher, device, &message)? else {
             bail!("{} left the message to the kernel", Hook::Cipher.program());
         };
@@ -227,12 +227,21 @@ impl Rehearsal {
     /// The agent decrypts it, and another program judges what was in it.
     fn decrypted(&mut self, link: &Link, came: &[u8], given: &[u8], packet: &Packet) -> Result<Ran> {
         let inside = craft::decrypted(packet, &tag(given)?).ok_or_else(|| two_families(packet))?;
-        let device = self.sealers.get(PLAIN)?;
+        let device = self.sealer(PLAIN, Hook::Plain)?;
         let Some(after) = self.classify(Hook::Plain, device, &inside)? else {
             bail!("{} left the packet to the kernel", Hook::Plain.program());
         };
         let sealing = self.sealing(after.verdict.circuit);
         Ok(Ran { sealing, ..self.conclude(link, came, &after)? })
+    }
+
+    /// An interface of encryption, with its program.
+    fn sealer(&mut self, which: u32, hook: Hook) -> Result<u32> {
+        let device = self.sealers.get(which)?;
+        let link = links::find_index(&mut self.netlink, device)?;
+        let link = link.with_context(|| format!("the interface of {} is not there", hook.program()))?;
+        self.require(hook, &link)?;
+        Ok(device)
     }
 
     /// At an end of an encrypted circuit.

@@ -172,6 +172,16 @@ fn why_follows_an_encrypted_packet_to_its_end_and_says_who_sees_ciphertext() -> 
     let denied = why(&fabric, TCP, 22, false, false)?;
     assert_eq!((nodes(&denied), reason(&denied)), (vec!["a"], Some("denied_by_rule")));
     assert_eq!(fabric.drops(circuit.id, "denied_by_rule")?, 0);
+    for (host, device, program, before) in
+        [("b", "fw-plain", "plain_ingress", vec!["a", "t"]), ("a", "fw-cipher", "cipher_ingress", Vec::new())]
+    {
+        let gone = fabric.lab.output(host, "tc", &["qdisc", "del", "dev", device, "clsact"])?;
+        assert!(gone.status.success(), "{gone:?}");
+        let bare = why(&fabric, TCP, 5432, false, false)?;
+        assert_eq!((bare.verdict(), nodes(&bare)), (v1::trail::Verdict::Unknown, before), "{bare:?}");
+        let said = format!("{program} is not attached to {device}");
+        assert!(bare.sentence.contains(&said), "{}", bare.sentence);
+    }
     fabric.lab.down()
 }
 
