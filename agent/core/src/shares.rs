@@ -3,7 +3,7 @@
 use crate::bounds::Refused;
 use crate::groups::End;
 use crate::kernel_state::{Class, Entry, EntryKey, Meter, Shaper};
-use ebpf_abi::share::NUMBERS;
+use ebpf_abi::share::{NUMBERS, is_best_effort};
 use proto_model::Bandwidth;
 use proto_model::CircuitId;
 use proto_model::desired::{Hop, Leg, Object, ObjectKey, Share, Side};
@@ -127,10 +127,9 @@ impl Shares {
     /// A number that is not in use; the next one after the highest, so that a number rests as long as it can.
     fn free(&self) -> Option<u16> {
         let next = self.taken.last().map_or(1, |last| last + 1);
-        if next <= NUMBERS {
-            return Some(next);
-        }
-        (1..=NUMBERS).find(|number| !self.taken.contains(number))
+        let mut after = (next..=NUMBERS).filter(|number| is_best_effort(*number));
+        let mut all = (1..=NUMBERS).filter(|number| is_best_effort(*number) && !self.taken.contains(number));
+        after.next().or_else(|| all.next())
     }
 
     /// What an object that has been given `number` wants here.
@@ -342,6 +341,9 @@ mod tests {
     use proto_model::desired::{NextHop, Receive};
     use proto_model::{Label, Name, NodeName};
 
+    /// 1 to 3 would be other queues' worse half.
+    const FIRST: u16 = 4;
+
     const HERE: [u8; 4] = [192, 0, 2, 1];
 
     fn label(value: u32) -> Label {
@@ -404,10 +406,10 @@ mod tests {
         let (one, other) = (hop(1, 1, 40), hop(1, 2, 40));
         let (number, _) = use_it(&mut shares, &one);
         let (again, turns) = use_it(&mut shares, &other);
-        assert_eq!((number, again, turns.len()), (1, 1, 1));
+        assert_eq!((number, again, turns.len()), (FIRST, FIRST, 1));
         assert_eq!(rest(&mut shares), Some((98_000_000, 57_020_000)));
         assert!(matches!(shares.leave(&one)[..], [Turn::Want(Entry::Class(_), _)]), "the other needs it");
-        assert_eq!(shares.leave(&other), [Turn::Unwant(EntryKey::Class("eth0".into(), 1))]);
+        assert_eq!(shares.leave(&other), [Turn::Unwant(EntryKey::Class("eth0".into(), FIRST))]);
         assert_eq!(rest(&mut shares), Some((98_000_000, 97_020_000)));
     }
 
@@ -438,7 +440,7 @@ mod tests {
         let mut shares = shaped(Some(100));
         assert_eq!(use_it(&mut shares, &hop(1, 1, 0)), (0, Vec::new()));
         let mut unshaped = Shares::default();
-        assert_eq!(use_it(&mut unshaped, &hop(1, 1, 40)), (1, Vec::new()));
+        assert_eq!(use_it(&mut unshaped, &hop(1, 1, 40)), (FIRST, Vec::new()));
     }
 
     #[test]
@@ -454,5 +456,14 @@ mod tests {
         assert_eq!(rest(&mut shares).map(|(rate, _)| rate), Some(9_800_000));
         shares.remove_link(&id("b"));
         assert_eq!(rest(&mut shares).map(|(rate, _)| rate), Some(9_800_000), "until somebody knows better");
+    }
+
+    #[test]
+    fn where_nobody_shapes_a_reservation_is_best_effort_like_all_else() {
+        let mut shares = Shares::default();
+        for circuit in 1..=40 {
+            let (number, _) = use_it(&mut shares, &hop(circuit, circuit as u32, 40));
+            assert!(is_best_effort(number), "{number:#x}");
+        }
     }
 }

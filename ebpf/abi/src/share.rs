@@ -6,17 +6,24 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const HANDLE: u16 = 0x6677;
 /// The class above all others: as fast as the interface.
 pub const ROOT: u16 = 0xfffd;
-/// Probes, before everything else: or a full queue would look like a bad link.
-pub const CONTROL: u16 = 0xfffe;
+/// Probes, before everything else: or a full queue would look like a bad link. Queues without classes take it for
+/// interactive.
+pub const CONTROL: u16 = 0xfff6;
 /// Everything that has no class of its own.
 pub const REST: u16 = 0xffff;
-/// Numbers 1 to this one are given to circuit ends and hops with a bandwidth or a limit.
+/// Those of numbers 1 to this one that are [best effort](is_best_effort) are given to circuit ends and hops with a bandwidth or a limit.
 pub const NUMBERS: u16 = 0xfff0;
 
 /// What `skb->priority` says for a class; HTB takes it without asking a filter.
 #[inline(always)]
 pub const fn priority(class: u16) -> u32 {
     (HANDLE as u32) << 16 | class as u32
+}
+
+/// Whether queues without classes take a packet of this class for best effort: pfifo_fast, prio and fq sort by the last
+/// four bits of the priority (`prio2band`, tc-prio(8)). Where nobody may shape, a reservation changes nothing.
+pub const fn is_best_effort(number: u16) -> bool {
+    matches!(number & 15, 0 | 4 | 8..=15)
 }
 
 /// Entries of `METERS`, of which slot 0 is never used.
@@ -74,6 +81,8 @@ mod tests {
     #[test]
     fn no_circuit_has_the_number_of_a_class_of_our_own() {
         assert!([ROOT, CONTROL, REST].iter().all(|class| *class > NUMBERS));
+        assert_eq!(CONTROL & 15, 6, "interactive");
+        assert!(is_best_effort(REST));
         assert_eq!(priority(1), 0x6677_0001);
     }
 }

@@ -1,17 +1,27 @@
 //! Whether a packet keeps its circuit's limit: a bucket that holds time, shared by all CPUs without a lock.
 
-/// What is to be added to `paid` for a packet that takes `cost` nanoseconds of the line; none: the line is taken for more
-/// than `burst` already.
+/// How a packet is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The bucket was full: until then the line is taken.
+    Until(u64),
+    /// So much more.
+    More(u64),
+}
+
+/// What is due for a packet that takes `cost` nanoseconds of the line; none: the line is taken for more than `burst`
+/// already.
 ///
-/// What was not used is gone: `paid` catches up with the clock. Two CPUs that find an idle bucket at once both let it catch
-/// up, so that the second pays too much; an addition is never lost, so that nothing passes unpaid. A packet that is
-/// larger than the burst passes when the bucket is full, and is paid for afterwards.
+/// What was not used is gone: `paid` catches up with the clock. Of several CPUs that find a full bucket at once, the last
+/// one pays: a packet each passes unpaid. Adding the time that was idle instead would add it as often as CPUs look, and
+/// close the bucket for as long. A packet that is larger than the burst passes when the bucket is full, and is paid for
+/// afterwards.
 #[inline(always)]
-pub fn due(paid: u64, now: u64, burst: u64, cost: u64) -> Option<u64> {
+pub fn due(paid: u64, now: u64, burst: u64, cost: u64) -> Option<Due> {
     if paid <= now {
-        return Some(now - paid + cost);
+        return Some(Due::Until(now + cost));
     }
-    (paid - now <= burst).then_some(cost)
+    (paid - now <= burst).then_some(Due::More(cost))
 }
 
 #[cfg(test)]
@@ -25,10 +35,12 @@ mod tests {
     fn passed(meter: &mut Meter, packets: impl Iterator<Item = (u64, u64)>) -> u64 {
         let mut passed = 0;
         for (now, bytes) in packets {
-            if let Some(more) = due(meter.paid, now, meter.burst, meter.cost(bytes)) {
-                meter.paid += more;
-                passed += bytes;
+            match due(meter.paid, now, meter.burst, meter.cost(bytes)) {
+                Some(Due::Until(paid)) => meter.paid = paid,
+                Some(Due::More(cost)) => meter.paid += cost,
+                None => continue,
             }
+            passed += bytes;
         }
         passed
     }
@@ -46,6 +58,15 @@ mod tests {
             let allowed = (u128::from(rate) * u128::from(time + meter.burst) / 8 / u128::from(SECOND)) as u64;
             assert!(all.abs_diff(allowed) <= allowed / 100 + 2 * bytes, "{rate}: {all} of {allowed}");
         }
+    }
+
+    #[test]
+    fn two_cpus_that_find_a_full_bucket_at_once_do_not_close_it() {
+        let meter = Meter::of(8_000_000);
+        let (now, cost) = (3_600 * SECOND, meter.cost(1_000));
+        let both = [due(meter.paid, now, meter.burst, cost), due(meter.paid, now, meter.burst, cost)];
+        assert_eq!(both, [Some(Due::Until(now + cost)); 2]);
+        assert_eq!(due(now + cost, now + 1, meter.burst, cost), Some(Due::More(cost)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ebpf_abi::{Direction, Reason};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::firewall::{self, Subject};
 use ebpf_programs::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
-use ebpf_programs::meter;
+use ebpf_programs::meter::{self, Due};
 use ebpf_programs::network::Network;
 use ebpf_programs::segment;
 use ebpf_programs::transport::{self, Transport};
@@ -127,15 +127,14 @@ fn meter(skb: &Skb, class: u16, network: &Network, transport: &Transport) -> Res
     }
     let cost = meter.cost(Load::of(skb, network, transport).bytes);
     let paid = slot.shared();
-    match meter::due(paid.load(), now(), meter.burst, cost) {
-        Some(more) => {
-            if !dry() {
-                paid.add(more);
-            }
-            Ok(())
+    let due = meter::due(paid.load(), now(), meter.burst, cost).ok_or(Reason::OverLimit)?;
+    if !dry() {
+        match due {
+            Due::Until(time) => paid.store(time),
+            Due::More(cost) => paid.add(cost),
         }
-        None => Err(Reason::OverLimit),
     }
+    Ok(())
 }
 
 /// The open gate from this interface to that address.

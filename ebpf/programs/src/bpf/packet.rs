@@ -473,6 +473,12 @@ impl Shared {
         unsafe { ptr::read_volatile(self.0) }
     }
 
+    #[inline(always)]
+    pub(crate) fn store(&self, value: u64) {
+        // SAFETY: as `load`; values of these maps may be written by every program.
+        unsafe { ptr::write_volatile(self.0, value) };
+    }
+
     /// Inline, because the target's atomics in Rust stop at loads and stores.
     #[inline(always)]
     pub(crate) fn add(&self, more: u64) {
