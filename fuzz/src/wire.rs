@@ -125,6 +125,8 @@ fn again(awaited: Awaited) {
         Ask::ExtendCircuit(ask) => Request::try_from(ask),
         Ask::RemoveNode(ask) => Request::try_from(ask),
         Ask::SetLink(ask) => Request::try_from(ask),
+        Ask::Why(ask) => Request::try_from(ask),
+        Ask::Trace(ask) => Request::try_from(ask),
         Ask::CreateCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
         Ask::DeleteCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),
         Ask::SetPolicy(ask) => Awaited::try_from(ask).map(|again| again.request),
