@@ -43,9 +43,8 @@ struct Number {
 #[derive(Debug, Default)]
 struct Interface {
     speed: Option<Bandwidth>,
-    /// Of the fastest of its links, and the first of them.
+    /// Of the fastest of its links.
     told: Option<Bandwidth>,
-    first: Option<LinkId>,
     /// Sum of the classes' rates, bits per second.
     promised: u64,
 }
@@ -157,10 +156,10 @@ impl Shares {
     fn use_class(&mut self, interface: String, number: u16, rate: u64, user: ObjectKey) -> Turn {
         let key = EntryKey::Class(interface.clone(), number);
         let wanted = self.classes.entry(key).or_insert_with(|| Wanted { rate: 0, users: BTreeSet::new() });
-        wanted.users.insert(user.clone());
+        wanted.users.insert(user);
         let before = std::mem::replace(&mut wanted.rate, rate);
         self.promise(&interface, |promised| promised.saturating_sub(before).saturating_add(rate));
-        Turn::Want(Entry::Class(Class { interface, number, rate }), Some(user))
+        class(interface, number, rate)
     }
 
     fn promise(&mut self, interface: &str, change: impl FnOnce(u64) -> u64) {
@@ -205,8 +204,8 @@ impl Shares {
             return None;
         }
         let rate = wanted.rate;
-        if let Some(other) = wanted.users.first().cloned() {
-            return Some(Turn::Want(Entry::Class(Class { interface, number, rate }), Some(other)));
+        if !wanted.users.is_empty() {
+            return Some(class(interface, number, rate));
         }
         self.classes.remove(&key);
         self.promise(&interface, |promised| promised.saturating_sub(rate));
@@ -234,10 +233,9 @@ impl Shares {
     fn look_at_links(&mut self, name: &str) {
         let here = |local: &IpAddr| self.by_address.get(local).is_some_and(|at| at == name);
         let links = self.links.iter().filter(|(_, (local, _))| here(local));
-        let told = links.clone().filter_map(|(_, (_, capacity))| *capacity).max();
-        let first = links.map(|(link, _)| link.clone()).next();
+        let told = links.filter_map(|(_, (_, capacity))| *capacity).max();
         if let Some(known) = self.interfaces.get_mut(name) {
-            (known.told, known.first) = (told, first);
+            known.told = told;
         }
     }
 
@@ -256,7 +254,7 @@ impl Shares {
         touched
             .into_iter()
             .map(|name| match self.shaper(&name) {
-                Some((shaper, owner)) => Turn::Want(Entry::Shaper(shaper), owner),
+                Some(shaper) => want(Entry::Shaper(shaper), &name),
                 None => Turn::Unwant(EntryKey::Shaper(name)),
             })
             .collect()
@@ -270,7 +268,7 @@ impl Shares {
     }
 
     /// None: it may not be shaped, or nobody ever knew how fast it is.
-    fn shaper(&mut self, name: &str) -> Option<(Shaper, Option<ObjectKey>)> {
+    fn shaper(&mut self, name: &str) -> Option<Shaper> {
         let Some(known) = self.interfaces.get(name) else {
             self.kept.remove(name);
             return None;
@@ -282,9 +280,18 @@ impl Shares {
         let control = rate / 100 * CONTROL;
         let rest = rate.saturating_sub(known.promised).saturating_sub(control);
         let rest = whole_bytes(rest.max(rate / 100 * LEAST_REST));
-        let owner = known.first.clone().map(ObjectKey::Peer);
-        Some((Shaper { interface: name.to_owned(), rate, rest }, owner))
+        Some(Shaper { interface: name.to_owned(), rate, rest })
     }
+}
+
+/// Of the interface's queues and never of the circuit: where there are none, it works and its share is only accounted.
+fn want(entry: Entry, interface: &str) -> Turn {
+    Turn::Want(entry, Some(ObjectKey::Queues(interface.to_owned())))
+}
+
+fn class(interface: String, number: u16, rate: u64) -> Turn {
+    let name = interface.clone();
+    want(Entry::Class(Class { interface, number, rate }), &name)
 }
 
 /// Whose number it is, and what it has; none: nothing.

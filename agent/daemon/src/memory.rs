@@ -80,7 +80,11 @@ fn name(key: &ObjectKey) -> Option<String> {
         ObjectKey::Endpoint(circuit, Side::Destination) => Some(format!("{circuit}-destination")),
         ObjectKey::Rules(circuit) => Some(format!("{circuit}-rules")),
         ObjectKey::Policy => Some("policy".to_owned()),
-        ObjectKey::Eni(_) | ObjectKey::Hop(_) | ObjectKey::Peer(_) | ObjectKey::Trace(_) => None,
+        ObjectKey::Eni(_)
+        | ObjectKey::Hop(_)
+        | ObjectKey::Peer(_)
+        | ObjectKey::Trace(_)
+        | ObjectKey::Queues(_) => None,
     }
 }
 

@@ -26,6 +26,8 @@ pub enum ObjectKey {
     Trace(CircuitId),
     /// There is one at most.
     Policy,
+    /// The queues of an underlay interface: no object, but what its owner's configuration asks for; a report names them.
+    Queues(String),
 }
 
 /// Which end of a circuit.
@@ -234,6 +236,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Peer(link) => write!(f, "measurement of {link}"),
             Self::Trace(circuit) => write!(f, "trace of {circuit}"),
             Self::Policy => f.write_str("policy"),
+            Self::Queues(interface) => write!(f, "queues of {interface}"),
         }
     }
 }

@@ -4,9 +4,10 @@ use agent_core::io::Input;
 use agent_core::kernel_state::{Entry, EntryKey, HostSide, Kernel, Step};
 use proto_model::desired::{Change, Gate, Object, ObjectKey, Side};
 use proto_model::report::{Report, Say, Traffic};
-use proto_model::{CircuitId, Generation, Timestamp};
+use proto_model::topology::Underlay;
+use proto_model::{Bandwidth, CircuitId, Generation, Timestamp};
 use std::time::Duration;
-use tests_sim::host::Host;
+use tests_sim::host::{Host, hello};
 use tests_sim::kernel::PretendedKernel;
 use tests_sim::objects::*;
 
@@ -452,4 +453,48 @@ fn a_hop_that_turns_elsewhere_never_stops_forwarding() {
         assert!(host.kernel.maps.labels.contains_key(&317));
     }
     converged(&mut host);
+}
+
+/// A host of which the agent may shape `eth0`, and a hop with a reservation.
+fn reserved(kernel: PretendedKernel) -> Host {
+    let mut host = Host::start(kernel, T0);
+    let mut hello = hello();
+    hello.underlays.push(Underlay {
+        interface: "eth0".into(),
+        network: "lan".parse().expect("a name"),
+        addresses: vec![here()],
+        mtu: 1_500,
+        speed: Some(Bandwidth::mbit(100)),
+        shape: true,
+    });
+    host.handle(Input::Connected { session: 1, hello }, T0);
+    let Object::Hop(hop) = hop(3, 2, 50, 3, 60) else { panic!("a hop") };
+    let hop = proto_model::desired::Hop { reserved: Bandwidth::mbit(40), ..hop };
+    host.tell(1, whole(1, &[Object::Hop(hop)]), T0);
+    host
+}
+
+#[test]
+fn where_queues_cannot_be_made_a_reserved_circuit_works_and_only_they_are_reported() {
+    let queues = EntryKey::Shaper("eth0".into());
+    let class = EntryKey::Class("eth0".into(), 4);
+    for refused in [queues.clone(), class.clone()] {
+        let mut kernel = kernel(0);
+        kernel.fail(refused.clone(), u32::MAX, "somebody else's root queue");
+        let mut host = reserved(kernel);
+        host.settle(T0);
+        let report = reports(&mut host).pop().expect("a report");
+        let failed: Vec<_> = report.failed.iter().map(|failed| (&failed.key, failed.why.as_str())).collect();
+        assert_eq!(failed, [(&ObjectKey::Queues("eth0".into()), "somebody else's root queue")]);
+        assert_eq!(report.generation, Generation(1));
+        let have = host.kernel.observe().expect("can be read");
+        assert!(have.contains_key(&EntryKey::Label(50)), "{have:?}");
+        assert!(!have.contains_key(&class));
+        host.kernel.heal();
+        host.pass(later(60_000));
+        converged(&mut host);
+        assert!(host.node().have().contains_key(&class));
+        let report = reports(&mut host).pop().expect("a report");
+        assert_eq!(report.recovered, [ObjectKey::Queues("eth0".into())]);
+    }
 }

@@ -177,18 +177,15 @@ fn needs(entry: &Entry, eni: &EntryKey) -> bool {
 }
 
 fn origin(entry: &Entry) -> Option<ObjectKey> {
-    use crate::kernel_state::LabelAction;
+    use crate::kernel_state::{Class, LabelAction, Shaper};
     use ebpf_abi::Direction;
     use proto_model::{CircuitId, Label};
     let end = |circuit, side| Some(ObjectKey::Endpoint(CircuitId(circuit), side));
     match entry {
-        Entry::NextHop(_)
-        | Entry::Shaper(_)
-        | Entry::Meter(_)
-        | Entry::Class(_)
-        | Entry::Seal(_)
-        | Entry::Route(_)
-        | Entry::Peer(_) => None,
+        Entry::NextHop(_) | Entry::Meter(_) | Entry::Seal(_) | Entry::Route(_) | Entry::Peer(_) => None,
+        Entry::Shaper(Shaper { interface, .. }) | Entry::Class(Class { interface, .. }) => {
+            Some(ObjectKey::Queues(interface.clone()))
+        }
         Entry::Trace(trace) => Some(ObjectKey::Trace(CircuitId(trace.circuit))),
         Entry::Eni(eni) => eni.resource.parse().ok().map(ObjectKey::Eni),
         Entry::Rules(rules) => Some(ObjectKey::Rules(CircuitId(rules.circuit))),

@@ -341,12 +341,21 @@ impl Fabric {
             .map(|(key, why)| (key, Some(why)))
             .chain(healed.into_iter().map(|key| (key, None)))
         {
+            if let ObjectKey::Queues(_) = key {
+                self.announce_guarantees(name);
+            }
             for id in self.circuits_of(name, &key) {
                 self.note_trouble(id, name, &key, why.as_ref(), now);
                 affected.insert(id);
             }
         }
         affected
+    }
+
+    /// Where its queues come and go, a reservation is kept or only accounted; the circuit works either way.
+    fn announce_guarantees(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.get(name) else { return };
+        node.circuits.iter().for_each(|id| self.step.announce_circuit(*id));
     }
 
     fn note_trouble(

@@ -37,7 +37,7 @@ impl Fabric {
             Request::PlanCircuit { circuit } => self.plan_circuit(&circuit, now),
             Request::GetCircuit { circuit } => self.get_circuit(&circuit),
             Request::ListCircuits => Ok(Response::Circuits(
-                self.circuits.iter().map(|c| guarantee::view(c, &self.topology)).collect(),
+                self.circuits.iter().map(|c| guarantee::view(c, &self.topology, &self.nodes)).collect(),
             )),
             Request::DeleteCircuit { circuit } => self.delete_circuit(&circuit, now),
             Request::ExplainCircuit { circuit } => self.explain_circuit(&circuit),

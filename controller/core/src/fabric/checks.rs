@@ -34,7 +34,7 @@ impl World {
             .fabric
             .circuits
             .iter()
-            .map(|circuit| guarantee::view(circuit, &self.fabric.topology).circuit)
+            .map(|circuit| guarantee::view(circuit, &self.fabric.topology, &self.fabric.nodes).circuit)
             .collect();
         for circuit in &circuits {
             // A plain device has no end to be followed to.

@@ -86,7 +86,7 @@ impl Fabric {
     pub(super) fn show(&self, id: CircuitId) -> Result<Response, Refusal> {
         let circuit =
             self.circuit(id).ok_or_else(|| Refusal::not_found(format!("there is no circuit {id}")))?;
-        Ok(Response::Circuit(guarantee::view(circuit, &self.topology)))
+        Ok(Response::Circuit(guarantee::view(circuit, &self.topology, &self.nodes)))
     }
 
     /// The answer to an earlier request with the same key.
@@ -104,7 +104,7 @@ impl Fabric {
             let what = format!("{}, which was made with this key, has been deleted since", record.circuit);
             return Err(Refusal::precondition(what).hint("use a new key for a new circuit"));
         };
-        Ok(Some(Response::Circuit(guarantee::view(circuit, &self.topology))))
+        Ok(Some(Response::Circuit(guarantee::view(circuit, &self.topology, &self.nodes))))
     }
 
     fn remember(&mut self, key: String, request: CircuitRequest, circuit: CircuitId, now: Timestamp) {
@@ -333,7 +333,7 @@ impl Fabric {
     }
 
     pub(super) fn get_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
-        Ok(Response::Circuit(guarantee::view(self.find(circuit)?, &self.topology)))
+        Ok(Response::Circuit(guarantee::view(self.find(circuit)?, &self.topology, &self.nodes)))
     }
 
     pub(super) fn explain_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {

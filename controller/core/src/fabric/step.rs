@@ -153,7 +153,7 @@ impl Fabric {
         let circuits = circuits
             .iter()
             .filter_map(|id| self.circuits.get(*id))
-            .map(|c| Event::Circuit(guarantee::view(c, &self.topology)));
+            .map(|c| Event::Circuit(guarantee::view(c, &self.topology, &self.nodes)));
         let events: Vec<_> = nodes.chain(resources).chain(circuits).map(Output::Announce).collect();
         self.outputs.extend(events);
     }

@@ -131,6 +131,7 @@ impl TryFrom<v1::ObjectKey> for ObjectKey {
             Key::Peer(link) => inner("peer", link).map(Self::Peer),
             Key::Trace(circuit) => Ok(Self::Trace(CircuitId(circuit))),
             Key::Policy(true) => Ok(Self::Policy),
+            Key::Queues(name) => interface("queues", name).map(Self::Queues),
             Key::Policy(false) => Err(Malformed::new("policy", "is false; a policy's key is true")),
         }
     }
@@ -149,6 +150,7 @@ impl From<ObjectKey> for v1::ObjectKey {
             ObjectKey::Peer(link) => Key::Peer(link.into()),
             ObjectKey::Trace(circuit) => Key::Trace(circuit.0),
             ObjectKey::Policy => Key::Policy(true),
+            ObjectKey::Queues(interface) => Key::Queues(interface),
         };
         Self { key: Some(key) }
     }

@@ -30,6 +30,7 @@ pub(crate) fn object_key() -> impl Strategy<Value = ObjectKey> {
         link_id().prop_map(ObjectKey::Peer),
         circuit_id().prop_map(ObjectKey::Trace),
         Just(ObjectKey::Policy),
+        interface().prop_map(ObjectKey::Queues),
     ]
 }
 

@@ -5,6 +5,7 @@ mod certificates;
 mod circuits;
 mod ends;
 mod external;
+mod guarantee;
 mod links;
 mod policies;
 mod protection;
