@@ -104,9 +104,13 @@ pub(super) fn enrol(plan: &Plan, host: &Host, token: &str) -> Result<()> {
     for underlay in &host.underlays {
         write!(
             text,
-            "\n[[underlay]]\ninterface = \"{}\"\nnetwork = \"{}\"\nshape = {}\n",
-            underlay.interface, underlay.network, underlay.shape
+            "\n[[underlay]]\ninterface = \"{}\"\nnetwork = \"{}\"\n",
+            underlay.interface, underlay.network
         )?;
+        // Earlier builds, from which upgrades are measured, do not know the word.
+        if underlay.shape {
+            text.push_str("shape = true\n");
+        }
     }
     std::fs::write(home.join("agent.toml"), text)?;
     let mut command = namespace::command(&host.namespace, binary("foreweave-agent")?)?;
