@@ -1,7 +1,7 @@
 //! When a group turns: at once from a dead path, seldom from a bad one, and back after a time of calm.
 use super::Guard;
 use super::judge::{fault, of_death, of_fault, of_other, of_return, of_silence, pays};
-use super::limits::{HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
+use super::limits::{CALM, HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
 use super::session::{Health, Path};
 use proto_model::Timestamp;
 use proto_model::report::Way;
@@ -18,6 +18,25 @@ pub(super) struct Group {
     returned: Option<Timestamp>,
     /// The last move for the sake of quality.
     moved: Option<Timestamp>,
+    /// Of the primary and the backup.
+    trouble: [Trouble; 2],
+}
+
+/// When a way was last dead or had a fault.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    now: bool,
+    last: Option<Timestamp>,
+}
+
+impl Trouble {
+    /// To be told of each change.
+    fn note(&mut self, bad: bool, now: Timestamp) {
+        if bad || self.now {
+            self.last = Some(now);
+        }
+        self.now = bad;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +58,22 @@ enum For {
 
 impl Group {
     pub(super) fn new(guard: Guard, way: Option<Way>) -> Self {
-        Self { guard, way, good_since: None, hold: HOLD, returned: None, moved: None }
+        let trouble = [Trouble::default(); 2];
+        Self { guard, way, good_since: None, hold: HOLD, returned: None, moved: None, trouble }
     }
 
-    /// The same group with another guard.
+    /// The same group with another guard: of other paths nothing is held against it.
     pub(super) fn guarded(self, guard: Guard) -> Self {
-        Self { guard, ..self }
+        let same = (self.guard.primary, self.guard.backup) == (guard.primary, guard.backup);
+        let trouble = if same { self.trouble } else { [Trouble::default(); 2] };
+        Self { guard, trouble, ..self }
     }
 
     pub(super) fn decide(&mut self, primary: &Path, backup: &Path, now: Timestamp) -> Decision {
+        for (trouble, path) in self.trouble.iter_mut().zip([primary, backup]) {
+            let dead = matches!(path.health(), Health::Dead(_));
+            trouble.note(dead || fault(path, &self.guard).is_some(), now);
+        }
         let Some(way) = self.way else { return Decision::Stay(None) };
         let (here, there, other) = match way {
             Way::Primary => (primary, backup, Way::Backup),
@@ -78,13 +104,19 @@ impl Group {
     /// Both live.
     fn compare(&mut self, here: &Path, there: &Path, other: Way, now: Timestamp) -> Decision {
         let rested = self.moved.map_or(now, |moved| moved.plus(QUALITY_EVERY));
+        let [primary, backup] = self.trouble;
+        let Trouble { last, .. } = match other {
+            Way::Primary => primary,
+            Way::Backup => backup,
+        };
+        let trusted = last.map_or(rested, |last| rested.max(last.plus(CALM)));
         let bad = fault(here, &self.guard);
         if let Some(bad) = bad
             && fault(there, &self.guard).is_none()
             && pays(bad, here, there)
         {
-            if rested > now {
-                return Decision::Stay(Some(rested));
+            if trusted > now {
+                return Decision::Stay(Some(trusted));
             }
             let why = of_fault(bad, here, there, other, &self.guard);
             return self.turn(other, For::Quality, why, now);

@@ -63,6 +63,8 @@ pub const USUAL_KEPT: Duration = Duration::from_secs(600);
 pub const DOWN_MOST: usize = 4_096;
 /// Between two moves of a group for the sake of quality, its return to the primary included.
 pub const QUALITY_EVERY: Duration = Duration::from_secs(60);
+/// A way that was dead or had a fault within so long is not moved to for the sake of quality.
+pub const CALM: Duration = Duration::from_secs(30);
 /// How long the primary must have been good before a group returns to it. Doubles up to [`HOLD_MOST`] when the primary
 /// fails within [`RELAPSE`] of a return.
 pub const HOLD: Duration = Duration::from_secs(30);

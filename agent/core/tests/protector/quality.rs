@@ -126,17 +126,32 @@ fn when_both_paths_are_known_to_be_bad_nothing_moves() {
 
 #[test]
 fn two_paths_that_take_turns_in_being_bad_are_changed_once_a_minute_at_most() {
-    for (seed, bad) in [(1, Behaviour::millis(3).lossy(200_000)), (2, Behaviour::millis(40))] {
-        let one =
-            move |at: Duration| if (at.as_secs() / 5).is_multiple_of(2) { Behaviour::millis(3) } else { bad };
-        let other = move |at: Duration| if at.as_secs() / 5 % 2 == 1 { Behaviour::millis(3) } else { bad };
-        let mut world = World::new(seed, one, other);
-        world.run(900 * SECOND);
-        println!("alternating, seed {seed}: {} moves in 15 min", world.moves.len());
-        let silent = |m: &Move| m.why.contains("in a row");
-        let moves: Vec<&Move> = world.moves.iter().filter(|m| !silent(m)).collect();
-        let near = moves.windows(2).find(|pair| pair[1].at - pair[0].at < 60 * SECOND);
-        assert!(near.is_none() && world.moves.len() <= 15, "{near:?}");
+    let (lossy, slow) = (Behaviour::millis(3).lossy(200_000), Behaviour::millis(28));
+    for bad in [lossy, slow, slow.lossy(200_000)] {
+        for seed in 0..10 {
+            let turn = move |at: Duration| at >= ONSET && (at.as_secs() / 5).is_multiple_of(2);
+            let of = move |is_bad: bool| if is_bad { bad } else { Behaviour::millis(3) };
+            let one = move |at: Duration| of(turn(at));
+            let other = move |at: Duration| of(at >= ONSET && !turn(at));
+            let mut world = World::new(seed, one, other);
+            world.run(900 * SECOND);
+            println!("alternating, seed {seed}: {} moves in 15 min", world.moves.len());
+            let near = world.moves.windows(2).find(|pair| pair[1].at - pair[0].at < 60 * SECOND);
+            assert!(near.is_none() && world.moves.len() <= 15, "{near:?}");
+        }
+    }
+}
+
+#[test]
+fn a_way_that_was_bad_of_late_is_not_moved_to_until_it_has_been_good_for_half_a_minute() {
+    let bad = Behaviour::millis(3).lossy(200_000);
+    let primary = move |at: Duration| if at < 12 * SECOND { Behaviour::millis(3) } else { bad };
+    let backup = move |at: Duration| if (5..10).contains(&at.as_secs()) { bad } else { Behaviour::millis(5) };
+    for seed in 0..10 {
+        let mut world = World::new(seed, primary, backup);
+        world.run(60 * SECOND);
+        let [only] = &world.moves[..] else { panic!("seed {seed}: {:?}", world.moves) };
+        assert!(only.at >= 40 * SECOND && only.at < 44 * SECOND, "seed {seed}: {only:?}");
     }
 }
 
