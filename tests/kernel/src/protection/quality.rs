@@ -72,8 +72,28 @@ pub fn leaving(scene: &Scene, decline: Decline, circuits: usize, repeats: usize)
     Ok((times, known))
 }
 
+/// Waits until no link is known to have lost a probe: measured loss chooses paths, and all circuits are to take one.
+fn recovered(scene: &Scene) -> Result<()> {
+    let begun = Instant::now();
+    api::ask(scene.lab.plan(), async |mut client| {
+        loop {
+            let links = client.list_links(v1::Empty {}).await?.into_inner().links;
+            let seen = links.iter().flat_map(|link| &link.measured).filter_map(|one| one.measured.as_ref());
+            let lost: u32 = seen.map(|seen| seen.loss_forward + seen.loss_backward).sum();
+            if lost == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                bail!("after 60 s links still lose {lost} probes of a million in all");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+}
+
 /// Creates them; returns the transit host of their first way, which must be one for all.
 fn many_circuits(scene: &Scene, circuits: usize) -> Result<String> {
+    recovered(scene)?;
     api::ask(scene.lab.plan(), async |mut client| {
         many::create(&mut client, circuits, &super::scene::model()).await?;
         let all = client.list_circuits(v1::Empty {}).await?.into_inner().circuits;
