@@ -122,6 +122,8 @@ pub struct Class {
     pub number: u16,
     /// Bits per second, a multiple of 8.
     pub rate: u64,
+    /// With what others leave: the interface's, in the same unit.
+    pub ceil: u64,
 }
 
 /// A slot of `METERS`: what a circuit end may send at most.

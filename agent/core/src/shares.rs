@@ -47,6 +47,8 @@ struct Interface {
     told: Option<Bandwidth>,
     /// Sum of the classes' rates, bits per second.
     promised: u64,
+    /// What its classes may use at most, as last wanted: the rate of all of its queues.
+    ceil: u64,
 }
 
 #[derive(Debug)]
@@ -159,7 +161,12 @@ impl Shares {
         wanted.users.insert(user);
         let before = std::mem::replace(&mut wanted.rate, rate);
         self.promise(&interface, |promised| promised.saturating_sub(before).saturating_add(rate));
-        class(interface, number, rate)
+        let ceil = self.ceil(&interface);
+        class(interface, number, rate, ceil)
+    }
+
+    fn ceil(&self, interface: &str) -> u64 {
+        self.interfaces.get(interface).map_or(0, |known| known.ceil)
     }
 
     fn promise(&mut self, interface: &str, change: impl FnOnce(u64) -> u64) {
@@ -199,13 +206,14 @@ impl Shares {
     fn leave_class(&mut self, key: EntryKey, user: &ObjectKey) -> Option<Turn> {
         let EntryKey::Class(interface, number) = &key else { return None };
         let (interface, number) = (interface.clone(), *number);
+        let ceil = self.ceil(&interface);
         let wanted = self.classes.get_mut(&key)?;
         if !wanted.users.remove(user) {
             return None;
         }
         let rate = wanted.rate;
         if !wanted.users.is_empty() {
-            return Some(class(interface, number, rate));
+            return Some(class(interface, number, rate, ceil));
         }
         self.classes.remove(&key);
         self.promise(&interface, |promised| promised.saturating_sub(rate));
@@ -250,14 +258,31 @@ impl Shares {
             }
             self.numbers.remove(&end);
         }
-        let touched = std::mem::take(&mut self.touched);
-        touched
-            .into_iter()
-            .map(|name| match self.shaper(&name) {
-                Some(shaper) => want(Entry::Shaper(shaper), &name),
-                None => Turn::Unwant(EntryKey::Shaper(name)),
-            })
-            .collect()
+        let mut turns = Vec::new();
+        for name in std::mem::take(&mut self.touched) {
+            let Some(shaper) = self.shaper(&name) else {
+                turns.push(Turn::Unwant(EntryKey::Shaper(name)));
+                continue;
+            };
+            turns.extend(self.raise(&name, shaper.rate));
+            turns.push(want(Entry::Shaper(shaper), &name));
+        }
+        turns
+    }
+
+    /// The classes of an interface whose rate is another one now.
+    fn raise(&mut self, interface: &str, ceil: u64) -> Vec<Turn> {
+        match self.interfaces.get_mut(interface) {
+            Some(known) if known.ceil != ceil => known.ceil = ceil,
+            Some(_) | None => return Vec::new(),
+        }
+        let all = [0, u16::MAX].map(|number| EntryKey::Class(interface.to_owned(), number));
+        let [first, last] = all;
+        let classes = self.classes.range(first..=last).filter_map(|(key, wanted)| match key {
+            EntryKey::Class(_, number) => Some(class(interface.to_owned(), *number, wanted.rate, ceil)),
+            _ => None,
+        });
+        classes.collect()
     }
 
     /// The queues that the kernel has.
@@ -289,9 +314,9 @@ fn want(entry: Entry, interface: &str) -> Turn {
     Turn::Want(entry, Some(ObjectKey::Queues(interface.to_owned())))
 }
 
-fn class(interface: String, number: u16, rate: u64) -> Turn {
+fn class(interface: String, number: u16, rate: u64, ceil: u64) -> Turn {
     let name = interface.clone();
-    want(Entry::Class(Class { interface, number, rate }), &name)
+    want(Entry::Class(Class { interface, number, rate, ceil: ceil.max(rate) }), &name)
 }
 
 /// Whose number it is, and what it has; none: nothing.
@@ -405,6 +430,27 @@ mod tests {
         assert_eq!(rest(&mut shares), None, "nothing changed since");
         use_it(&mut shares, &hop(2, 2, 60));
         assert_eq!(rest(&mut shares), Some((98_000_000, 980_000)), "a hundredth at least");
+    }
+
+    #[test]
+    fn what_a_class_may_use_follows_the_rate_of_its_interface() {
+        let mut shares = shaped(Some(100));
+        use_it(&mut shares, &hop(1, 1, 40));
+        let ceils = |turns: &[Turn]| -> Vec<u64> {
+            let ceil = |turn: &Turn| match turn {
+                Turn::Want(Entry::Class(class), _) => Some(class.ceil),
+                Turn::Want(..) | Turn::Unwant(_) => None,
+            };
+            turns.iter().filter_map(ceil).collect()
+        };
+        assert_eq!(ceils(&shares.shapers()), [98_000_000]);
+        assert_eq!(ceils(&use_it(&mut shares, &hop(2, 2, 10)).1), [98_000_000]);
+        assert_eq!(ceils(&shares.shapers()), [], "the rate is the same");
+        let id = LinkId::new(name("a"), name("b"), "lan".parse().expect("a name")).expect("two ends");
+        shares.add_link(id.clone(), HERE.into(), Some(Bandwidth::mbit(20)));
+        assert_eq!(ceils(&shares.shapers()), [40_000_000, 19_600_000], "never less than its own");
+        shares.remove_link(&id);
+        assert_eq!(ceils(&shares.shapers()), [98_000_000, 98_000_000]);
     }
 
     #[test]

@@ -106,7 +106,10 @@ fn replaced_in_place(bench: &mut dyn Bench) {
             Entry::Trace(trace) => trace.snaplen += 1,
             Entry::Meter(meter) => meter.rate += 8_000,
             Entry::Shaper(shaper) => shaper.rest += 8_000,
-            Entry::Class(class) => class.rate += 8_000,
+            Entry::Class(class) => {
+                class.rate += 8_000;
+                class.ceil += 16_000;
+            }
             Entry::Seal(_) | Entry::Peer(_) => {}
         }
         // The resource beside it must go on as before, so each change is seen alone.
@@ -298,9 +301,14 @@ pub fn everything(at: &Attachment) -> Vec<Entry> {
             action: LabelAction::Transit { next_hop: 1, out_label: 77 },
         }),
         Entry::Shaper(Shaper { interface: UNDERLAY.into(), rate: 98_000_000, rest: 58_000_000 }),
-        Entry::Class(Class { interface: UNDERLAY.into(), number: 3, rate: 40_000_000 }),
+        Entry::Class(Class { interface: UNDERLAY.into(), number: 3, rate: 40_000_000, ceil: 98_000_000 }),
         // More than 32 bits of bytes per second hold.
-        Entry::Class(Class { interface: UNDERLAY.into(), number: 4, rate: 40_000_000_000 }),
+        Entry::Class(Class {
+            interface: UNDERLAY.into(),
+            number: 4,
+            rate: 40_000_000_000,
+            ceil: 48_000_000_000,
+        }),
         Entry::Meter(Meter { slot: 3, rate: 50_000_000 }),
         peer("192.0.2.2", 1),
         peer("192.0.2.2", 2),

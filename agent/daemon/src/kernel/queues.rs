@@ -7,7 +7,7 @@ use super::netlink::{Netlink, Refused};
 use agent_core::kernel_state::{Class, Entry, Shaper};
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::share::{CONTROL, HANDLE, REST, ROOT};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 
@@ -64,12 +64,11 @@ pub(super) fn put_shaper(netlink: &mut Netlink, shaper: &Shaper) -> Result<()> {
 /// A circuit's class; the root is there.
 pub(super) fn put_class(netlink: &mut Netlink, wanted: &Class) -> Result<()> {
     let index = index(netlink, &wanted.interface)?;
-    let ceil = rates(netlink, index)?.get(&ROOT).copied();
-    let Some(ceil) = ceil.filter(|_| wanted.number != 0) else {
+    if wanted.number == 0 || !has_root_class(netlink, index)? {
         bail!("{} has no queues of the agent", wanted.interface);
-    };
+    }
     let rate = (wanted.rate / 8).max(1);
-    class(netlink, index, ROOT, wanted.number, Rates { rate, ceil: ceil.max(rate), prio: 1 })?;
+    class(netlink, index, ROOT, wanted.number, Rates { rate, ceil: wanted.ceil / 8, prio: 1 })?;
     leaf(netlink, index, wanted.number, wait(rate).max(WAIT_LEAST))
 }
 
@@ -146,13 +145,18 @@ pub(super) fn observe(netlink: &mut Netlink) -> Result<Vec<Entry>> {
         let rates = rates(netlink, link.index)?;
         let whole = |number: u16| {
             let own = |queue: &&Queue| queue.interface == link.index && queue.parent == id(number);
-            let bits = rates.get(&number).map_or(0, |bytes| bytes * 8);
-            if queues.iter().find(own).is_some_and(|queue| queue.kind == "bfifo") { bits } else { 0 }
+            let queued = queues.iter().find(own).is_some_and(|queue| queue.kind == "bfifo");
+            rates.get(&number).copied().filter(|_| queued).unwrap_or_default()
         };
-        let rate = if whole(CONTROL) == 0 { 0 } else { rates.get(&ROOT).map_or(0, |bytes| bytes * 8) };
-        entries.push(Entry::Shaper(Shaper { interface: interface.clone(), rate, rest: whole(REST) }));
+        let top = rates.get(&ROOT).map_or(0, |top| top.rate);
+        // Those that are put with the root may use all of it; else it was not put to the end.
+        let [control, rest] =
+            [CONTROL, REST].map(whole).map(|speeds| if speeds.ceil == top { speeds.rate * 8 } else { 0 });
+        let rate = if control == 0 { 0 } else { top * 8 };
+        entries.push(Entry::Shaper(Shaper { interface: interface.clone(), rate, rest }));
         for number in rates.keys().copied().filter(|number| ![ROOT, CONTROL, REST].contains(number)) {
-            entries.push(Entry::Class(Class { interface: interface.clone(), number, rate: whole(number) }));
+            let (interface, Speeds { rate, ceil }) = (interface.clone(), whole(number));
+            entries.push(Entry::Class(Class { interface, number, rate: rate * 8, ceil: ceil * 8 }));
         }
     }
     Ok(entries)
@@ -194,7 +198,21 @@ fn wait(rate: u64) -> u64 {
 }
 
 fn root(netlink: &mut Netlink, index: u32) -> Result<Option<Queue>> {
-    Ok(queues(netlink)?.into_iter().find(|queue| queue.interface == index && queue.parent == TOP))
+    // Before 6.8 only an echo comes to who asked. A root that is not shown (`noop`) is refused as an invalid request.
+    match netlink.raw(GET_QDISC, NLM_F_ECHO, &message(index, 0, TOP, &[]))? {
+        Ok(answers) => Ok(answers.iter().find_map(|body| queue(body)).filter(|found| found.parent == TOP)),
+        Err(refused) if refused.is_missing() || refused.errno == libc::EINVAL => Ok(None),
+        Err(refused) => Err(refused.into()),
+    }
+}
+
+/// Without it HTB would take a class for one beside it.
+fn has_root_class(netlink: &mut Netlink, index: u32) -> Result<bool> {
+    match netlink.raw(GET_CLASS, NLM_F_ECHO, &message(index, id(ROOT), 0, &[]))? {
+        Ok(_) => Ok(true),
+        Err(refused) if refused.is_missing() => Ok(false),
+        Err(refused) => Err(refused.into()),
+    }
 }
 
 fn queues(netlink: &mut Netlink) -> Result<Vec<Queue>> {
@@ -212,25 +230,31 @@ fn queue(body: &[u8]) -> Option<Queue> {
     })
 }
 
-/// Bytes per second of our classes, by number.
-fn rates(netlink: &mut Netlink, index: u32) -> Result<BTreeMap<u16, u64>> {
-    let answers = netlink.raw(GET_CLASS, NLM_F_DUMP, &message(index, 0, 0, &[]))??;
-    Ok(answers.iter().filter_map(|body| rate(body)).collect())
+/// Of a class, bytes per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Speeds {
+    rate: u64,
+    ceil: u64,
 }
 
-fn rate(body: &[u8]) -> Option<(u16, u64)> {
+/// Of our classes, by number.
+fn rates(netlink: &mut Netlink, index: u32) -> Result<BTreeMap<u16, Speeds>> {
+    let answers = netlink.raw(GET_CLASS, NLM_F_DUMP, &message(index, 0, 0, &[]))??;
+    Ok(answers.iter().filter_map(|body| speeds(body)).collect())
+}
+
+fn speeds(body: &[u8]) -> Option<(u16, Speeds)> {
     let handle = word(body, 8)?;
     if handle >> 16 != u32::from(HANDLE) {
         return None;
     }
     let options = attributes(body.get(20..)?).find(|(kind, _)| *kind == OPTIONS)?.1;
-    let long = attributes(options).find(|(kind, _)| *kind == HTB_RATE64);
-    let rate = match long.and_then(|(_, bytes)| bytes.first_chunk::<8>()) {
-        Some(bytes) => u64::from_ne_bytes(*bytes),
-        // `struct tc_ratespec` comes first, its rate last.
-        None => word(attributes(options).find(|(kind, _)| *kind == HTB_PARMS)?.1, 8)?.into(),
-    };
-    Some((handle as u16, rate))
+    let find = |wanted: u16| attributes(options).find(|(kind, _)| *kind == wanted).map(|(_, bytes)| bytes);
+    let parms = find(HTB_PARMS)?;
+    let long = |kind: u16| find(kind)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
+    let read = |kind: u16, at: usize| long(kind).or_else(|| word(parms, at).map(u64::from));
+    // Two `struct tc_ratespec` come first, of 12 bytes, each with its rate last.
+    Some((handle as u16, Speeds { rate: read(HTB_RATE64, 8)?, ceil: read(HTB_CEIL64, 20)? }))
 }
 
 fn make_root(netlink: &mut Netlink, index: u32) -> Result<()> {
@@ -339,11 +363,14 @@ mod tests {
         let rates = Rates { rate: 5_000_000, ceil: 12_250_000, prio: 1 };
         assert_eq!(parms(rates).len(), 44);
         let options = attribute(OPTIONS, &attribute(HTB_PARMS, &parms(rates)));
-        assert_eq!(rate(&message(3, id(7), id(ROOT), &[kind("htb"), options])), Some((7, 5_000_000)));
+        assert_eq!(
+            speeds(&message(3, id(7), id(ROOT), &[kind("htb"), options])),
+            Some((7, Speeds { rate: 5_000_000, ceil: 12_250_000 }))
+        );
         let long = [attribute(HTB_PARMS, &parms(rates)), attribute(HTB_RATE64, &(1u64 << 40).to_ne_bytes())];
         let body = message(3, id(7), id(ROOT), &[attribute(OPTIONS, &long.concat())]);
-        assert_eq!(rate(&body), Some((7, 1 << 40)));
-        assert_eq!(rate(&message(3, 0x1_0007, 0, &[])), None, "another's");
+        assert_eq!(speeds(&body), Some((7, Speeds { rate: 1 << 40, ceil: 12_250_000 })));
+        assert_eq!(speeds(&message(3, 0x1_0007, 0, &[])), None, "another's");
     }
 
     #[test]
