@@ -28,7 +28,8 @@ pub(crate) struct Shares {
     /// Rates of interfaces as last known: one that loses its links for a while, or whose controller does not know them yet,
     /// keeps its queues, because to replace a root loses what waits there.
     kept: BTreeMap<String, u64>,
-    classes: BTreeMap<EntryKey, Wanted>,
+    /// By interface and number.
+    classes: BTreeMap<(String, u16), Wanted>,
     touched: BTreeSet<String>,
 }
 
@@ -156,7 +157,7 @@ impl Shares {
     }
 
     fn use_class(&mut self, interface: String, number: u16, rate: u64, user: ObjectKey) -> Turn {
-        let key = EntryKey::Class(interface.clone(), number);
+        let key = (interface.clone(), number);
         let wanted = self.classes.entry(key).or_insert_with(|| Wanted { rate: 0, users: BTreeSet::new() });
         wanted.users.insert(user);
         let before = std::mem::replace(&mut wanted.rate, rate);
@@ -192,8 +193,8 @@ impl Shares {
         }
         let interfaces = known.interfaces.clone();
         for interface in interfaces {
-            let key = EntryKey::Class(interface.clone(), number);
-            turns.extend(self.leave_class(key.clone(), &user));
+            let key = (interface.clone(), number);
+            turns.extend(self.leave_class(&key, &user));
             if !self.classes.contains_key(&key)
                 && let Some(known) = self.numbers.get_mut(&end)
             {
@@ -203,11 +204,10 @@ impl Shares {
         turns
     }
 
-    fn leave_class(&mut self, key: EntryKey, user: &ObjectKey) -> Option<Turn> {
-        let EntryKey::Class(interface, number) = &key else { return None };
-        let (interface, number) = (interface.clone(), *number);
+    fn leave_class(&mut self, key: &(String, u16), user: &ObjectKey) -> Option<Turn> {
+        let (interface, number) = key.clone();
         let ceil = self.ceil(&interface);
-        let wanted = self.classes.get_mut(&key)?;
+        let wanted = self.classes.get_mut(key)?;
         if !wanted.users.remove(user) {
             return None;
         }
@@ -215,9 +215,9 @@ impl Shares {
         if !wanted.users.is_empty() {
             return Some(class(interface, number, rate, ceil));
         }
-        self.classes.remove(&key);
+        self.classes.remove(key);
         self.promise(&interface, |promised| promised.saturating_sub(rate));
-        Some(Turn::Unwant(key))
+        Some(Turn::Unwant(EntryKey::Class(interface, number)))
     }
 
     /// A link of this host, and how much it carries.
@@ -276,13 +276,9 @@ impl Shares {
             Some(known) if known.ceil != ceil => known.ceil = ceil,
             Some(_) | None => return Vec::new(),
         }
-        let all = [0, u16::MAX].map(|number| EntryKey::Class(interface.to_owned(), number));
-        let [first, last] = all;
-        let classes = self.classes.range(first..=last).filter_map(|(key, wanted)| match key {
-            EntryKey::Class(_, number) => Some(class(interface.to_owned(), *number, wanted.rate, ceil)),
-            _ => None,
-        });
-        classes.collect()
+        let [first, last] = [0, u16::MAX].map(|number| (interface.to_owned(), number));
+        let its = self.classes.range(first..=last);
+        its.map(|((name, number), wanted)| class(name.clone(), *number, wanted.rate, ceil)).collect()
     }
 
     /// The queues that the kernel has.
