@@ -1,7 +1,7 @@
 //! When a group turns: at once from a dead path, seldom from a bad one, and back after a time of calm.
 use super::Guard;
 use super::judge::{fault, of_death, of_fault, of_other, of_return, of_silence, pays};
-use super::limits::{CALM, HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
+use super::limits::{CALM, CALM_TIMES, HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
 use super::session::{Health, Path};
 use proto_model::Timestamp;
 use proto_model::report::Way;
@@ -22,20 +22,30 @@ pub(super) struct Group {
     trouble: [Trouble; 2],
 }
 
-/// When a way was last dead or had a fault.
+/// When a way was last dead or had a fault, and since when; what comes before it is trusted again belongs to the same.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trouble {
     now: bool,
-    last: Option<Timestamp>,
+    spell: Option<(Timestamp, Timestamp)>,
 }
 
 impl Trouble {
     /// To be told of each change.
     fn note(&mut self, bad: bool, now: Timestamp) {
+        let began = match self.spell {
+            Some((began, _)) if self.now || self.trusted().is_some_and(|trusted| trusted > now) => began,
+            Some(_) | None => now,
+        };
         if bad || self.now {
-            self.last = Some(now);
+            self.spell = Some((began, now));
         }
         self.now = bad;
+    }
+
+    /// From when on it may be moved to for quality.
+    fn trusted(&self) -> Option<Timestamp> {
+        let (began, last) = self.spell?;
+        Some(last.plus(last.since(began).saturating_mul(CALM_TIMES).min(CALM)))
     }
 }
 
@@ -105,11 +115,11 @@ impl Group {
     fn compare(&mut self, here: &Path, there: &Path, other: Way, now: Timestamp) -> Decision {
         let rested = self.moved.map_or(now, |moved| moved.plus(QUALITY_EVERY));
         let [primary, backup] = self.trouble;
-        let Trouble { last, .. } = match other {
+        let there_before = match other {
             Way::Primary => primary,
             Way::Backup => backup,
         };
-        let trusted = last.map_or(rested, |last| rested.max(last.plus(CALM)));
+        let trusted = there_before.trusted().map_or(rested, |trusted| rested.max(trusted));
         let bad = fault(here, &self.guard);
         if let Some(bad) = bad
             && fault(there, &self.guard).is_none()

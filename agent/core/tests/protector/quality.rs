@@ -128,7 +128,7 @@ fn when_both_paths_are_known_to_be_bad_nothing_moves() {
 fn two_paths_that_take_turns_in_being_bad_are_changed_once_a_minute_at_most() {
     let (lossy, slow) = (Behaviour::millis(3).lossy(200_000), Behaviour::millis(28));
     for bad in [lossy, slow, slow.lossy(200_000)] {
-        for seed in 0..10 {
+        for seed in 0..3 {
             let turn = move |at: Duration| at >= ONSET && (at.as_secs() / 5).is_multiple_of(2);
             let of = move |is_bad: bool| if is_bad { bad } else { Behaviour::millis(3) };
             let one = move |at: Duration| of(turn(at));
@@ -142,16 +142,27 @@ fn two_paths_that_take_turns_in_being_bad_are_changed_once_a_minute_at_most() {
     }
 }
 
-#[test]
-fn a_way_that_was_bad_of_late_is_not_moved_to_until_it_has_been_good_for_half_a_minute() {
+/// When the primary is left that loses 20 % from the 12th second on, and the backup did so from the 5th until then.
+fn left_at(seed: u64, until: Duration) -> Duration {
     let bad = Behaviour::millis(3).lossy(200_000);
     let primary = move |at: Duration| if at < 12 * SECOND { Behaviour::millis(3) } else { bad };
-    let backup = move |at: Duration| if (5..10).contains(&at.as_secs()) { bad } else { Behaviour::millis(5) };
+    let backup =
+        move |at: Duration| if (5 * SECOND..until).contains(&at) { bad } else { Behaviour::millis(5) };
+    let mut world = World::new(seed, primary, backup);
+    world.run(60 * SECOND);
+    let [only] = &world.moves[..] else { panic!("seed {seed}: {:?}", world.moves) };
+    only.at
+}
+
+#[test]
+fn a_way_that_was_bad_is_moved_to_when_it_has_been_good_three_times_as_long() {
     for seed in 0..10 {
-        let mut world = World::new(seed, primary, backup);
-        world.run(60 * SECOND);
-        let [only] = &world.moves[..] else { panic!("seed {seed}: {:?}", world.moves) };
-        assert!(only.at >= 40 * SECOND && only.at < 44 * SECOND, "seed {seed}: {only:?}");
+        // Known to be bad from about the 5.5th to the 12th second.
+        let long = left_at(seed, 10 * SECOND);
+        assert!(long >= 27 * SECOND && long < 35 * SECOND, "seed {seed}: {long:?}");
+        // What is too short to be known does not count.
+        let short = left_at(seed, 5 * SECOND + SECOND / 10);
+        assert!(short < 14 * SECOND, "seed {seed}: {short:?}");
     }
 }
 
