@@ -2,7 +2,7 @@
 use crate::headers::{ETHERTYPE_IPV4, Ethernet, Ipv4, PROTOCOL_UDP, Udp};
 use crate::tunnel::{Link4, Link6, fold, replaced};
 use ebpf_abi::probe::{
-    AUTHENTICATED, Answer, ERROR_ESTIMATE, INNER, PORT, REFLECTOR, Request, SENDER, Stamp,
+    AUTHENTICATED, Answer, DEFECT_PORT, ERROR_ESTIMATE, INNER, PORT, REFLECTOR, Request, SENDER, Stamp,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -11,12 +11,13 @@ pub const LENGTH: u32 = size_of::<Request>() as u32;
 /// TTL and hop limit of the answer to a link probe, so that it tells whether it crossed a router (as TWAMP, RFC 5357 §4.2).
 pub const TTL: u8 = 255;
 
-/// Which of the two a probe is.
+/// Which of the three a probe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
     Request = 1,
     Answer = 2,
+    Defect = 3,
 }
 
 /// What stands before the STAMP packet in a path probe, behind the VXLAN header.
@@ -51,9 +52,10 @@ impl Inside {
     #[inline(always)]
     fn direction(&self) -> Option<Role> {
         const REFLECTORS: [u8; 2] = PORT.to_be_bytes();
+        const DEFECTS: [u8; 2] = DEFECT_PORT.to_be_bytes();
         let Ipv4 { source, destination, .. } = self.ip;
         if source == SENDER && destination == REFLECTOR && self.udp.destination == REFLECTORS {
-            Some(Role::Request)
+            Some(if self.udp.source == DEFECTS { Role::Defect } else { Role::Request })
         } else if source == REFLECTOR && destination == SENDER && self.udp.source == REFLECTORS {
             Some(Role::Answer)
         } else {
@@ -164,6 +166,19 @@ mod tests {
         assert_eq!(request.turned().role(72), Some(Role::Answer));
         assert_eq!(request.turned().turned(), request);
         assert_eq!(request.role(71), None, "the frame is too short");
+    }
+
+    #[test]
+    fn defect_is_told_from_a_request_by_its_source_port_alone() {
+        let mut defect = inside();
+        defect.udp.source = DEFECT_PORT.to_be_bytes();
+        assert_eq!(defect.role(72), Some(Role::Defect));
+        assert_eq!(defect.role(71), None, "the frame is too short");
+        assert_eq!(
+            defect.turned().role(72),
+            Some(Role::Answer),
+            "as programs that know of none would answer it"
+        );
     }
 
     #[test]

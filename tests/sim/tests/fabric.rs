@@ -183,3 +183,22 @@ fn a_cut_link_is_left_with_the_controller_dead() {
     }
     assert!(cuts >= 5, "{cuts} of 10 seeds had circuits over the link");
 }
+
+/// The far end, whose own interface is up, would need five lost probes and a time-out, 70 ms at least.
+#[test]
+fn an_unplugged_link_is_left_at_both_ends_as_soon_as_a_message_takes() {
+    let mut far_ends = 0;
+    for seed in 5_000..5_010 {
+        let mood = Mood { probes: true, requests: 30, population: 6, ..CALM };
+        let mut world = World::new(topology("diamond"), seed, mood);
+        world.run(Duration::from_secs(20));
+        let (flows, delivered) = world.delivered();
+        assert_eq!((delivered, world.turns()), (flows, &[][..]), "seed {seed}, before");
+        world.lose_controller();
+        world.unplug("edge-b", "transit-1");
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.delivered(), (flows, flows), "seed {seed}: {:?}", world.turns());
+        far_ends += world.turns().iter().filter(|(node, ..)| node.to_string() != "edge-b").count();
+    }
+    assert!(far_ends >= 5, "{far_ends} groups of far ends used the link in 10 seeds");
+}

@@ -3,8 +3,8 @@ use super::Guard;
 use super::judge::{fault, of_death, of_fault, of_other, of_return, of_silence, pays};
 use super::limits::{CALM, CALM_TIMES, HOLD, HOLD_MOST, LOOK_AGAIN, PATIENCE, QUALITY_EVERY, RELAPSE};
 use super::session::{Health, Path};
-use proto_model::Timestamp;
 use proto_model::report::Way;
+use proto_model::{PathId, Timestamp};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -77,6 +77,15 @@ impl Group {
         let same = (self.guard.primary, self.guard.backup) == (guard.primary, guard.backup);
         let trouble = if same { self.trouble } else { [Trouble::default(); 2] };
         Self { guard, trouble, ..self }
+    }
+
+    /// The other way than this one.
+    pub(super) fn other(&self, path: PathId) -> Option<PathId> {
+        match self.guard {
+            Guard { primary, backup, .. } if primary == path => Some(backup),
+            Guard { primary, backup, .. } if backup == path => Some(primary),
+            Guard { .. } => None,
+        }
     }
 
     pub(super) fn decide(&mut self, primary: &Path, backup: &Path, now: Timestamp) -> Decision {

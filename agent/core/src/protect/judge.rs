@@ -48,6 +48,7 @@ pub(super) fn name(way: Way) -> &'static str {
 pub(super) fn of_death(death: Death) -> String {
     match death {
         Death::NoCarrier(local) => format!("the interface with {local} has no carrier"),
+        Death::NoCarrierThere => "the far end says that its interface has no carrier".into(),
         Death::Silent { probes: 0, .. } => "the carrier came back, and no probe has been answered yet".into(),
         Death::Silent { probes, time } => {
             format!(

@@ -61,6 +61,14 @@ pub const USUAL_SECONDS: u64 = 60;
 pub const USUAL_KEPT: Duration = Duration::from_secs(600);
 /// Addresses without a carrier that are remembered although no path begins there yet.
 pub const DOWN_MOST: usize = 4_096;
+/// How far ends are told of a carrier that went: at once, and again after so long each, against loss; …
+pub const DEFECT_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(20)];
+/// … at most so many messages each time, for each address of the interface: 100 paths with one other way each. Who is not
+/// told finds out by probes.
+pub const DEFECTS_MOST: usize = 100 * VOICES;
+/// What a far end says of a path is not believed again for so long: it could say so wrongly all the time, and a path that
+/// answers would be of no use when the other one dies.
+pub const DEFECT_REST: Duration = Duration::from_secs(10);
 /// Between two moves of a group for the sake of quality, its return to the primary included.
 pub const QUALITY_EVERY: Duration = Duration::from_secs(60);
 /// A way that was dead or had a fault is not moved to for the sake of quality before it has been good so many times as long

@@ -4,6 +4,7 @@
 //! come and go, and time. It wishes for probes to be sent and groups to be turned. It is as pure as the rest of the core,
 //! but not part of [`crate::node::Node`]: a host that is being told ten thousand circuits must still leave a dead path.
 mod cusum;
+mod defect;
 mod flight;
 mod group;
 mod judge;
@@ -97,7 +98,17 @@ pub enum Event {
         local: IpAddr,
         up: bool,
     },
+    Defect(Defect),
     Tick,
+}
+
+/// The far end of a circuit says that one of the circuit's ways begins there on an interface without a carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defect {
+    /// The circuit's here, and by which of its ways this came.
+    pub group: u32,
+    pub came: Way,
+    pub dead: PathId,
 }
 
 /// What is probed.
@@ -143,6 +154,11 @@ pub enum Wish {
     SendLink {
         peer: Peer,
         sequence: u32,
+    },
+    /// Say to the far end of this session that another path has no carrier here.
+    SendDefect {
+        session: Session,
+        dead: PathId,
     },
     /// Read the group's way and answer with [`Event::Looked`].
     Look(u32),

@@ -1,12 +1,14 @@
 //! All that the protector of one host knows: what happens goes to the path, link or group that it concerns.
+use super::defect;
 use super::group::{Decision, Group};
 use super::limits::{
-    DOWN_MOST, LINK_EVERY, LINKS_AT_FULL_RATE, PATHS_AT_FULL_RATE, PROBE_EVERY, REPORT_EVERY, STALL,
+    DEFECT_AGAIN, DOWN_MOST, LINK_EVERY, LINKS_AT_FULL_RATE, PATHS_AT_FULL_RATE, PROBE_EVERY, REPORT_EVERY,
+    STALL,
 };
 use super::link::Link;
 use super::session::{Health, Path};
 use super::timers::Timers;
-use super::{Answer, Began, Event, Guard, Key, Order, Probe, Session, Told, Wish};
+use super::{Answer, Began, Defect, Event, Guard, Key, Order, Probe, Session, Told, Wish};
 use ebpf_abi::label::index;
 use proto_model::desired::Peer;
 use proto_model::report::Way;
@@ -45,6 +47,8 @@ enum Timer {
     Link(LinkId),
     Group(u32),
     Report,
+    /// Far ends are told again, for so many times already.
+    Defect(IpAddr, usize),
 }
 
 impl Protector {
@@ -62,6 +66,7 @@ impl Protector {
             Event::Sent { probe, sequence, at } => self.sent(&probe, sequence, at),
             Event::NotSent { probe, sequence } => self.not_sent(probe, sequence, now),
             Event::Carrier { local, up } => self.carrier(local, up, now),
+            Event::Defect(defect) => self.told_defect(&defect, now),
             Event::Tick => self.tick(now),
         }
     }
@@ -267,6 +272,32 @@ impl Protector {
         for id in self.by_local.get(&local).cloned().unwrap_or_default() {
             self.with_path(id, now, |path, _| path.carrier(local, up));
         }
+        if !up {
+            self.tell_defect(local, 0, now);
+        }
+    }
+
+    /// After all groups of this host were turned.
+    fn tell_defect(&mut self, local: IpAddr, times: usize, now: Timestamp) {
+        let begin = self.by_local.get(&local).into_iter().flatten();
+        let dead = begin.filter(|id| self.paths[*id].has_no_carrier(local));
+        let told = defect::told(dead.copied(), &self.paths, &self.groups, &self.down);
+        let again = DEFECT_AGAIN.get(times).filter(|_| !told.is_empty());
+        self.timers.set(Timer::Defect(local, times + 1), again.map(|wait| now.plus(*wait)));
+        self.wishes.extend(told);
+    }
+
+    /// Believed of the other way of the group under whose label it was said, and of no other path: of more, who can send
+    /// under that label has no say.
+    fn told_defect(&mut self, defect: &Defect, now: Timestamp) {
+        let Some(group) = self.groups.get(&defect.group) else { return };
+        let other = match defect.came {
+            Way::Primary => group.guard.backup,
+            Way::Backup => group.guard.primary,
+        };
+        if other == defect.dead {
+            self.with_path(other, now, |path, _| path.no_carrier_there(now));
+        }
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -276,6 +307,7 @@ impl Protector {
                 Timer::Link(id) => self.link_due(id, now),
                 Timer::Group(number) => self.decide(number, now),
                 Timer::Report => self.report(now),
+                Timer::Defect(local, times) => self.tell_defect(local, times, now),
             }
         }
     }

@@ -2,8 +2,8 @@
 use super::cusum::{Cusum, borne};
 use super::flight::{Noted, Settled, timeout};
 use super::limits::{
-    ALIVE_AFTER, DEAD_AFTER, DEAD_AFTER_MOST, DOUBT_AFTER, DOUBT_ROOM, EVIDENCE, KNOWN_WEIGHT, RECENT,
-    SLOWER, USUAL_KEPT, USUAL_SECONDS,
+    ALIVE_AFTER, DEAD_AFTER, DEAD_AFTER_MOST, DEFECT_REST, DOUBT_AFTER, DOUBT_ROOM, EVIDENCE, KNOWN_WEIGHT,
+    RECENT, SLOWER, USUAL_KEPT, USUAL_SECONDS,
 };
 use super::voice::{Voice, round_trip};
 use super::{Answer, Guard, Session};
@@ -37,6 +37,8 @@ pub(super) struct Path {
     /// The largest allowed time that is broken.
     broken: Option<u64>,
     slow: bool,
+    /// When the far end was last believed that it has no carrier.
+    told_dead: Option<Timestamp>,
     /// Grows whenever a judgement about it changes.
     pub(super) version: u64,
 }
@@ -54,8 +56,13 @@ pub(super) enum Health {
 /// Why a path is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
-    Silent { probes: u32, time: Duration },
+    Silent {
+        probes: u32,
+        time: Duration,
+    },
     NoCarrier(IpAddr),
+    /// Of the far end's interface, as it says.
+    NoCarrierThere,
 }
 
 impl Default for Path {
@@ -77,6 +84,7 @@ impl Default for Path {
             groups: BTreeSet::new(),
             broken: None,
             slow: false,
+            told_dead: None,
             version: 0,
         }
     }
@@ -124,7 +132,7 @@ impl Path {
             Health::Unknown { .. } | Health::Alive | Health::Dead(Death::NoCarrier(_)) => {
                 self.turn_to(Health::Unknown { since: Some(now) });
             }
-            Health::Dead(Death::Silent { .. }) => {}
+            Health::Dead(Death::Silent { .. } | Death::NoCarrierThere) => {}
         }
     }
 
@@ -172,6 +180,19 @@ impl Path {
                 self.turn_to(Health::Dead(Death::Silent { probes: 0, time: Duration::ZERO }));
             }
             (true, Health::Unknown { .. } | Health::Alive | Health::Dead(_)) => {}
+        }
+    }
+
+    /// The far end has no carrier, as it says. What is not probed could not be seen to live again.
+    pub(super) fn no_carrier_there(&mut self, now: Timestamp) {
+        let rested = self.told_dead.is_none_or(|told| now.since(told) >= DEFECT_REST);
+        match self.health {
+            Health::Unknown { .. } | Health::Alive if rested && !self.voices.is_empty() => {
+                self.told_dead = Some(now);
+                self.voices.iter_mut().for_each(Voice::begin_anew);
+                self.turn_to(Health::Dead(Death::NoCarrierThere));
+            }
+            Health::Unknown { .. } | Health::Alive | Health::Dead(_) => {}
         }
     }
 
@@ -262,6 +283,10 @@ impl Path {
 
     pub(super) fn health(&self) -> Health {
         self.health
+    }
+
+    pub(super) fn has_no_carrier(&self, local: IpAddr) -> bool {
+        self.health == Health::Dead(Death::NoCarrier(local))
     }
 
     pub(super) fn is_lossy(&self, guard: &Guard) -> bool {

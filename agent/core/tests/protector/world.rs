@@ -92,6 +92,8 @@ pub(crate) struct World {
     pub(crate) groups: BTreeMap<u32, Way>,
     pub(crate) moves: Vec<Move>,
     pub(crate) sent: u64,
+    /// What far ends were told: when, as which circuit, and of which path.
+    pub(crate) defects: Vec<(Duration, Session, PathId)>,
 }
 
 pub(crate) fn session(path: PathId) -> Session {
@@ -133,6 +135,7 @@ impl World {
             groups: BTreeMap::new(),
             moves: Vec::new(),
             sent: 0,
+            defects: Vec::new(),
         }
     }
 
@@ -266,6 +269,9 @@ impl World {
                 }
             }
             Wish::SendLink { .. } => self.sent += 1,
+            Wish::SendDefect { session, dead } => {
+                self.defects.push((self.now.since(START), session, dead));
+            }
             Wish::Took(_) => {}
             Wish::Look(group) => {
                 let way = self.groups.get(&group).copied().unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::kernel::counters::reopen;
 use crate::kernel::maps::{Row, Slots};
 use agent_core::abi;
-use agent_core::protect::{Answer, Event, Key, Order, Probe, Protector, Told, Wish};
+use agent_core::protect::{Answer, Defect, Event, Key, Order, Probe, Protector, Told, Wish};
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{MapData, RingBuf};
 use carriers::Carriers;
@@ -25,8 +25,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use prompt::Prompt;
-use proto_model::Timestamp;
 use proto_model::report::Way;
+use proto_model::{PathId, Timestamp};
 use sockets::Sockets;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
@@ -207,18 +207,20 @@ impl Worker {
     /// What is there now, and no more than one ring of what comes meanwhile: a tick is not kept waiting by answers.
     fn answers(&mut self) -> Result<()> {
         for _ in 0..ANSWERS {
-            let Some(answer) = self.next_answer() else { break };
-            self.happened(Event::Answered(answer))?;
+            let Some(event) = self.next_record() else { break };
+            self.happened(event)?;
         }
         Ok(())
     }
 
     /// Records of another build are left out.
-    fn next_answer(&mut self) -> Option<Answer> {
+    fn next_record(&mut self) -> Option<Event> {
         loop {
             let item = self.ring.next()?;
-            if let Ok(bytes) = <Reply as Row>::Bytes::try_from(&*item) {
-                return Some(answer(&Reply::of(bytes), self.clock));
+            if let Ok(bytes) = <Reply as Row>::Bytes::try_from(&*item)
+                && let Some(event) = event(&Reply::of(bytes), self.clock)
+            {
+                return Some(event);
             }
         }
     }
@@ -265,6 +267,12 @@ impl Worker {
                 let sent = self.sockets.link(&peer, sequence);
                 Ok(Some(outcome(sent, Probe::Link(peer.link), sequence, at)))
             }
+            Wish::SendDefect { session, dead } => {
+                if let Err(error) = self.sockets.defect(&session, dead) {
+                    debug!(?session, %dead, %error, "a far end was not told of a carrier");
+                }
+                Ok(None)
+            }
             Wish::Took(time) => {
                 self.rtt.record(Duration::from_nanos(time.nanos()).as_secs_f64());
                 Ok(None)
@@ -280,8 +288,7 @@ impl Worker {
 
     fn look(&mut self, group: u32) -> Way {
         let way = match self.groups.get(group) {
-            Ok(BACKUP) => Way::Backup,
-            Ok(_) => Way::Primary,
+            Ok(value) => way(value),
             Err(error) => {
                 error!(group, %error, "the way of a group was not read");
                 Way::Primary
@@ -323,6 +330,22 @@ fn outcome(sent: std::io::Result<()>, probe: Probe, sequence: u32, at: Timestamp
     }
 }
 
+/// What a record of the ring says, if this build knows its kind.
+fn event(reply: &Reply, clock: Clock) -> Option<Event> {
+    match reply.kind {
+        Reply::ANSWER => Some(Event::Answered(answer(reply, clock))),
+        Reply::DEFECT => {
+            let came = way(reply.reflected);
+            Some(Event::Defect(Defect { group: reply.sequence, came, dead: PathId(reply.received) }))
+        }
+        _ => None,
+    }
+}
+
+fn way(value: u32) -> Way {
+    if value == BACKUP { Way::Backup } else { Way::Primary }
+}
+
 fn answer(reply: &Reply, clock: Clock) -> Answer {
     let of = match reply.label {
         0 => Key::Link(abi::ip(&reply.from), reply.session),
@@ -351,5 +374,15 @@ mod tests {
         assert_eq!(answer(&link, clock).of, Key::Link(from, 4));
         let path = answer(&Reply { label: 77, ..link }, clock);
         assert_eq!((path.of, path.sequence), (Key::Path(77), 9));
+    }
+
+    #[test]
+    fn a_record_of_a_kind_that_is_not_known_says_nothing() {
+        let clock = Clock::start();
+        let reply = |kind| Reply { kind, sequence: 4, reflected: BACKUP, received: 9, ..Reply::new_zeroed() };
+        let defect = Defect { group: 4, came: Way::Backup, dead: PathId(9) };
+        assert_eq!(event(&reply(Reply::DEFECT), clock), Some(Event::Defect(defect)));
+        assert!(matches!(event(&reply(Reply::ANSWER), clock), Some(Event::Answered(_))));
+        assert_eq!(event(&reply(2), clock), None);
     }
 }

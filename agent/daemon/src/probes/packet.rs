@@ -1,6 +1,7 @@
 //! Probes as bytes: a STAMP request alone, or inside a circuit's tunnel (see [`ebpf_abi::probe`]).
-use ebpf_abi::probe::{ERROR_ESTIMATE, INNER, OAM, PORT, REFLECTOR, Request, SENDER, Stamp};
-use zerocopy::IntoBytes;
+use ebpf_abi::probe::{
+    DEFECT_PORT, DEFECT_SEQUENCE, Defect, ERROR_ESTIMATE, INNER, OAM, PORT, REFLECTOR, Request, SENDER, Stamp,
+};
 
 /// Bytes of a link probe's UDP payload.
 pub(crate) const LINK: usize = size_of::<Request>();
@@ -10,7 +11,7 @@ pub(crate) const PATH: usize = VXLAN + INNER as usize + LINK;
 const VXLAN: usize = 8;
 /// Flags of RFC 7348 §5: the VNI is valid.
 const VALID: u8 = 0x08;
-/// Where a path probe says that it comes from. Not [`PORT`], by which answers are told from requests.
+/// Where a path probe says that it comes from. Not [`PORT`], by which answers are told from requests, nor [`DEFECT_PORT`].
 const SOURCE: u16 = 49_152;
 const TTL: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
@@ -34,6 +35,23 @@ pub(crate) fn link(session: u16, sequence: u32, at: u64) -> [u8; LINK] {
 
 /// What the next hop takes under `label`.
 pub(crate) fn path(label: u32, session: u16, sequence: u32, at: u64) -> [u8; PATH] {
+    inside(label, SOURCE, &link(session, sequence, at))
+}
+
+/// That the path `dead` begins on an interface without a carrier.
+pub(crate) fn defect(label: u32, dead: u64, at: u64) -> [u8; PATH] {
+    let defect = Defect {
+        sequence: DEFECT_SEQUENCE.to_be_bytes(),
+        timestamp: Stamp::of(at),
+        error_estimate: ERROR_ESTIMATE,
+        session: [0; 2],
+        dead: dead.to_be_bytes(),
+        must_be_zero: [0; 20],
+    };
+    inside(label, DEFECT_PORT, &zerocopy::transmute!(defect))
+}
+
+fn inside(label: u32, source: u16, stamp: &[u8; LINK]) -> [u8; PATH] {
     let udp_length = (8 + LINK) as u16;
     let mut bytes = [0; PATH];
     let mut writer = Writer { bytes: &mut bytes, at: 0 };
@@ -43,12 +61,12 @@ pub(crate) fn path(label: u32, session: u16, sequence: u32, at: u64) -> [u8; PAT
     writer.put(&MAC_OF_SENDER);
     writer.put(&ETHERTYPE_IPV4.to_be_bytes());
     writer.put(&ipv4(20 + udp_length));
-    writer.put(&SOURCE.to_be_bytes());
+    writer.put(&source.to_be_bytes());
     writer.put(&PORT.to_be_bytes());
     writer.put(&udp_length.to_be_bytes());
     // No checksum (RFC 768): each host on the way would have to write it anew.
     writer.put(&[0, 0]);
-    writer.put(link(session, sequence, at).as_bytes());
+    writer.put(stamp);
     bytes
 }
 
@@ -119,6 +137,15 @@ mod tests {
         assert_eq!(bytes[42..50], [0xc0, 0, 0x03, 0x5e, 0, 52, 0, 0], "UDP to port 862, no checksum");
         assert_eq!(bytes[50..], link(7, 9, AT));
         assert_eq!(bytes.len(), 8 + 14 + 72);
+    }
+
+    #[test]
+    fn a_defect_is_a_path_probe_from_another_port_with_a_path_where_zeros_must_be() {
+        let (bytes, probe) = (defect(0x0a_0b0c, 0x0102_0304_0506_0708, AT), path(0x0a_0b0c, 0, u32::MAX, AT));
+        assert_eq!(bytes[42..44], [0xc0, 1]);
+        assert_eq!(bytes[66..74], [1, 2, 3, 4, 5, 6, 7, 8]);
+        let differ: Vec<usize> = (0..PATH).filter(|at| bytes[*at] != probe[*at]).collect();
+        assert_eq!(differ, [43, 66, 67, 68, 69, 70, 71, 72, 73]);
     }
 
     #[test]

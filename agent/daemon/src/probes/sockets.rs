@@ -48,6 +48,18 @@ impl Sockets {
         })
     }
 
+    /// Says that the path `dead` has no carrier here.
+    ///
+    /// # Errors
+    /// Why it could not be sent.
+    pub(crate) fn defect(&mut self, session: &Session, dead: PathId) -> io::Result<()> {
+        let port = self.port;
+        through(&mut self.paths, session.local, bound_for_paths, |socket| {
+            let bytes = packet::defect(session.label, dead.0, tai()?);
+            socket.send_to(&bytes, (session.remote, port))
+        })
+    }
+
     /// # Errors
     /// Why it could not be sent.
     pub(crate) fn link(&mut self, peer: &Peer, sequence: u32) -> io::Result<()> {
@@ -155,6 +167,22 @@ mod tests {
             assert_eq!(bytes[..length], packet::path(5, 0x42, 3, stamp.nanos()));
             assert!((before..=tai().expect("TAI")).contains(&stamp.nanos()));
         }
+    }
+
+    #[test]
+    fn a_defect_goes_as_the_probes_of_its_session() {
+        let far = UdpSocket::bind(("127.0.0.1", 0)).expect("a far end");
+        let mut sockets = Sockets::new(far.local_addr().expect("bound").port());
+        let local = "127.0.0.1".parse().expect("an address");
+        sockets.path(PathId(1), &session(local), 3).expect("sent");
+        sockets.defect(&session(local), PathId(0xabcd)).expect("sent");
+        let mut bytes = [0; 200];
+        let (_, probes) = far.recv_from(&mut bytes).expect("received");
+        let (length, from) = far.recv_from(&mut bytes).expect("received");
+        assert_eq!((length, from), (packet::PATH, probes), "the same flow");
+        let stamp: [u8; 8] = bytes[54..62].try_into().expect("eight bytes");
+        let stamp: ebpf_abi::probe::Stamp = zerocopy::transmute!(stamp);
+        assert_eq!(bytes[..length], packet::defect(5, 0xabcd, stamp.nanos()));
     }
 
     /// The kernel refuses IPv6 datagrams without a checksum where nobody asked for them (RFC 8200 §8.1), and shows the one

@@ -1,12 +1,15 @@
-//! Probes: a request is answered where it came in, an answer is told to the agent; no workload sees either.
+//! Probes: a request is answered where it came in, an answer or a defect is told to the agent; no workload sees any.
 use crate::bpf::door::{CONSUMED, NEXT, now, tai};
 use crate::bpf::endpoint::{leave, next_hop};
-use crate::bpf::maps::{PEERS, PROBES, REFLECTED};
+use crate::bpf::maps::{FLOWS, PEERS, PROBES, REFLECTED};
 use crate::bpf::packet::{Skb, Slot};
 use crate::bpf::underlay::{correct, is_local, readdress};
+use ebpf_abi::flow::FlowKey;
 use ebpf_abi::label::{self, LabelEntry};
-use ebpf_abi::probe::{Answer, INNER, PER_SECOND, Peer, PeerKey, Reply, Request, TOLD_PER_SECOND};
-use ebpf_abi::{Address, Reason, share};
+use ebpf_abi::probe::{
+    Answer, Defect, INNER, PER_SECOND, Peer, PeerKey, Reply, Request, TOLD_PER_SECOND, came_by,
+};
+use ebpf_abi::{Address, Reason, mapped, share};
 use ebpf_programs::bytes::Bytes;
 use ebpf_programs::headers::{Ethernet, Ipv4, Ipv6, Udp, Vxlan};
 use ebpf_programs::stamp::{self, Inside, Role};
@@ -44,6 +47,10 @@ pub(crate) fn path(skb: &Skb, outer: &Outer, entry: &LabelEntry, probe: &mut Pro
         Role::Answer => {
             skb.fill(at + INNER, &mut probe.answer)?;
             Ok(tell(entry.label, &outer.source, &probe.answer))
+        }
+        Role::Defect => {
+            skb.fill(at + INNER, &mut probe.request)?;
+            Ok(tell_defect(&outer.source, entry, zerocopy::transmute_ref!(&probe.request)))
         }
     }
 }
@@ -207,10 +214,36 @@ fn tell(label: u32, from: &Address, answer: &Answer) -> i32 {
         sequence: u32::from_be_bytes(answer.sender_sequence),
         reflected: u32::from_be_bytes(answer.sequence),
         session: u16::from_be_bytes(answer.session),
-        reserved: [0; 2],
+        kind: Reply::ANSWER,
+        reserved: 0,
         from: *from,
         received: answer.received.nanos(),
         answered: answer.timestamp.nanos(),
+        arrived: now(),
+    });
+    reply.submit(0);
+    CONSUMED
+}
+
+/// A defect, for the agent, with the group of the circuit under whose label it came: about others nothing is said under
+/// it. A circuit without a group has no use for it.
+#[inline(never)]
+fn tell_defect(from: &Address, entry: &LabelEntry, defect: &Defect) -> i32 {
+    let key = FlowKey { eni: entry.target, remote: mapped(entry.remote_v4) };
+    let Some(flow) = Slot::of(FLOWS.get_ptr_mut(&key)) else { return CONSUMED };
+    let flow = flow.view();
+    let Some(way) = came_by(entry, flow) else { return CONSUMED };
+    let Some(mut reply) = PROBES.reserve(0) else { return CONSUMED };
+    reply.write(Reply {
+        label: 0,
+        sequence: u32::from(flow.group),
+        reflected: way,
+        session: 0,
+        kind: Reply::DEFECT,
+        reserved: 0,
+        from: *from,
+        received: u64::from_be_bytes(defect.dead),
+        answered: 0,
         arrived: now(),
     });
     reply.submit(0);

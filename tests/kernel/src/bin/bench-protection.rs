@@ -128,12 +128,9 @@ impl Bench {
             let away = format!("{what} away from that host");
             self.rows.push(outages.ways[0].row(&away, 50.0, Some(20.0), "≤ 5"));
             self.rows.push(outages.ways[0].row(&away, 99.0, Some(20.0), "≤ 5"));
-            self.rows.push(outages.ways[1].row(
-                &format!("{what} towards it, whose sender sees no carrier go"),
-                99.0,
-                None,
-                "",
-            ));
+            let towards = format!("{what} towards it, whose sender sees no carrier go");
+            self.rows.push(outages.ways[1].row(&towards, 50.0, Some(20.0), "≤ 5"));
+            self.rows.push(outages.ways[1].row(&towards, 99.0, Some(20.0), "≤ 5"));
             self.count_packets(&outages);
             self.carrier = outages;
         }

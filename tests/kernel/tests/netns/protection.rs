@@ -66,6 +66,12 @@ impl Protected {
         Ok(all)
     }
 
+    /// Whether the agent of a host has turned its group for this reason.
+    fn said(&self, host: &str, why: &str) -> Result<bool> {
+        let log = std::fs::read_to_string(self.fabric.lab.agent(host).log())?;
+        Ok(log.lines().any(|line| line.contains("protection turned a group") && line.contains(why)))
+    }
+
     /// web reaches db and hears back, both families; asks no controller.
     fn passes(&self) -> Result<bool> {
         let mut pass = true;
@@ -160,12 +166,18 @@ fn both_directions_stay_usable_when_only_one_is_lost() -> Result<()> {
     protected.fabric.lab.down()
 }
 
+/// Of the two ends `a` loses its carrier and `b`, behind a transit host, does not.
 #[test]
-fn ends_that_see_their_carrier_go_turn_to_the_backup() -> Result<()> {
+fn an_end_that_sees_its_carrier_go_turns_to_the_backup_and_tells_the_other_end() -> Result<()> {
     let protected = Protected::up("carrier", &topology(""))?;
     protected.fabric.lab.controller().kill()?;
     protected.change(&Change::Cut)?;
     eventually("both ends send by the backup", || protected.both_on(true))?;
+    for (host, why) in
+        [("a", "has no carrier; the backup"), ("b", "the far end says that its interface has no")]
+    {
+        eventually(&format!("{host} says that {why}"), || protected.said(host, why))?;
+    }
     eventually("packets pass", || protected.passes())?;
     protected.change(&Change::Mend)?;
     within(HOLD_DOWN, "both ends are back on the path", || protected.both_on(false))?;

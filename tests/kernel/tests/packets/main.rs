@@ -1,6 +1,7 @@
 //! Packet in, packet out, verdict, reason and counters, of the programs as the verifier took them. Needs root; without it
 //! every test fails with the command that runs it.
 mod agree;
+mod defects;
 mod delivery;
 mod dry;
 mod endpoint;

@@ -117,3 +117,10 @@ pub(crate) fn path_request(ends: (IpAddr, IpAddr), label: u32, packet: &[u8]) ->
 pub(crate) fn path_answer(ends: (IpAddr, IpAddr), label: u32, packet: &[u8]) -> Vec<u8> {
     marked(ends, label, &inside([FAR_MAC, NEAR_MAC], REFLECTOR, SENDER, (PORT, 40_000), packet))
 }
+
+/// A defect message: a request from UDP port 49153 with the number of a path where zeros must be.
+pub(crate) fn path_defect(ends: (IpAddr, IpAddr), label: u32, dead: u64) -> Vec<u8> {
+    let mut packet = request(u32::MAX, 0);
+    packet[16..24].copy_from_slice(&dead.to_be_bytes());
+    marked(ends, label, &inside([NEAR_MAC, FAR_MAC], SENDER, REFLECTOR, (49_153, PORT), &packet))
+}

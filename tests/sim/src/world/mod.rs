@@ -13,7 +13,7 @@ use crate::kernel::PretendedKernel;
 use crate::topology::{Family, Topology, Workload};
 use agent_core::io::Input as AgentInput;
 use agent_core::kernel_state::{HostSide, LinkLayer};
-use agent_core::protect::{Answer, Event as Happened};
+use agent_core::protect::{Answer, Defect, Event as Happened};
 use client::Client;
 use controller_core::fabric::{Fabric, Settings};
 use controller_core::io::{Input, Session, Ticket};
@@ -108,6 +108,7 @@ enum Event {
     Answer { ticket: Ticket, answer: Result<Response, Refusal> },
     GiveUp(Ticket),
     Probed { node: NodeName, answer: Answer },
+    Defect { node: NodeName, defect: Defect },
 }
 
 impl Site {
@@ -300,6 +301,7 @@ impl World {
             Event::Answer { ticket, answer } => self.client_hears(ticket, answer),
             Event::GiveUp(ticket) => self.client_gives_up(ticket),
             Event::Probed { node, answer } => self.protect(&node, Happened::Answered(answer)),
+            Event::Defect { node, defect } => self.protect(&node, Happened::Defect(defect)),
         }
     }
 

@@ -3,7 +3,7 @@ use super::walk::{Fate, Map};
 use super::{Event, Life, Site, World};
 use crate::host::Host;
 use agent_core::io::Input;
-use agent_core::protect::{Answer, Event as Happened, Key, Session, Told, Wish};
+use agent_core::protect::{Answer, Defect, Event as Happened, Key, Session, Told, Wish};
 use ebpf_abi::flow;
 use proto_model::report::Way;
 use proto_model::{NodeName, PathId, Timestamp};
@@ -42,6 +42,7 @@ impl World {
     fn grant(&mut self, node: &NodeName, wish: Wish) {
         match wish {
             Wish::SendPath { path, session, sequence } => self.send_probe(node, path, session, sequence),
+            Wish::SendDefect { session, dead } => self.send_defect(node, &session, dead),
             Wish::SendLink { .. } | Wish::Took(_) => {}
             Wish::Look(group) => {
                 let way = match self.sites[node].kernel().maps.groups.get(&group).copied() {
@@ -95,6 +96,16 @@ impl World {
         self.at(arrives, Event::Probed { node: node.clone(), answer });
     }
 
+    /// The far end's program tells its agent, if the circuit has two ways there.
+    fn send_defect(&mut self, node: &NodeName, session: &Session, dead: PathId) {
+        let kernels = self.sites.iter().map(|(node, site)| (node.clone(), site.kernel())).collect();
+        let map = Map { kernels, addresses: &self.addresses, cut: &self.cut };
+        let Some((far, hops, group, way)) = map.defect(node, session) else { return };
+        let defect =
+            Defect { group, came: if way == flow::BACKUP { Way::Backup } else { Way::Primary }, dead };
+        self.at(self.now.plus(HOP * hops), Event::Defect { node: far, defect });
+    }
+
     /// From now on nothing passes between two hosts, either way; their interfaces do not notice.
     ///
     /// # Panics
@@ -103,6 +114,23 @@ impl World {
         let [one, other]: [NodeName; 2] = [one, other].map(|name| name.parse().expect("a name"));
         self.cut.extend([(one.clone(), other.clone()), (other, one)]);
         self.touched = true;
+    }
+
+    /// From now on nothing passes between two hosts, and the interface of the first one notices; the other one's is on a
+    /// switch that does not say so.
+    ///
+    /// # Panics
+    /// When no hosts have these names.
+    pub fn unplug(&mut self, one: &str, other: &str) {
+        self.cut(one, other);
+        let node: NodeName = one.parse().expect("a name");
+        let networks = [format!("{one}-{other}"), format!("{other}-{one}")];
+        let underlays = self.sites[&node].underlays.iter();
+        let there = underlays.filter(|underlay| networks.contains(&underlay.network.to_string()));
+        let locals: Vec<IpAddr> = there.flat_map(|underlay| underlay.addresses.clone()).collect();
+        for local in locals {
+            self.protect(&node, Happened::Carrier { local, up: false });
+        }
     }
 
     /// Everything passes again.

@@ -4,6 +4,7 @@ use agent_core::abi;
 use agent_core::protect::Session;
 use ebpf_abi::flow::{Flow, FlowKey};
 use ebpf_abi::label::{self, LabelEntry};
+use ebpf_abi::probe::came_by;
 use proto_model::report::Way;
 use proto_model::{FabricAddress, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +122,17 @@ impl Map<'_> {
         let answered = self.hop(&far, entry.back, entry.out_label).ok().filter(|_| entry.out_label != 0)?;
         let (home, entry, back) = self.follow(answered)?;
         (home == *from).then_some((entry.label, there + back))
+    }
+
+    /// The host that a defect message comes to, after how many hops, and what it is told to its agent with: the group and
+    /// the way of the circuit under whose label it came.
+    pub fn defect(&self, from: &NodeName, session: &Session) -> Option<(NodeName, u32, u32, u32)> {
+        let first = self.arrive(from, (session.local, session.remote), session.label).ok()?;
+        let (far, entry, hops) = self.follow(first)?;
+        let key = FlowKey { eni: entry.target, remote: ebpf_abi::mapped(entry.remote_v4) };
+        let flow = self.kernels[&far].maps.flows.get(&key)?;
+        let way = came_by(&entry, flow)?;
+        Some((far, hops, u32::from(flow.group), way))
     }
 
     /// To where it would be delivered.
