@@ -1,8 +1,13 @@
 //! A sender that does not care: UDP packets at a steady rate, whatever becomes of them, and what arrives, and how late.
 use crate::lab::namespace;
+use crate::urgent::become_urgent;
 use anyhow::{Context, Result};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
+use std::io::IoSliceMut;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,6 +17,15 @@ use std::time::{Duration, Instant};
 pub const PAYLOAD: usize = 1_000;
 /// Delays that are kept until somebody takes them: more than a minute's at 40 Mbit/s.
 const DELAYS: usize = 1 << 19;
+
+/// How a flood's sender gets its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As every thread does: where others want the processors too, packets come in heaps.
+    Ordinary,
+    /// Before others (`SCHED_FIFO`): so that its delays are those of the way and not of the sender.
+    First,
+}
 
 /// Packets on their way, until it is dropped.
 #[derive(Debug)]
@@ -29,8 +43,17 @@ impl Flood {
     /// # Errors
     /// No such namespace or address.
     pub fn start(from: &str, to: &str, target: SocketAddr, rate: u64) -> Result<Self> {
+        Self::start_in_turn(from, to, target, rate, Turn::Ordinary)
+    }
+
+    /// The same, by a sender that gets its turn so.
+    ///
+    /// # Errors
+    /// No such namespace or address, or the turn is not to be had.
+    pub fn start_in_turn(from: &str, to: &str, target: SocketAddr, rate: u64, turn: Turn) -> Result<Self> {
         let sink = namespace::inside(to, || UdpSocket::bind(target).context("listening"))?;
         sink.set_read_timeout(Some(Duration::from_millis(20)))?;
+        setsockopt(&sink, sockopt::ReceiveTimestampns, &true).context("SO_TIMESTAMPNS")?;
         let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let source = namespace::inside(from, || {
             let socket = UdpSocket::bind(any)?;
@@ -40,16 +63,30 @@ impl Flood {
         let stop = Arc::new(AtomicBool::new(false));
         let [sent, arrived] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
         let delays = Arc::new(Mutex::new(Vec::new()));
+        let (ready, turned) = std::sync::mpsc::channel();
         let send = {
             let (stop, sent) = (stop.clone(), sent.clone());
-            move || send(&source, rate, &stop, &sent)
+            move || {
+                let turned = match turn {
+                    Turn::Ordinary => Ok(()),
+                    Turn::First => become_urgent(),
+                };
+                let go = turned.is_ok();
+                // Who asked waits for it.
+                let _ = ready.send(turned);
+                if go {
+                    send(&source, rate, &stop, &sent);
+                }
+            }
         };
         let take = {
             let (stop, arrived, delays) = (stop.clone(), arrived.clone(), delays.clone());
             move || take(&sink, &stop, &arrived, &delays)
         };
         let threads = vec![std::thread::spawn(send), std::thread::spawn(take)];
-        Ok(Self { stop, sent, arrived, delays, threads })
+        let flood = Self { stop, sent, arrived, delays, threads };
+        turned.recv().context("the sender ended")??;
+        Ok(flood)
     }
 
     /// Bytes of payload that were sent so far.
@@ -62,7 +99,8 @@ impl Flood {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// Milliseconds from end to end of the packets that arrived since it was asked last.
+    /// Milliseconds of the packets that arrived since it was asked last, from the call that sends one until the kernel of the
+    /// receiving host takes it from the wire: what a reader takes to wake up is not the way's.
     pub fn take_delays(&self) -> Vec<f64> {
         std::mem::take(&mut *self.delays.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -78,9 +116,13 @@ impl Drop for Flood {
     }
 }
 
-/// Nanoseconds by the clock that all namespaces share.
+/// Nanoseconds by the clock that all namespaces share, and by which the kernel stamps what arrives.
 fn now() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+    clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, nanos)
+}
+
+fn nanos(time: TimeSpec) -> u64 {
+    Duration::from(time).as_nanos() as u64
 }
 
 /// As many packets as are due, each millisecond.
@@ -101,15 +143,26 @@ fn send(socket: &UdpSocket, rate: u64, stop: &AtomicBool, sent: &AtomicU64) {
 }
 
 fn take(socket: &UdpSocket, stop: &AtomicBool, arrived: &AtomicU64, delays: &Mutex<Vec<f64>>) {
-    let mut bytes = [0; 2 * PAYLOAD];
+    let (mut bytes, mut room) = ([0; 2 * PAYLOAD], nix::cmsg_space!(TimeSpec));
     while !stop.load(Ordering::Relaxed) {
-        let Ok(length) = socket.recv(&mut bytes) else { continue };
+        let Some((length, at)) = receive(socket, &mut bytes, &mut room) else { continue };
         arrived.fetch_add(length as u64, Ordering::Relaxed);
         let Some(sent) = bytes[..length].first_chunk::<8>() else { continue };
-        let delay = now().saturating_sub(u64::from_ne_bytes(*sent)) as f64 / 1e6;
+        let delay = at.saturating_sub(u64::from_ne_bytes(*sent)) as f64 / 1e6;
         let mut delays = delays.lock().unwrap_or_else(PoisonError::into_inner);
         if delays.len() < DELAYS {
             delays.push(delay);
         }
     }
+}
+
+/// A packet's length, and when the kernel had it; none: nothing came for a while.
+fn receive(socket: &UdpSocket, bytes: &mut [u8], room: &mut Vec<u8>) -> Option<(usize, u64)> {
+    let mut into = [IoSliceMut::new(bytes)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(room), MsgFlags::empty()).ok()?;
+    let stamp = message.cmsgs().ok()?.find_map(|told| match told {
+        ControlMessageOwned::ScmTimestampns(at) => Some(nanos(at)),
+        _ => None,
+    });
+    Some((message.bytes, stamp?))
 }

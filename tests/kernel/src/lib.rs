@@ -11,3 +11,4 @@ pub mod pretend;
 pub mod protection;
 pub mod stream;
 pub mod traffic;
+pub mod urgent;
