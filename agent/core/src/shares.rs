@@ -70,6 +70,9 @@ const SHARE_OF_CAPACITY: u64 = 98;
 /// What the rest has at least, and what probes have, in hundredths of that.
 const LEAST_REST: u64 = 1;
 const CONTROL: u64 = 1;
+/// What is nobody's and lent, in hundredths: circuits first, so that one that sends as much as it reserved and had to wait
+/// for a moment gets rid of what waits; what they leave is for the rest.
+const LENT: u64 = 4;
 
 impl Shares {
     /// The interfaces that may be shaped. True: they differ from before, so that ends may leave otherwise.
@@ -298,8 +301,8 @@ impl Shares {
         let now = capacity.map(|now| whole_bytes(now.bits_per_second() / 100 * SHARE_OF_CAPACITY));
         let rate = now.or_else(|| self.kept.get(name).copied())?;
         self.kept.insert(name.to_owned(), rate);
-        let control = rate / 100 * CONTROL;
-        let rest = rate.saturating_sub(known.promised).saturating_sub(control);
+        let others = known.promised.saturating_add(rate / 100 * (CONTROL + LENT));
+        let rest = rate.saturating_sub(others);
         let rest = whole_bytes(rest.max(rate / 100 * LEAST_REST));
         Some(Shaper { interface: name.to_owned(), rate, rest })
     }
@@ -420,9 +423,9 @@ mod tests {
     #[test]
     fn what_is_not_promised_is_for_the_rest() {
         let mut shares = shaped(Some(100));
-        assert_eq!(rest(&mut shares), Some((98_000_000, 97_020_000)));
+        assert_eq!(rest(&mut shares), Some((98_000_000, 93_100_000)));
         use_it(&mut shares, &hop(1, 1, 40));
-        assert_eq!(rest(&mut shares), Some((98_000_000, 57_020_000)));
+        assert_eq!(rest(&mut shares), Some((98_000_000, 53_100_000)));
         assert_eq!(rest(&mut shares), None, "nothing changed since");
         use_it(&mut shares, &hop(2, 2, 60));
         assert_eq!(rest(&mut shares), Some((98_000_000, 980_000)), "a hundredth at least");
@@ -456,10 +459,10 @@ mod tests {
         let (number, _) = use_it(&mut shares, &one);
         let (again, turns) = use_it(&mut shares, &other);
         assert_eq!((number, again, turns.len()), (FIRST, FIRST, 1));
-        assert_eq!(rest(&mut shares), Some((98_000_000, 57_020_000)));
+        assert_eq!(rest(&mut shares), Some((98_000_000, 53_100_000)));
         assert!(matches!(shares.leave(&one)[..], [Turn::Want(Entry::Class(_), _)]), "the other needs it");
         assert_eq!(shares.leave(&other), [Turn::Unwant(EntryKey::Class("eth0".into(), FIRST))]);
-        assert_eq!(rest(&mut shares), Some((98_000_000, 97_020_000)));
+        assert_eq!(rest(&mut shares), Some((98_000_000, 93_100_000)));
     }
 
     #[test]

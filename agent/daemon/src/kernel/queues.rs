@@ -30,6 +30,10 @@ const HTB_CEIL64: u16 = 7;
 
 /// What a class that was idle may send at once, as time at its rate: timers are not more exact than that on a busy host.
 const BURST_NANOS: u64 = 2_000_000;
+/// The same for a circuit that sends as much as it reserved. Its packets come in heaps, and what it could not save of its rate
+/// before one is lost to it: the heap would then wait until others leave something. All circuits of an interface together
+/// bring no more than this time of the line at once.
+const HEAP_NANOS: u64 = 5_000_000;
 /// The kernel counts these times in units of 64 ns (`PSCHED_SHIFT`).
 const TICK: u64 = 64;
 /// What waits in a class, as time at its rate; the rest of the packets is dropped there.
@@ -50,13 +54,10 @@ pub(super) fn put_shaper(netlink: &mut Netlink, shaper: &Shaper) -> Result<()> {
         Some(_) | None => make_root(netlink, index)?,
     }
     let rate = shaper.rate / 8;
-    let top = Rates { rate, ceil: rate, prio: 0 };
-    class(netlink, index, 0, ROOT, top)?;
-    let control = Rates { rate: rate / CONTROL_SHARE, ceil: rate, prio: 0 };
-    class(netlink, index, ROOT, CONTROL, control)?;
+    class(netlink, index, 0, ROOT, rate, rate)?;
+    class(netlink, index, ROOT, CONTROL, rate / CONTROL_SHARE, rate)?;
     leaf(netlink, index, CONTROL, WAIT_LEAST)?;
-    let rest = Rates { rate: (shaper.rest / 8).max(1), ceil: rate, prio: 1 };
-    class(netlink, index, ROOT, REST, rest)?;
+    class(netlink, index, ROOT, REST, (shaper.rest / 8).max(1), rate)?;
     // At the rate of the whole: what others leave is for the rest, and a queue that is short then would waste it.
     leaf(netlink, index, REST, wait(rate).max(REST_LEAST))
 }
@@ -68,7 +69,7 @@ pub(super) fn put_class(netlink: &mut Netlink, wanted: &Class) -> Result<()> {
         bail!("{} has no queues of the agent", wanted.interface);
     }
     let rate = (wanted.rate / 8).max(1);
-    class(netlink, index, ROOT, wanted.number, Rates { rate, ceil: wanted.ceil / 8, prio: 1 })?;
+    class(netlink, index, ROOT, wanted.number, rate, wanted.ceil / 8)?;
     leaf(netlink, index, wanted.number, wait(rate).max(WAIT_LEAST))
 }
 
@@ -110,7 +111,7 @@ pub(crate) fn attempt() -> Result<()> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace to try it in")?;
         let mut netlink = Netlink::open()?;
         make_root(&mut netlink, LOOPBACK)?;
-        class(&mut netlink, LOOPBACK, 0, ROOT, Rates { rate: 1 << 20, ceil: 1 << 20, prio: 0 })?;
+        class(&mut netlink, LOOPBACK, 0, ROOT, 1 << 20, 1 << 20)?;
         leaf(&mut netlink, LOOPBACK, ROOT, WAIT_LEAST)
     });
     attempt.join().map_err(|_| anyhow!("the attempt panicked"))?
@@ -146,16 +147,17 @@ pub(super) fn observe(netlink: &mut Netlink) -> Result<Vec<Entry>> {
         let whole = |number: u16| {
             let own = |queue: &&Queue| queue.interface == link.index && queue.parent == id(number);
             let queued = queues.iter().find(own).is_some_and(|queue| queue.kind == "bfifo");
-            rates.get(&number).copied().filter(|_| queued).unwrap_or_default()
+            let as_made = |class: &Rates| queued && (class.burst, class.prio) == turn(number);
+            rates.get(&number).copied().filter(as_made).unwrap_or(NOTHING)
         };
         let top = rates.get(&ROOT).map_or(0, |top| top.rate);
         // Those that are put with the root may use all of it; else it was not put to the end.
         let [control, rest] =
-            [CONTROL, REST].map(whole).map(|speeds| if speeds.ceil == top { speeds.rate * 8 } else { 0 });
+            [CONTROL, REST].map(whole).map(|class| if class.ceil == top { class.rate * 8 } else { 0 });
         let rate = if control == 0 { 0 } else { top * 8 };
         entries.push(Entry::Shaper(Shaper { interface: interface.clone(), rate, rest }));
         for number in rates.keys().copied().filter(|number| ![ROOT, CONTROL, REST].contains(number)) {
-            let (interface, Speeds { rate, ceil }) = (interface.clone(), whole(number));
+            let (interface, Rates { rate, ceil, .. }) = (interface.clone(), whole(number));
             entries.push(Entry::Class(Class { interface, number, rate: rate * 8, ceil: ceil * 8 }));
         }
     }
@@ -230,20 +232,13 @@ fn queue(body: &[u8]) -> Option<Queue> {
     })
 }
 
-/// Of a class, bytes per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Speeds {
-    rate: u64,
-    ceil: u64,
-}
-
 /// Of our classes, by number.
-fn rates(netlink: &mut Netlink, index: u32) -> Result<BTreeMap<u16, Speeds>> {
+fn rates(netlink: &mut Netlink, index: u32) -> Result<BTreeMap<u16, Rates>> {
     let answers = netlink.raw(GET_CLASS, NLM_F_DUMP, &message(index, 0, 0, &[]))??;
-    Ok(answers.iter().filter_map(|body| speeds(body)).collect())
+    Ok(answers.iter().filter_map(|body| read(body)).collect())
 }
 
-fn speeds(body: &[u8]) -> Option<(u16, Speeds)> {
+fn read(body: &[u8]) -> Option<(u16, Rates)> {
     let handle = word(body, 8)?;
     if handle >> 16 != u32::from(HANDLE) {
         return None;
@@ -252,9 +247,11 @@ fn speeds(body: &[u8]) -> Option<(u16, Speeds)> {
     let find = |wanted: u16| attributes(options).find(|(kind, _)| *kind == wanted).map(|(_, bytes)| bytes);
     let parms = find(HTB_PARMS)?;
     let long = |kind: u16| find(kind)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
-    let read = |kind: u16, at: usize| long(kind).or_else(|| word(parms, at).map(u64::from));
+    let speed = |kind: u16, at: usize| long(kind).or_else(|| word(parms, at).map(u64::from));
     // Two `struct tc_ratespec` come first, of 12 bytes, each with its rate last.
-    Some((handle as u16, Speeds { rate: read(HTB_RATE64, 8)?, ceil: read(HTB_CEIL64, 20)? }))
+    let (rate, ceil) = (speed(HTB_RATE64, 8)?, speed(HTB_CEIL64, 20)?);
+    let burst = u64::from(word(parms, 24)?) * TICK;
+    Some((handle as u16, Rates { rate, ceil, burst, prio: word(parms, 40)? }))
 }
 
 fn make_root(netlink: &mut Netlink, index: u32) -> Result<()> {
@@ -265,16 +262,38 @@ fn make_root(netlink: &mut Netlink, index: u32) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rates {
     /// Bytes per second.
     rate: u64,
     ceil: u64,
-    /// Lower goes first.
+    /// What it may save of its rate, as time, nanoseconds.
+    burst: u64,
+    /// Lower goes first, also where what nobody uses is lent.
     prio: u32,
 }
 
-fn class(netlink: &mut Netlink, index: u32, parent: u16, number: u16, rates: Rates) -> Result<()> {
+const NOTHING: Rates = Rates { rate: 0, ceil: 0, burst: 0, prio: 0 };
+
+impl Rates {
+    fn of(number: u16, rate: u64, ceil: u64) -> Self {
+        let (burst, prio) = turn(number);
+        Self { rate, ceil, burst, prio }
+    }
+}
+
+/// What a class may save of its rate, and when its turn is where what nobody uses is lent: a circuit that has to make up
+/// for a moment comes before the rest.
+const fn turn(number: u16) -> (u64, u32) {
+    match number {
+        ROOT | CONTROL => (BURST_NANOS, 0),
+        REST => (BURST_NANOS, 2),
+        _ => (HEAP_NANOS, 1),
+    }
+}
+
+fn class(netlink: &mut Netlink, index: u32, parent: u16, number: u16, rate: u64, ceil: u64) -> Result<()> {
+    let rates = Rates::of(number, rate, ceil);
     let mut options = attribute(HTB_PARMS, &parms(rates));
     for (kind, rate) in [(HTB_RATE64, rates.rate), (HTB_CEIL64, rates.ceil)] {
         if rate > u64::from(u32::MAX) {
@@ -289,7 +308,7 @@ fn class(netlink: &mut Netlink, index: u32, parent: u16, number: u16, rates: Rat
 /// `struct tc_htb_opt`.
 fn parms(rates: Rates) -> Vec<u8> {
     let short = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
-    let burst = (BURST_NANOS / TICK) as u32;
+    let [burst, ceil_burst] = [rates.burst, BURST_NANOS].map(|nanos| (nanos / TICK) as u32);
     // What is lent goes round in turns as long as the rates.
     let quantum = (rates.rate / 1_000).clamp(1_600, 60_000) as u32;
     let mut bytes = Vec::with_capacity(44);
@@ -298,7 +317,7 @@ fn parms(rates: Rates) -> Vec<u8> {
         bytes.extend([0, 1, 0, 0, 0, 0, 0, 0]);
         bytes.extend(short(rate).to_ne_bytes());
     }
-    bytes.extend([burst, burst, quantum, 0, rates.prio].into_iter().flat_map(u32::to_ne_bytes));
+    bytes.extend([burst, ceil_burst, quantum, 0, rates.prio].into_iter().flat_map(u32::to_ne_bytes));
     bytes
 }
 
@@ -360,17 +379,14 @@ mod tests {
 
     #[test]
     fn a_class_is_read_as_it_is_written() {
-        let rates = Rates { rate: 5_000_000, ceil: 12_250_000, prio: 1 };
+        let rates = Rates::of(7, 5_000_000, 12_250_000);
         assert_eq!(parms(rates).len(), 44);
         let options = attribute(OPTIONS, &attribute(HTB_PARMS, &parms(rates)));
-        assert_eq!(
-            speeds(&message(3, id(7), id(ROOT), &[kind("htb"), options])),
-            Some((7, Speeds { rate: 5_000_000, ceil: 12_250_000 }))
-        );
+        assert_eq!(read(&message(3, id(7), id(ROOT), &[kind("htb"), options])), Some((7, rates)));
         let long = [attribute(HTB_PARMS, &parms(rates)), attribute(HTB_RATE64, &(1u64 << 40).to_ne_bytes())];
         let body = message(3, id(7), id(ROOT), &[attribute(OPTIONS, &long.concat())]);
-        assert_eq!(speeds(&body), Some((7, Speeds { rate: 1 << 40, ceil: 12_250_000 })));
-        assert_eq!(speeds(&message(3, 0x1_0007, 0, &[])), None, "another's");
+        assert_eq!(read(&body), Some((7, Rates::of(7, 1 << 40, 12_250_000))));
+        assert_eq!(read(&message(3, 0x1_0007, 0, &[])), None, "another's");
     }
 
     #[test]
