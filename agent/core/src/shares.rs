@@ -1,9 +1,12 @@
 //! What circuits have of this host's underlay: their numbers, their classes in the queues of shaped interfaces, and what
 //! is left there for the rest.
+mod interface;
+
 use crate::bounds::Refused;
 use crate::groups::End;
 use crate::kernel_state::{Class, Entry, EntryKey, Meter, Shaper};
 use ebpf_abi::share::{NUMBERS, is_best_effort};
+use interface::{Interface, Told, whole_bytes};
 use proto_model::Bandwidth;
 use proto_model::CircuitId;
 use proto_model::desired::{Hop, Leg, Object, ObjectKey, Share, Side};
@@ -41,17 +44,6 @@ struct Number {
     interfaces: BTreeSet<String>,
 }
 
-#[derive(Debug, Default)]
-struct Interface {
-    speed: Option<Bandwidth>,
-    /// Of the fastest of its links.
-    told: Option<Bandwidth>,
-    /// Sum of the classes' rates, bits per second.
-    promised: u64,
-    /// What its classes may use at most, as last wanted: the rate of all of its queues.
-    ceil: u64,
-}
-
 #[derive(Debug)]
 struct Wanted {
     rate: u64,
@@ -64,15 +56,6 @@ pub(crate) enum Turn {
     Want(Entry, Option<ObjectKey>),
     Unwant(EntryKey),
 }
-
-/// Of an interface's capacity, what is queued for it at most: so that the queue is the agent's own and not the link's.
-const SHARE_OF_CAPACITY: u64 = 98;
-/// What the rest has at least, and what probes have, in hundredths of that.
-const LEAST_REST: u64 = 1;
-const CONTROL: u64 = 1;
-/// What is nobody's and lent, in hundredths: circuits first, so that one that sends as much as it reserved and had to wait
-/// for a moment gets rid of what waits; what they leave is for the rest.
-const LENT: u64 = 4;
 
 impl Shares {
     /// The interfaces that may be shaped. True: they differ from before, so that ends may leave otherwise.
@@ -243,8 +226,9 @@ impl Shares {
 
     fn look_at_links(&mut self, name: &str) {
         let here = |local: &IpAddr| self.by_address.get(local).is_some_and(|at| at == name);
-        let links = self.links.iter().filter(|(_, (local, _))| here(local));
-        let told = links.filter_map(|(_, (_, capacity))| *capacity).max();
+        let links: Vec<Option<Bandwidth>> =
+            self.links.values().filter(|(local, _)| here(local)).map(|(_, capacity)| *capacity).collect();
+        let told = Told::of(&links);
         if let Some(known) = self.interfaces.get_mut(name) {
             known.told = told;
         }
@@ -297,13 +281,9 @@ impl Shares {
             self.kept.remove(name);
             return None;
         };
-        let capacity = [known.speed, known.told].into_iter().flatten().min();
-        let now = capacity.map(|now| whole_bytes(now.bits_per_second() / 100 * SHARE_OF_CAPACITY));
-        let rate = now.or_else(|| self.kept.get(name).copied())?;
+        let rate = known.rate().or_else(|| self.kept.get(name).copied())?;
         self.kept.insert(name.to_owned(), rate);
-        let others = known.promised.saturating_add(rate / 100 * (CONTROL + LENT));
-        let rest = rate.saturating_sub(others);
-        let rest = whole_bytes(rest.max(rate / 100 * LEAST_REST));
+        let rest = known.rest(rate);
         Some(Shaper { interface: name.to_owned(), rate, rest })
     }
 }
@@ -359,11 +339,6 @@ pub(crate) fn seen(entry: &Entry) -> Option<(End, u16)> {
         | Entry::Trace(_)
         | Entry::Route(_) => None,
     }
-}
-
-/// The kernel counts bytes.
-const fn whole_bytes(bits: u64) -> u64 {
-    bits / 8 * 8
 }
 
 #[cfg(test)]
@@ -496,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_is_as_fast_as_its_fastest_link_but_not_faster_than_itself() {
+    fn an_interface_of_unknown_speed_is_as_fast_as_its_fastest_link() {
         let mut shares = shaped(None);
         assert_eq!(rest(&mut shares), None, "nobody knows how fast it is");
         let id =
