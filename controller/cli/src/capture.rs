@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufWriter, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ impl File {
     /// # Errors
     /// What the file system refused.
     pub fn open(path: &Path) -> Result<std::fs::File, Failure> {
+        if path == Path::new("-") {
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+            return stdout.map(std::fs::File::from).map_err(|why| failed(path, why));
+        }
         let mut how = std::fs::OpenOptions::new();
         how.write(true).create(true).truncate(false).open(path).map_err(|why| failed(path, why))
     }
@@ -86,7 +91,8 @@ impl File {
         {
             self.write(&node, &packet)?;
         }
-        Ok(())
+        // Somebody may be looking on.
+        self.writer.get_mut().flush().map_err(|why| failed(&self.path, why))
     }
 
     fn write(&mut self, node: &NodeName, packet: &Traced) -> Result<(), Failure> {
@@ -114,19 +120,24 @@ impl File {
             Hook::Xdp => "as it came from the underlay (XDP)",
             Hook::Seal => "as it came out of encryption or decryption, a tag in place of the link layer",
         };
+        self.describe(format!("{node}/{}", packet.interface), hook)?;
+        let number = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
+        self.interfaces.insert(key, number);
+        Ok(number)
+    }
+
+    fn describe(&mut self, name: String, what: &str) -> Result<(), Failure> {
         let block = InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,
             snaplen: self.snaplen.into(),
             options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Owned(format!("{node}/{}", packet.interface))),
-                InterfaceDescriptionOption::IfDescription(Cow::Borrowed(hook)),
+                InterfaceDescriptionOption::IfName(Cow::Owned(name)),
+                InterfaceDescriptionOption::IfDescription(Cow::Borrowed(what)),
                 InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
             ],
         };
         self.writer.write_pcapng_block(block).map_err(|why| failed(&self.path, why))?;
-        let number = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
-        self.interfaces.insert(key, number);
-        Ok(number)
+        Ok(())
     }
 
     /// # Errors
@@ -134,6 +145,10 @@ impl File {
     pub fn finish(mut self) -> Result<(), Failure> {
         for (node, packet) in std::mem::take(&mut self.held).into_values() {
             self.write(&node, &packet)?;
+        }
+        if self.interfaces.is_empty() {
+            // Readers want an interface, also where there was no frame.
+            self.describe("none".into(), "no frame was captured")?;
         }
         self.writer.into_inner().flush().map_err(|why| failed(&self.path, why))
     }

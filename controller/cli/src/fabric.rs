@@ -133,13 +133,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
+/// How a connection ends that had come about.
+const BROKEN: [&str; 4] = ["close_notify", "reading a body", "connection reset", "broken pipe"];
+
 /// The way out of the commonest reasons.
 fn hint_for(tried: &[(String, String)]) -> String {
     let reasons: String = tried.iter().map(|(_, why)| why.to_lowercase()).collect::<Vec<_>>().join(" ");
-    let hint = if reasons.contains("certificate")
-        || reasons.contains("invalid peer")
-        || reasons.contains("tls")
-    {
+    let hint = if BROKEN.iter().any(|words| reasons.contains(words)) {
+        "the connection broke: the controller was stopped, or the way to it is cut; try again"
+    } else if reasons.contains("certificate") || reasons.contains("invalid peer") || reasons.contains("tls") {
         "another fabric's controller answers there, or this configuration is of an older one: take admin.toml from its \
          state directory, or have a new one made with foreweave client add"
     } else if reasons.contains("dns") || reasons.contains("lookup") || reasons.contains("resolve") {
@@ -178,6 +180,10 @@ mod tests {
         for (why, word) in [
             ("tcp connect error: Connection refused (os error 111)", "foreweave-controller run"),
             ("invalid peer certificate: UnknownIssuer", "admin.toml"),
+            (
+                "error reading a body from connection: peer closed connection without sending TLS close_notify",
+                "broke",
+            ),
             ("dns error: failed to lookup address information", "not known here"),
             ("deadline has elapsed", "firewall"),
         ] {

@@ -165,10 +165,11 @@ impl Failure {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     names: Vec<String>,
+    typed: Vec<String>,
 }
 
-/// Last words of the API's field paths, and the options or arguments that they come from; the first that the command
-/// has counts.
+/// Last words of the API's field paths, and the options or arguments that they come from; the first that was typed
+/// counts, else the first that the command has.
 const FIELDS: &[(&str, &[&str])] = &[
     ("rules", &["--rule", "RULE", "--allow"]),
     ("intents", &["--intent", "--service"]),
@@ -179,6 +180,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("max_loss", &["--loss"]),
     ("rtt", &["--latency"]),
     ("bandwidth", &["--bandwidth"]),
+    ("limit", &["--limit"]),
     ("expires", &["--for", "--until"]),
     ("confirm_within", &["--confirm-within"]),
     ("encrypted", &["--encrypted"]),
@@ -225,7 +227,10 @@ impl Options {
     /// Those of the command that these arguments call.
     pub fn of(arguments: impl Iterator<Item = OsString>) -> Self {
         let mut command = Cli::command();
+        let mut typed = Vec::new();
         for word in arguments {
+            let text = word.to_string_lossy();
+            typed.push(text.split_once('=').map_or(&*text, |(name, _)| name).to_owned());
             let next = word.to_str().and_then(|word| command.find_subcommand(word)).cloned();
             command = next.unwrap_or(command);
         }
@@ -236,7 +241,7 @@ impl Options {
                 value.map_or_else(|| argument.get_id().as_str().to_uppercase(), |name| name.to_string())
             }
         };
-        Self { names: command.get_arguments().map(name).collect() }
+        Self { names: command.get_arguments().map(name).collect(), typed }
     }
 
     /// `circuit.bounds.max_rtt` → `--latency`, if the command has it. Rules and intents are looked for first: what is
@@ -249,10 +254,10 @@ impl Options {
 
     fn named(&self, word: &str) -> Option<String> {
         let (_, candidates) = FIELDS.iter().find(|(field, _)| *field == word)?;
-        candidates
-            .iter()
-            .find(|name| self.names.iter().any(|own| own == *name))
-            .map(|name| (*name).to_owned())
+        let own: Vec<&&str> =
+            candidates.iter().filter(|name| self.names.iter().any(|own| own == *name)).collect();
+        let typed = own.iter().find(|name| self.typed.iter().any(|typed| typed == **name));
+        typed.or(own.first()).map(|name| (**name).to_string())
     }
 }
 
@@ -284,6 +289,12 @@ mod tests {
         assert_eq!(register.for_field("metadata.node").as_deref(), Some("--node"));
         assert_eq!(register.for_field("resource_id").as_deref(), Some("NAME"));
         assert_eq!(register.for_field("intents[0].bounds.max_rtt").as_deref(), Some("--intent"));
+        for (words, option) in [("--until 2020-01-01T00:00:00Z", "--until"), ("--for=1s", "--for")] {
+            let extend = options(&format!("circuit extend web-db {words}"));
+            assert_eq!(extend.for_field("expires").as_deref(), Some(option));
+        }
+        let limited = options("circuit create web db --limit 1kbit");
+        assert_eq!(limited.for_field("circuit.bounds.limit").as_deref(), Some("--limit"));
         assert_eq!(options("node add a").for_field("node").as_deref(), Some("NAME"));
         assert_eq!(options("link set a b").for_field("values.rtt").as_deref(), Some("--latency"));
         assert_eq!(options("status").for_field("circuit.bounds.max_rtt"), None);

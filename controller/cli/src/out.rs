@@ -57,7 +57,17 @@ impl Out {
 /// A reader that went away (`| head`) is no failure; the next line would fail the same way, so the program ends.
 fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// As they are.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    match outcome {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(Failure::usage(format!("the answer could not be written: {error}"))),

@@ -31,10 +31,29 @@ impl FromStr for Span {
     }
 }
 
+/// For an option that takes no span below `least` nor above `most`, both in seconds.
+pub fn span(least: u64, most: u64) -> impl Fn(&str) -> Result<Span, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let span: Span = text.parse()?;
+        let [least, most] = [least, most].map(Duration::from_secs);
+        match (least..=most).contains(&span.0) {
+            true => Ok(span),
+            false => Err(format!("{span} is not between {} and {}", Span(least), Span(most))),
+        }
+    }
+}
+
+/// Seconds.
+pub const MINUTE: u64 = 60;
+pub const DAY: u64 = 86_400;
+
 impl fmt::Display for Span {
     /// In the largest unit that divides it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis() as u64;
+        if millis == 0 {
+            return f.write_str("0s");
+        }
         let whole = |(_, size): &&(&str, u64)| millis >= *size && millis.is_multiple_of(*size);
         let (unit, size) = SPANS.iter().find(whole).unwrap_or(&("ms", 1));
         write!(f, "{}{unit}", millis / size)
@@ -176,10 +195,20 @@ mod tests {
 
     #[test]
     fn a_span_reads_back_as_it_is_shown() {
-        for text in ["0ms", "300ms", "30s", "90s", "15m", "12h", "7d"] {
+        for text in ["0s", "300ms", "30s", "90s", "15m", "12h", "7d"] {
             assert_eq!(text.parse::<Span>().map(|span| span.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("60s".parse::<Span>().map(|span| span.to_string()), Ok("1m".into()));
+    }
+
+    #[test]
+    fn a_span_outside_of_what_an_option_takes_is_refused_with_both_ends() {
+        let within = span(1, DAY);
+        assert_eq!(within("1s"), Ok(Span(Duration::from_secs(1))));
+        assert_eq!(within("24h"), Ok(Span(Duration::from_secs(DAY))));
+        for (text, shown) in [("0s", "0s"), ("999ms", "999ms"), ("25h", "25h")] {
+            assert_eq!(within(text), Err(format!("{shown} is not between 1s and 1d")));
+        }
     }
 
     #[test]

@@ -101,6 +101,18 @@ fn tcpdump_reads_it() {
 }
 
 #[test]
+fn tcpdump_reads_a_file_without_a_frame() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("none.pcapng");
+    let file = File::begin(&path, File::open(&path).expect("writable"), "web-db", 128).expect("a file");
+    file.finish().expect("written");
+    let output = std::process::Command::new("tcpdump").arg("-nr").arg(&path).output();
+    let output = output.expect("tcpdump is not installed; run: cargo xtask setup");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_named() {
     let refused = File::open(Path::new("/nowhere/x.pcapng")).expect_err("no such folder");
     assert!(refused.what().contains("/nowhere/x.pcapng"), "{refused:?}");

@@ -43,6 +43,34 @@ fn wrong_usage_ends_with_two() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for words in [["completion", "bash"], ["completion", "zsh"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foreweave"));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let child = command.args(words).stdout(writer).stderr(std::process::Stdio::piped()).spawn();
+        let output = child.expect("foreweave runs").wait_with_output().expect("it ends");
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{words:?}");
+    }
+}
+
+#[test]
+fn no_time_at_all_is_refused_with_what_would_be_taken() {
+    for (words, most) in [
+        (&["circuit", "create", "web", "db", "--for", "0s"][..], "366d"),
+        (&["circuit", "extend", "web-db", "--for", "0s"], "366d"),
+        (&["rule", "replace", "web-db", "--none", "--confirm-within", "0s"], "1d"),
+        (&["node", "policy", "set", "a", "deny tcp/22", "--confirm-within", "0s"], "1d"),
+        (&["trace", "web-db", "--for", "0s"], "10m"),
+    ] {
+        let output = foreweave(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = stderr(&output);
+        assert!(said.contains(&format!("0s is not between 1s and {most}")), "{said}");
+    }
+}
+
+#[test]
 fn a_missing_configuration_ends_with_two_and_says_where_one_is() {
     let output = foreweave(&["status"]);
     assert_eq!(output.status.code(), Some(2));

@@ -27,6 +27,10 @@ pub enum StoreError {
         "{file}: is not a store of Foreweave, or is damaged: {why}; restore it from a backup, or move it away to begin anew"
     )]
     Foreign { file: String, why: String },
+    #[error(
+        "{file}: another foreweave-controller has it open: one at a time may run with this state directory"
+    )]
+    InUse { file: String },
     #[error("{file}: was written by a newer version (format {found}, this version knows {known})")]
     Newer { file: String, found: u64, known: u64 },
     #[error("{file}: belongs to the region \"{found}\", the configuration says \"{wanted}\"")]

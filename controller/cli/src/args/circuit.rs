@@ -1,7 +1,7 @@
 //! Circuits.
 use super::bounds::BoundsArgs;
 use super::rule::RuleArgs;
-use crate::text::Span;
+use crate::text::{DAY, Span, span};
 use clap::{Args, Subcommand};
 use proto_model::request::{CircuitRef, CircuitRequest};
 use proto_model::{CircuitName, NodeName, ResourceId, Timestamp, Until};
@@ -78,7 +78,7 @@ pub struct Wish {
 #[command(next_help_heading = "When it ends")]
 pub struct End {
     /// So long from now, from 1s to 366d; the hosts of its ends close it by their own clocks
-    #[arg(long = "for", id = "lifetime", value_name = "TIME", conflicts_with = "until")]
+    #[arg(long = "for", id = "lifetime", value_name = "TIME", value_parser = span(1, 366 * DAY), conflicts_with = "until")]
     pub lifetime: Option<Span>,
     /// At a time in UTC, like 2026-11-21T12:00:00Z
     #[arg(long, value_name = "WHEN")]

@@ -1,5 +1,5 @@
 //! Single packets: what would become of one, and following those that pass.
-use crate::text::Span;
+use crate::text::{MINUTE, Span, span};
 use clap::{Args, ValueHint};
 use proto_model::NodeName;
 use proto_model::query::PACKET;
@@ -90,8 +90,8 @@ pub struct Which {
     /// Only at these hosts; without it, at all that the circuit crosses
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     pub at: Vec<NodeName>,
-    /// How long, up to 10m
-    #[arg(long = "for", value_name = "TIME", default_value = "30s")]
+    /// How long, from 1s to 10m
+    #[arg(long = "for", value_name = "TIME", value_parser = span(1, 10 * MINUTE), default_value = "30s")]
     pub lasts: Span,
 }
 
@@ -128,7 +128,7 @@ pub struct Capture {
     /// End after so many frames
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// The pcapng file to write, which is replaced
+    /// The pcapng file to write, which is replaced; - is the standard output, for `| wireshark -k -i -`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub write: PathBuf,
 }

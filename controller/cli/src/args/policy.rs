@@ -1,6 +1,6 @@
 //! Policies of hosts, as options and as arguments.
 use super::circuit::Wait;
-use crate::text::Span;
+use crate::text::{DAY, Span, span};
 use clap::{Args, Subcommand, ValueHint};
 use proto_model::NodeName;
 use proto_model::rule::RuleSpec;
@@ -58,7 +58,7 @@ pub enum Policy {
 pub struct ConfirmPolicy {
     /// The change is taken back by itself, also with the controller dead, unless `foreweave node policy confirm` comes
     /// within this time, from 1s to 24h
-    #[arg(long, value_name = "TIME", help_heading = "The request")]
+    #[arg(long, value_name = "TIME", value_parser = span(1, DAY), help_heading = "The request")]
     pub confirm_within: Option<Span>,
 }
 

@@ -1,6 +1,6 @@
 //! Resources, and finding them.
 use super::bounds::BoundsArgs;
-use crate::text::{IntentText, Label, ServiceText, Span};
+use crate::text::{DAY, IntentText, Label, ServiceText, Span, span};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use proto_model::intent::Intent;
 use proto_model::resource::{Attachment, Form, Metadata, Status};
@@ -116,7 +116,7 @@ pub struct Register {
     #[arg(long)]
     pub form: Option<FormWord>,
     /// Registration ends unless it is renewed this often, 1s to 30d [default: it lives as long as its node]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = span(1, 30 * DAY))]
     pub lease: Option<Span>,
 }
 

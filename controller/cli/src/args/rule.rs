@@ -1,6 +1,6 @@
 //! Firewall rules, as options and as arguments.
 use super::circuit::Wait;
-use crate::text::Span;
+use crate::text::{DAY, Span, span};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueHint};
 use proto_model::request::CircuitRef;
 use proto_model::rule::RuleSpec;
@@ -75,7 +75,7 @@ pub enum Rule {
 pub struct Confirm {
     /// The change is taken back by itself, also with the controller dead, unless `foreweave rule confirm` comes within
     /// this time, from 1s to 24h
-    #[arg(long, value_name = "TIME", help_heading = "The request")]
+    #[arg(long, value_name = "TIME", value_parser = span(1, DAY), help_heading = "The request")]
     pub confirm_within: Option<Span>,
 }
 

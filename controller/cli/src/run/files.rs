@@ -1,13 +1,14 @@
 //! What needs no controller: completion scripts and man pages.
 use crate::args::Cli;
 use crate::failure::Failure;
-use crate::out::Out;
+use crate::out::{self, Out};
 use clap::CommandFactory as _;
 use std::path::Path;
 
 pub(super) fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
-    clap_complete::generate(shell, &mut Cli::command(), "foreweave", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "foreweave", &mut script);
+    out::bytes(&script)
 }
 
 pub(super) fn man_pages(dir: &Path, out: Out) -> Result<(), Failure> {

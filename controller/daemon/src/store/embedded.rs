@@ -42,13 +42,20 @@ impl Embedded {
         region: &Name,
         open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
     ) -> Result<Self, StoreError> {
-        let database = guarded(&file, || {
-            let mut database = open().map_err(opening)?;
+        let mut in_use = false;
+        let opened = guarded(&file, || {
+            let mut database = open().map_err(|why| {
+                in_use = matches!(why, redb::DatabaseError::DatabaseAlreadyOpen);
+                text(why)
+            })?;
             // Reads all pages, as loading does anyway: bit rot must show now, not at some later commit.
             database.check_integrity().map_err(text)?;
             Ok(database)
-        })?;
-        let store = Self { database: Some(database), file };
+        });
+        if in_use {
+            return Err(StoreError::InUse { file });
+        }
+        let store = Self { database: Some(opened?), file };
         store.check(region)?;
         Ok(store)
     }
@@ -108,13 +115,6 @@ fn begin(database: &Database, region: &Name) -> anyhow::Result<()> {
 
 fn text(why: impl std::fmt::Display) -> String {
     why.to_string()
-}
-
-fn opening(why: redb::DatabaseError) -> String {
-    match why {
-        redb::DatabaseError::DatabaseAlreadyOpen => "another process has it open".into(),
-        other => other.to_string(),
-    }
 }
 
 /// The storage engine may give up deep inside a damaged file; whatever happens there becomes an error.
@@ -228,7 +228,7 @@ mod tests {
         let state = tempfile::tempdir().expect("tempdir");
         let _held = Embedded::open(state.path(), &region()).expect("first start");
         let fault = Embedded::open(state.path(), &region()).expect_err("second");
-        assert!(fault.to_string().contains("another process"), "{fault}");
+        assert!(fault.to_string().contains("another foreweave-controller"), "{fault}");
     }
 
     #[test]
