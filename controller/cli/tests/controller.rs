@@ -55,7 +55,7 @@ not_asked_for! {
     discover_resources(DiscoverResourcesRequest) -> DiscoverResourcesResponse;
     plan_circuit(PlanCircuitRequest) -> Plan;
     get_circuit(CircuitRequest) -> Circuit;
-    delete_circuit(DeleteCircuitRequest) -> Empty;
+    delete_circuit(DeleteCircuitRequest) -> DeleteCircuitResponse;
     explain_circuit(CircuitRequest) -> Plan;
     update_firewall_rule(UpdateFirewallRuleRequest) -> RuleSetView;
     list_nodes(Empty) -> ListNodesResponse;
@@ -67,7 +67,8 @@ not_asked_for! {
     rollback_policy(NodeRequest) -> PolicyView;
     set_link(SetLinkRequest) -> Link;
     create_client(CreateClientRequest) -> CreateClientResponse;
-    list_drops(Empty) -> ListDropsResponse;
+    list_drops(ListDropsRequest) -> ListDropsResponse;
+    forget_link(ForgetLinkRequest) -> Empty;
     why(WhyRequest) -> Trail;
     =>
     async fn list_resources(&self, _: Request<v1::Empty>) -> Result<Response<v1::ListResourcesResponse>, Status> {
@@ -406,7 +407,8 @@ async fn a_watch_prints_switches_as_they_come() {
         protection: "lost 12 of 60 probes, 1 % is allowed".into(),
         ..first.clone()
     };
-    let events = [first, turned].map(|circuit| v1::Event { event: Some(v1::event::Event::Circuit(circuit)) });
+    let events = [first, turned]
+        .map(|circuit| v1::Event { event: Some(v1::event::Event::Circuit(circuit)), pending: Vec::new() });
     let pretended = Pretended { events: events.to_vec(), ..Default::default() };
     let config = authority.configure(&[authority.serve(pretended).await]);
     assert_eq!(
@@ -426,7 +428,7 @@ async fn a_watch_prints_switches_as_they_come() {
 async fn a_watch_goes_on_when_the_controller_is_back_and_tells_only_what_changed() {
     let authority = Authority::new();
     let named = |id: u64, state| v1::Circuit { id, ..circuit(state) };
-    let told = |event| v1::Event { event: Some(event) };
+    let told = |event| v1::Event { event: Some(event), pending: Vec::new() };
     let active = |id| told(v1::event::Event::Circuit(named(id, v1::circuit::State::Active)));
     let caught_up = || told(v1::event::Event::CaughtUp(v1::Empty {}));
     let suspended = told(v1::event::Event::Circuit(named(2, v1::circuit::State::Suspended)));
@@ -458,7 +460,7 @@ async fn a_watch_is_one_line_per_event() {
         v1::event::Event::CaughtUp(v1::Empty {}),
         v1::event::Event::CircuitGone(42),
     ];
-    let events = events.map(|event| v1::Event { event: Some(event) }).to_vec();
+    let events = events.map(|event| v1::Event { event: Some(event), pending: Vec::new() }).to_vec();
     let address = authority.serve(Pretended { events, ..Default::default() }).await;
     let config = authority.configure(&[address]);
     let shown = first_lines(&config, &["watch"], 2).await;

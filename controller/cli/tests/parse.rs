@@ -131,7 +131,7 @@ fn a_link_takes_every_option() {
     let Command::Link(fabric::Link::Set(set)) = parse(line).expect(line).command else {
         panic!("not a link")
     };
-    assert_eq!(set.network.as_str(), "wan");
+    assert_eq!(set.network.map(|network| network.to_string()), Some("wan".into()));
     assert_eq!(set.latency, Some(Latency::from_millis(10)));
     assert_eq!(set.capacity, Some(Bandwidth::mbit(1000)));
     assert_eq!(set.loss, Loss::from_ppm(1_000));

@@ -76,6 +76,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             backup_ready: true,
             on_backup: Vec::new(),
             guarantee: String::new(),
+            silence: String::new(),
             protection: if id == 2 { "there is no second way from edge-a".into() } else { String::new() },
             external: Vec::new(),
             mtu: (!suspended).then_some(1450),
@@ -119,6 +120,7 @@ fn resource(name: &str, host: u32, status: Status, liveness: Liveness) -> Resour
         },
         liveness,
         circuits: vec![CircuitId(1), CircuitId(2)],
+        trouble: String::new(),
     }
 }
 
@@ -175,6 +177,7 @@ fn plan(chosen: Option<usize>) -> Plan {
         },
         backup: None,
         protection: String::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -397,7 +400,8 @@ fn drops_name_reason_rule_circuit_and_packet() {
         (named("edge-a"), count(4, "denied_by_rule", Some(CircuitId(1)))),
         (named("edge-b"), count(0, "unknown_label", None)),
     ];
-    insta::assert_snapshot!("drops", bare(&show::drops::counts(&counts, &rules_in_force())));
+    let told = proto_model::request::DropsView { drops: counts.into(), ..Default::default() };
+    insta::assert_snapshot!("drops", bare(&show::drops::counts(&told, &rules_in_force())));
     let event = |protocol, source: Option<&str>, port| DropEvent {
         at: Timestamp(45_296_789_000_000),
         circuit: Some(CircuitId(1)),
@@ -441,6 +445,7 @@ fn a_status_fits_on_a_screen() {
         resources: 2,
         circuits_active: 1,
         circuits: 2,
+        circuits_silent: 0,
         started: ago(300),
     };
     insta::assert_snapshot!(show::fabric::status(&status, "home", NOW));
@@ -489,6 +494,7 @@ fn a_policy_is_shown_with_what_it_leaves_to_others_and_named_in_drops() {
         packets: 2,
         bytes: 100,
     };
-    let drops = bare(&show::drops::counts(&[(named("edge-b"), drop)], &Default::default()));
-    assert!(drops.contains("5 of the policy of edge-b"), "{drops}");
+    let drops = vec![(named("edge-b"), drop)];
+    let told = proto_model::request::DropsView { drops, ..Default::default() };
+    assert!(bare(&show::drops::counts(&told, &Default::default())).contains("5 of the policy of edge-b"));
 }

@@ -110,6 +110,8 @@ pub struct Circuit {
     pub lost_ends: BTreeMap<NodeName, Timestamp>,
     /// Hosts of its ends that have not reported the present rules.
     pub rules_waiting: Waiting,
+    /// Hosts that it was taken off, with the generation without it; some may have reported that since.
+    pub leaving: Waiting,
     pub protection: Protection,
     pub at_source: Traffic,
     pub at_destination: Traffic,
@@ -165,6 +167,7 @@ impl Circuit {
             protection: route.map(|route| self.protection.text(route)).unwrap_or_default(),
             external: route.and_then(commands).unwrap_or_default(),
             guarantee: String::new(),
+            silence: String::new(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,

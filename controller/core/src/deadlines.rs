@@ -31,6 +31,8 @@ pub enum Deadline {
     Work,
     /// Backups are sought, for a few circuits per step.
     Protect,
+    /// It is looked what silent links mean for circuits, a few per step.
+    Listen,
     /// The key is forgotten.
     Idempotency(String),
     /// The host that was asked has not answered in time.

@@ -1,16 +1,24 @@
-//! Says where a circuit's bandwidth is guaranteed, and where it is only accounted.
+//! Shows a circuit with what its links do to it: where its bandwidth is guaranteed and where not, and which are silent.
 use crate::circuit::Circuit;
 use crate::registry::nodes::Node;
+use crate::silence;
 use crate::topology::Topology;
 use proto_model::circuit::Path;
 use proto_model::desired::ObjectKey;
 use proto_model::request::CircuitView;
-use proto_model::{Name, NodeName};
+use proto_model::topology::LinkId;
+use proto_model::{Bandwidth, Name, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A circuit as it is shown.
 pub fn view(circuit: &Circuit, topology: &Topology, nodes: &BTreeMap<NodeName, Node>) -> CircuitView {
     let mut view = circuit.view();
+    let (dead, remark) = silence::text(circuit, topology);
+    view.circuit.silence = dead;
+    if !remark.is_empty() {
+        let said = &mut view.circuit.protection;
+        *said = if said.is_empty() { remark } else { format!("{said}; {remark}") };
+    }
     if !circuit.spec.bounds.bandwidth.is_zero() {
         let shown = &mut view.circuit;
         let paths: Vec<&Path> = shown.path.iter().chain(&shown.backup).collect();
@@ -25,25 +33,34 @@ fn text(paths: &[&Path], topology: &Topology, nodes: &BTreeMap<NodeName, Node>) 
     if links().next().is_none() {
         return String::new();
     }
-    let (mut missing, mut failed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut missing, mut failed, mut narrow) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for id in links() {
         let Some(link) = topology.link(id) else { continue };
+        narrow.extend(link.over_booked().map(|over| over_booked(id, over)));
         missing.extend(link.unshaped().map(|node| format!("{node} in {}", id.network())));
         let (one, other) = id.ends();
         let troubles = [one, other].into_iter().filter_map(|name| trouble(nodes.get(name)?, id.network()));
         failed.extend(troubles);
     }
     let join = |places: BTreeSet<String>| places.into_iter().collect::<Vec<_>>().join(", ");
-    match (missing.is_empty(), failed.is_empty()) {
-        (true, true) => "kept at every host".into(),
-        (false, true) => format!("only accounted where nobody allowed to shape: {}", join(missing)),
-        (true, false) => format!("only accounted where queues could not be made: {}", join(failed)),
-        (false, false) => format!(
-            "only accounted where nobody allowed to shape: {}; and where queues could not be made: {}",
-            join(missing),
-            join(failed)
-        ),
+    let part = |text: &str, places: BTreeSet<String>| {
+        (!places.is_empty()).then(|| format!("{text}: {}", join(places)))
+    };
+    let parts = [
+        part("not kept in full", narrow),
+        part("only accounted where nobody allowed to shape", missing),
+        part("only accounted where queues could not be made", failed),
+    ];
+    match parts.into_iter().flatten().collect::<Vec<_>>() {
+        none if none.is_empty() => "kept at every host".into(),
+        parts => parts.join("; "),
     }
+}
+
+/// More was promised than the link has, since its capacity was lowered or backups came into use.
+fn over_booked(id: &LinkId, over: Bandwidth) -> String {
+    let (a, b) = id.ends();
+    format!("{a}–{b} ({}) is over-booked by {over}", id.network())
 }
 
 /// Why a host that may shape what it sends into a network does not.

@@ -21,4 +21,5 @@ pub mod roles;
 pub mod route;
 pub mod rules;
 pub mod settings;
+pub mod silence;
 pub mod topology;

@@ -5,16 +5,17 @@
 mod ahead;
 mod measure;
 mod shared;
+mod views;
 
 pub use ahead::Ahead;
 pub use measure::{FRESH, Known, Source};
 pub use shared::Failure;
 
+use crate::silence::Silence;
 use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
 use petgraph::visit::EdgeRef;
 use proto_model::circuit::Path;
-use proto_model::request::LinkView;
 use proto_model::topology::{LinkId, LinkValues, Measured, Underlay};
 use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Timestamp};
 use shared::Shared;
@@ -60,6 +61,8 @@ pub struct Link {
     /// For the backups over it: what any one failure would bring here at most.
     pub shared: Bandwidth,
     samples: Samples,
+    /// Since when none of its probes is answered, as of the last report.
+    pub silence: Option<Silence>,
     /// In the order of the link's ends.
     ends: [End; 2],
     /// Kept in step with the ends' contact and the values: asked for each link of each search.
@@ -80,6 +83,12 @@ impl Link {
 
     pub fn free(&self) -> Option<Bandwidth> {
         self.capacity().map(|capacity| capacity.saturating_sub(self.taken()))
+    }
+
+    /// By how much more is promised than it has; none: by nothing.
+    pub fn over_booked(&self) -> Option<Bandwidth> {
+        let over = self.taken().saturating_sub(self.capacity()?);
+        (!over.is_zero()).then_some(over)
     }
 
     /// By paths and backups.
@@ -154,6 +163,15 @@ impl Link {
             Family::V6 => Some((here.v6?.into(), there.v6?.into())),
         }
     }
+}
+
+/// What a measurement changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Something may be placed now that could not be before.
+    pub better: bool,
+    /// The link has fallen silent, or answers again.
+    pub turned: bool,
 }
 
 /// How much a link has to have free for a backup of which not all is known yet.
@@ -245,19 +263,21 @@ impl Topology {
         std::mem::take(&mut self.changed)
     }
 
-    /// What a host's probes saw of a link of its own; of others it says nothing. True: something may be placed now that
-    /// could not be before.
-    pub fn measure(&mut self, node: &NodeName, id: &LinkId, measured: Measured) -> bool {
+    /// What a host's probes saw of a link of its own; of others it says nothing.
+    pub fn measure(&mut self, node: &NodeName, id: &LinkId, measured: Measured) -> News {
         let end = match id.ends() {
             (a, _) if a == node => 0,
             (_, b) if b == node => 1,
-            _ => return false,
+            _ => return News::default(),
         };
-        let Some(at) = self.edges.get(id) else { return false };
-        let samples = &mut self.graph[*at].samples;
-        let before = *samples;
-        samples.take(end, measured, self.now);
-        samples.is_better(&before, self.now)
+        let Some(at) = self.edges.get(id) else { return News::default() };
+        let link = &mut self.graph[*at];
+        let before = link.samples;
+        link.samples.take(end, measured, self.now);
+        let silence = link.samples.silence(self.now);
+        let turned = link.silence != silence;
+        link.silence = silence;
+        News { better: link.samples.is_better(&before, self.now), turned }
     }
 
     pub fn left_out(&self, node: &NodeName) -> usize {
@@ -355,7 +375,8 @@ impl Topology {
         let reserved = self.reserved.get(&id).copied().unwrap_or_default();
         let shared = self.shared.of(&id);
         let samples = Samples::default();
-        let link = Link { id: id.clone(), values, reserved, shared, samples, ends, usable: false };
+        let link =
+            Link { id: id.clone(), values, reserved, shared, samples, silence: None, ends, usable: false };
         let edge = self.graph.add_edge(a, b, link);
         self.changed.insert(id.clone());
         self.edges.insert(id, edge);
@@ -377,6 +398,16 @@ impl Topology {
             self.judge(at);
         }
         self.configured.insert(id, values);
+    }
+
+    /// False: nothing was configured.
+    pub fn forget(&mut self, id: &LinkId) -> bool {
+        let known = self.configured.contains_key(id);
+        if known {
+            self.configure(id.clone(), LinkValues::default());
+            self.configured.remove(id);
+        }
+        known
     }
 
     pub fn reserve(&mut self, path: &Path, bandwidth: Bandwidth) {
@@ -416,37 +447,6 @@ impl Topology {
     fn judge(&mut self, edge: EdgeIndex) {
         let usable = self.why_unusable(&self.graph[edge]).is_none();
         self.graph[edge].usable = usable;
-    }
-
-    pub fn view(&self, id: &LinkId) -> LinkView {
-        if let Some(link) = self.link(id) {
-            let why = self.why_unusable(link);
-            return LinkView {
-                id: id.clone(),
-                values: link.values.clone(),
-                capacity: link.capacity(),
-                reserved: link.taken(),
-                usable: why.is_none(),
-                why: why.unwrap_or_default(),
-                measured: link.samples.fresh(link.id.ends(), self.now),
-            };
-        }
-        let values = self.configured.get(id).cloned().unwrap_or_default();
-        let (a, b) = id.ends();
-        LinkView {
-            id: id.clone(),
-            capacity: values.capacity,
-            values,
-            reserved: self.reserved.get(id).copied().unwrap_or_default().saturating_add(self.shared.of(id)),
-            usable: false,
-            why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
-            measured: Vec::new(),
-        }
-    }
-
-    pub fn views(&self) -> Vec<LinkView> {
-        let ids: BTreeSet<_> = self.edges.keys().chain(self.configured.keys()).collect();
-        ids.into_iter().map(|id| self.view(id)).collect()
     }
 }
 

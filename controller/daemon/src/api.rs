@@ -102,8 +102,9 @@ fn verb(request: &Ask) -> &'static str {
         Ask::Enrol { .. } => "Enrol",
         Ask::Renew { .. } => "Renew",
         Ask::SetLink { .. } => "SetLink",
+        Ask::ForgetLink { .. } => "ForgetLink",
         Ask::ListLinks => "ListLinks",
-        Ask::ListDrops => "ListDrops",
+        Ask::ListDrops { .. } => "ListDrops",
         Ask::Why(_) => "Why",
         Ask::StartTrace { .. } => "Trace",
         Ask::StopTrace { .. } => "EndTrace",
@@ -236,7 +237,7 @@ impl v1::fabric_server::Fabric for Api {
     async fn delete_circuit(
         &self,
         request: Request<v1::DeleteCircuitRequest>,
-    ) -> Result<Response<v1::Empty>, Status> {
+    ) -> Result<Response<v1::DeleteCircuitResponse>, Status> {
         let actor = self.actor(&request)?;
         let awaited = Awaited::try_from(request.into_inner())?;
         self.delete(actor, awaited).await.map(Response::new)
@@ -349,6 +350,13 @@ impl v1::fabric_server::Fabric for Api {
         reply!(self.plain(request).await?, Answer::Link(view) => view.into())
     }
 
+    async fn forget_link(
+        &self,
+        request: Request<v1::ForgetLinkRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        reply!(self.plain(request).await?, Answer::Done => v1::Empty {})
+    }
+
     async fn list_links(
         &self,
         request: Request<v1::Empty>,
@@ -368,10 +376,9 @@ impl v1::fabric_server::Fabric for Api {
 
     async fn list_drops(
         &self,
-        request: Request<v1::Empty>,
+        request: Request<v1::ListDropsRequest>,
     ) -> Result<Response<v1::ListDropsResponse>, Status> {
-        reply!(self.bare(request, Ask::ListDrops).await?,
-            Answer::Drops(drops) => v1::ListDropsResponse { drops: each(drops) })
+        reply!(self.plain(request).await?, Answer::Drops(drops) => drops.into())
     }
 
     async fn watch_drops(

@@ -21,13 +21,18 @@ pub fn serve(address: SocketAddr) -> Result<()> {
         "foreweave_circuits",
         "placed circuits between two hosts, by protection: protected, on_backup, unprotected"
     );
+    metrics::describe_gauge!(
+        "foreweave_circuits_silent",
+        "circuits of which every way crosses a link that answers no probe"
+    );
     metrics::describe_counter!("foreweave_switches_total", "ends of circuits that turned, either way");
     Ok(())
 }
 
 /// How circuits stand with their second ways.
 pub(crate) fn protection(counts: Counts) {
-    let Counts { protected, on_backup, unprotected, switches } = counts;
+    let Counts { protected, on_backup, unprotected, silent, switches } = counts;
+    metrics::gauge!("foreweave_circuits_silent").set(silent as f64);
     for (word, number) in [("protected", protected), ("on_backup", on_backup), ("unprotected", unprotected)] {
         metrics::gauge!("foreweave_circuits", "protection" => word).set(number as f64);
     }

@@ -115,6 +115,7 @@ mod tests {
                 hosts: Vec::new(),
                 backup: None,
                 protection: String::new(),
+                warnings: Vec::new(),
             };
             let record = Record::Decision(CircuitId(1), plan);
             let key = key_text(&record.key());

@@ -105,6 +105,10 @@ pub struct Circuit {
     /// Where its bandwidth is guaranteed, and where it is only accounted; empty: nothing is reserved.
     #[serde(default)]
     pub guarantee: String,
+    /// Why its packets hardly arrive: every way that it has crosses a link that answers no probe, with the links and the
+    /// times. Empty: one of its ways answers, or nothing is placed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub silence: String,
     /// Bytes of an IP packet that fit through.
     pub mtu: Option<u16>,
     pub rules: Vec<Rule>,

@@ -109,6 +109,9 @@ pub struct Plan {
     /// Of a dry run: what the backup shares with the path, or why there is none. Empty: nothing to say.
     #[serde(default)]
     pub protection: String,
+    /// Of a dry run: what is bad about the ways that would be taken, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One answer of a discovery.

@@ -196,8 +196,16 @@ pub enum Request {
         link: LinkId,
         values: LinkValues,
     },
+    /// What was set of it, as if it never had been.
+    ForgetLink {
+        link: LinkId,
+    },
     ListLinks,
-    ListDrops,
+    /// Of one host, or of all.
+    ListDrops {
+        #[serde(default)]
+        node: Option<NodeName>,
+    },
     /// What would become of a packet; answered once the hosts on its way have.
     Why(Wonder),
     /// Follow a circuit's packets until `until`, at these hosts (none: all that it crosses).
@@ -230,7 +238,7 @@ impl Request {
             | Self::ListNodes
             | Self::GetPolicy { .. }
             | Self::ListLinks
-            | Self::ListDrops
+            | Self::ListDrops { .. }
             | Self::Why(_)
             | Self::Enrol { .. }
             | Self::Renew { .. }
@@ -249,6 +257,7 @@ impl Request {
             Self::RemoveNode { .. }
             | Self::CreateToken { .. }
             | Self::SetLink { .. }
+            | Self::ForgetLink { .. }
             | Self::SetPolicy(_)
             | Self::ConfirmPolicy { .. }
             | Self::RollbackPolicy { .. } => Role::Admin,
@@ -262,6 +271,10 @@ pub struct ResourceView {
     pub resource: Resource,
     pub liveness: Liveness,
     pub circuits: Vec<CircuitId>,
+    /// Why its host cannot make its interface, in its agent's words. Empty: it can, or has not been asked to: that takes a
+    /// circuit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// A node as the API shows it.
@@ -341,7 +354,29 @@ pub struct StatusView {
     pub resources: u32,
     pub circuits_active: u32,
     pub circuits: u32,
+    /// Every way that they have crosses a link that answers no probe.
+    #[serde(default)]
+    pub circuits_silent: u32,
     pub started: Timestamp,
+}
+
+/// What hosts have told of their drops, and which have not told all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropsView {
+    pub drops: Vec<(NodeName, DropCount)>,
+    /// Hosts whose agent has come a moment ago and has not told its counters yet.
+    pub unheard: Vec<NodeName>,
+    /// Hosts that are not connected: what they counted since they last told it is not known.
+    pub absent: Vec<NodeName>,
+}
+
+/// Where a circuit that was deleted still is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Hosts that have not reported it gone.
+    pub pending: Vec<NodeName>,
+    /// Those of them that are not connected: each removes it when its agent is back.
+    pub absent: Vec<NodeName>,
 }
 
 /// What a client is answered.
@@ -352,6 +387,7 @@ pub enum Response {
     Discovered(Vec<Discovery>),
     Circuit(CircuitView),
     Circuits(Vec<CircuitView>),
+    Deleted(Left),
     Plan(Plan),
     Rules {
         circuit: CircuitId,
@@ -368,7 +404,7 @@ pub enum Response {
     Policy(PolicyView),
     Link(LinkView),
     Links(Vec<LinkView>),
-    Drops(Vec<(NodeName, DropCount)>),
+    Drops(DropsView),
     Why(Trail),
     Tracing {
         circuit: CircuitId,
@@ -387,7 +423,12 @@ pub enum Response {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     Circuit(CircuitView),
-    CircuitGone(CircuitId),
+    CircuitGone {
+        id: CircuitId,
+        /// Hosts out of contact that may still have it: each removes it when its agent is back.
+        #[serde(default)]
+        pending: Vec<NodeName>,
+    },
     Resource(ResourceView),
     ResourceGone(ResourceId),
     Node(NodeView),

@@ -36,6 +36,8 @@ pub enum Link {
     Show(LinkShow),
     /// Set what is known of a link, all of it: what is not given becomes unknown, none or as measured
     Set(LinkSet),
+    /// Forget what was set of a link; one that was declared and that no two hosts offer is listed no longer
+    Forget(LinkShow),
 }
 
 #[derive(Debug, Args)]
@@ -44,7 +46,7 @@ pub struct LinkShow {
     pub a: NodeName,
     /// The other end
     pub b: NodeName,
-    /// Only in this underlay network [default: all]
+    /// In this underlay network; without it show shows all, and forget means the only one there is
     #[arg(long, value_name = "NAME")]
     pub network: Option<Name>,
 }
@@ -55,9 +57,10 @@ pub struct LinkSet {
     pub a: NodeName,
     /// The other end
     pub b: NodeName,
-    /// Underlay network that the link is in
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub network: Name,
+    /// Underlay network that the link is in; without it the only link between the two is meant, and of a link that is not
+    /// there yet the network "default"
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<Name>,
     /// Round-trip time; without it, what the agents measure counts
     #[arg(long, value_name = "RTT")]
     pub latency: Option<Latency>,

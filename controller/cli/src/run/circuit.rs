@@ -8,7 +8,7 @@ use crate::show::{self, circuit::Ends};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
-use proto_model::request::{CircuitRef, CircuitView, NodeView};
+use proto_model::request::{CircuitRef, CircuitView, Left, NodeView};
 use proto_model::{Kind, NodeName, Refusal, Until};
 use proto_wire::v1;
 use std::collections::BTreeSet;
@@ -206,14 +206,60 @@ async fn delete(fabric: &mut Fabric, circuit: &CircuitRef, wait: Duration, out: 
         fabric.ask(Again::No, wait, ask, async |mut client, ask| client.delete_circuit(ask).await).await;
     spinner.finish_and_clear();
     let answer = answer?;
-    if wait.is_zero() {
-        return out.answer("Empty", &answer, || format!("{circuit} is being taken down"));
-    }
-    match get(fabric, circuit).await {
-        Ok(left) => in_force(&understood(left)?, wait),
-        Err(Failure::Refused { refusal, .. }) if refusal.kind == Kind::NotFound => {
-            out.answer("Empty", &answer, || format!("{circuit} is gone from every host"))
+    let left: Left = understood(answer.clone())?;
+    out.answer("DeleteCircuitResponse", &answer, || deleted(circuit, &left))?;
+    if wait.is_zero() { Ok(()) } else { gone(circuit, &left, wait) }
+}
+
+fn deleted(circuit: &CircuitRef, left: &Left) -> String {
+    match left.pending.as_slice() {
+        [] => format!("{circuit} is gone from every host"),
+        pending if left.absent.len() == pending.len() => {
+            format!("{circuit} is gone from every connected host")
         }
-        Err(other) => Err(other),
+        _ => format!("{circuit} is being taken down"),
+    }
+}
+
+/// Whoever waited until it is gone shall know where it is not.
+fn gone(circuit: &CircuitRef, left: &Left, waited: Duration) -> Result<(), Failure> {
+    if left.pending.is_empty() {
+        return Ok(());
+    }
+    let late: Vec<_> = left.pending.iter().filter(|node| !left.absent.contains(node)).collect();
+    let late = (!late.is_empty())
+        .then(|| format!("{circuit} is still there after {} on {}", show::span(waited), show::words(&late)));
+    let absent = (!left.absent.is_empty()).then(|| match left.absent.as_slice() {
+        [one] => format!("pending on {one}: not connected; it is removed when its agent is back"),
+        all => format!(
+            "pending on {}: not connected; it is removed when their agents are back",
+            show::words(all)
+        ),
+    });
+    let what = late.into_iter().chain(absent).collect::<Vec<_>>().join("; ");
+    Err(Failure::Pending { what, hint: "foreweave node list shows which hosts are connected".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_that_is_not_gone_everywhere_is_exit_code_5_and_names_the_hosts() {
+        let circuit: CircuitRef = "web-db".parse().expect("a name");
+        let node = |text: &str| NodeName(text.parse().expect("a name"));
+        let wait = Duration::from_secs(30);
+        let everywhere = Left::default();
+        assert_eq!(gone(&circuit, &everywhere, wait), Ok(()));
+        assert_eq!(deleted(&circuit, &everywhere), "web-db is gone from every host");
+        let absent = Left { pending: vec![node("edge-b")], absent: vec![node("edge-b")] };
+        assert_eq!(deleted(&circuit, &absent), "web-db is gone from every connected host");
+        let failure = gone(&circuit, &absent, wait).expect_err("pending");
+        assert_eq!(failure.exit_code(), 5);
+        assert_eq!(failure.what(), "pending on edge-b: not connected; it is removed when its agent is back");
+        let slow = Left { pending: vec![node("edge-a"), node("edge-b")], absent: vec![node("edge-b")] };
+        assert_eq!(deleted(&circuit, &slow), "web-db is being taken down");
+        let what = gone(&circuit, &slow, wait).expect_err("pending").what();
+        assert!(what.contains("still there after 30 s on edge-a; pending on edge-b"), "{what}");
     }
 }

@@ -83,13 +83,21 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             out.answer("ListLinksResponse", &answer, || show::link::all(&links))
         }
         Link::Set(set) => {
-            let id = id(set)?;
+            let id = id(fabric, &set.a, &set.b, set.network.as_ref()).await?;
             let ask = v1::SetLinkRequest { link: Some(id.into()), values: Some(values(set).into()) };
             let answer = fabric
                 .ask(Again::Yes, Duration::ZERO, ask, async |mut client, ask| client.set_link(ask).await)
                 .await?;
             let link = understood(answer.clone())?;
             out.answer("Link", &answer, || show::link::list(&[link]))
+        }
+        Link::Forget(which) => {
+            let id = id(fabric, &which.a, &which.b, which.network.as_ref()).await?;
+            let ask = v1::ForgetLinkRequest { link: Some(id.clone().into()) };
+            let answer = fabric
+                .ask(Again::No, Duration::ZERO, ask, async |mut client, ask| client.forget_link(ask).await)
+                .await?;
+            out.answer("Empty", &answer, || format!("what was set of {id} is forgotten"))
         }
     }
 }
@@ -118,11 +126,39 @@ fn between(answer: &mut v1::ListLinksResponse, wish: &LinkShow) -> Result<Vec<Li
     Err(Failure::Refused { refusal, option: None })
 }
 
-fn id(set: &LinkSet) -> Result<LinkId, Failure> {
-    LinkId::new(set.a.clone(), set.b.clone(), set.network.clone()).ok_or_else(|| Failure::Usage {
-        what: format!("a link has two ends, and both are {}", set.a),
+/// Without a network: the only link between the two, or one that is not there yet.
+async fn id(
+    fabric: &mut Fabric,
+    a: &NodeName,
+    b: &NodeName,
+    network: Option<&Name>,
+) -> Result<LinkId, Failure> {
+    let network = match network {
+        Some(network) => network.clone(),
+        None => {
+            let answer =
+                fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
+            let links: Vec<LinkView> = all_understood(answer.links)?;
+            meant(a, b, &links)?
+        }
+    };
+    LinkId::new(a.clone(), b.clone(), network).ok_or_else(|| Failure::Usage {
+        what: format!("a link has two ends, and both are {a}"),
         hint: "foreweave link list shows the links".into(),
     })
+}
+
+fn meant(a: &NodeName, b: &NodeName, links: &[LinkView]) -> Result<Name, Failure> {
+    let between: Vec<&Name> =
+        links.iter().filter(|link| link.id.other(a) == Some(b)).map(|link| link.id.network()).collect();
+    match between.as_slice() {
+        [] => "default".parse().map_err(|why| Failure::usage(format!("default: {why}"))),
+        [only] => Ok(Name::clone(only)),
+        several => Err(Failure::Usage {
+            what: format!("{a} and {b} have {} links, in {}", several.len(), show::words(several)),
+            hint: format!("say which: --network {}", several[0]),
+        }),
+    }
 }
 
 fn values(set: &LinkSet) -> LinkValues {
@@ -155,4 +191,35 @@ fn note(name: &Name) -> String {
         "# the configuration of {name}; it holds a private key that is kept nowhere else.\n# save it as \
          ~/.config/foreweave/config.toml, readable by its owner only"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(a: &str, b: &str, network: &str) -> LinkView {
+        let named = |text: &str| NodeName(text.parse().expect("a name"));
+        LinkView {
+            id: LinkId::new(named(a), named(b), network.parse().expect("a name")).expect("two ends"),
+            values: LinkValues::default(),
+            capacity: None,
+            reserved: proto_model::Bandwidth::ZERO,
+            usable: true,
+            why: String::new(),
+            measured: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_network_the_only_link_is_meant() {
+        let named = |text: &str| NodeName(text.parse().expect("a name"));
+        let links = [link("a", "b", "wan"), link("a", "c", "lan"), link("c", "a", "wan")];
+        let which = |a: &str, b: &str| meant(&named(a), &named(b), &links);
+        assert_eq!(which("b", "a"), Ok("wan".parse().expect("a name")));
+        assert_eq!(which("b", "c"), Ok("default".parse().expect("a name")), "declared ahead");
+        let several = which("a", "c").expect_err("two");
+        assert_eq!(several.exit_code(), 2);
+        assert!(several.what().contains("2 links, in lan, wan"), "{}", several.what());
+        assert!(several.hint().contains("--network"), "{}", several.hint());
+    }
 }

@@ -7,8 +7,8 @@ use crate::out::Out;
 use crate::show;
 use crate::show::drops::Rules;
 use proto_model::circuit::Circuit;
-use proto_model::report::{DropCount, DropEvent};
-use proto_model::request::{CircuitRef, CircuitView, Event};
+use proto_model::report::DropEvent;
+use proto_model::request::{CircuitRef, CircuitView, DropsView, Event};
 use proto_model::{CircuitId, NodeName};
 use proto_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,8 @@ async fn stream(
         let again = missing.is_some() && is_known(&event, seen)?;
         if caught_up {
             for id in missing.take().into_iter().flatten() {
-                let gone = v1::Event { event: Some(v1::event::Event::CircuitGone(id.0)) };
+                let gone =
+                    v1::Event { event: Some(v1::event::Event::CircuitGone(id.0)), pending: Vec::new() };
                 if tell(&gone, only, seen, out)? {
                     return Ok(Ended::Gone);
                 }
@@ -156,9 +157,9 @@ fn lines(event: &v1::Event, seen: &mut Seen) -> Result<Option<String>, Failure> 
             Some(before) => show::circuit::changes(&before, &view),
             None => show::circuit::line(&view),
         },
-        Event::CircuitGone(id) => {
+        Event::CircuitGone { id, pending } => {
             seen.remove(&id);
-            format!("circuit {id} is gone")
+            show::circuit::gone(id, &pending)
         }
         Event::Resource(view) => show::resource::line(&view),
         Event::ResourceGone(id) => format!("resource {id} is gone"),
@@ -183,15 +184,19 @@ async fn counts(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
         Some(circuit) => Some(circuit::get(fabric, circuit).await?.id),
         None => None,
     };
-    let mut answer = fabric.read(v1::Empty {}, async |mut client, ask| client.list_drops(ask).await).await?;
+    let mut answer = list(fabric, wish).await?;
     answer.drops.retain(|count| {
         let of_circuit = count.drop.as_ref().and_then(|drop| drop.circuit);
-        wish.node.as_ref().is_none_or(|node| count.node == node.as_str())
-            && (circuit.is_none() || of_circuit == circuit)
+        circuit.is_none() || of_circuit == circuit
     });
-    let drops: Vec<(NodeName, DropCount)> = all_understood(answer.drops.clone())?;
+    let drops: DropsView = understood(answer.clone())?;
     let rules = if out.json { Rules::new() } else { rules(fabric).await };
     out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops, &rules))
+}
+
+async fn list(fabric: &mut Fabric, wish: &Drops) -> Result<v1::ListDropsResponse, Failure> {
+    let ask = v1::ListDropsRequest { node: wish.node.as_ref().map(ToString::to_string).unwrap_or_default() };
+    fabric.read(ask, async |mut client, ask| client.list_drops(ask).await).await
 }
 
 /// Texts of all rules; none when they cannot be had, since the drops say enough without.
@@ -213,6 +218,10 @@ async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
     };
     let mut stream = fabric.read(ask, async |mut client, ask| client.watch_drops(ask).await).await?;
     let rules = if out.json { Rules::new() } else { rules(fabric).await };
+    let absent = list(fabric, wish).await?.absent;
+    if !absent.is_empty() {
+        out.note(&format!("not connected, so nothing is told of their drops: {}", show::words(&absent)));
+    }
     out.note("dropped packets as they happen, a sample of them (end with Ctrl-C)");
     while let Some(event) = stream.message().await.map_err(|status| fabric.failure(&status))? {
         if event.missed > 0 {

@@ -5,7 +5,7 @@ use proto_model::circuit::{Circuit, CircuitState};
 use proto_model::desired::Side;
 use proto_model::report::Traffic;
 use proto_model::request::CircuitView;
-use proto_model::{FabricAddress, Timestamp};
+use proto_model::{CircuitId, FabricAddress, NodeName, Timestamp};
 
 fn tone(state: &CircuitState) -> Tone {
     match state {
@@ -31,11 +31,16 @@ pub fn detail(circuit: &Circuit) -> String {
             }
         }
     };
-    match circuit.detail.as_str() {
-        "" => reason,
-        same if same == reason => reason,
-        detail if reason.is_empty() => detail.to_owned(),
-        detail => format!("{reason}; {detail}"),
+    let detail = if circuit.detail == reason { String::new() } else { circuit.detail.clone() };
+    let parts = [reason, circuit.silence.clone(), detail];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// A circuit that is active and hardly carries anything shall be seen.
+fn state_cell(circuit: &Circuit) -> comfy_table::Cell {
+    match &circuit.state {
+        CircuitState::Active if !circuit.silence.is_empty() => cell("active, silent", Tone::Bad),
+        state => cell(state.name(), tone(state)),
     }
 }
 
@@ -67,7 +72,7 @@ pub fn list(circuits: &[CircuitView]) -> String {
         vec![
             plain(circuit.id),
             plain(&circuit.spec.name),
-            cell(circuit.state.name(), tone(&circuit.state)),
+            state_cell(circuit),
             plain(or_dash(circuit.path.as_ref())),
             cell(protected, how),
             plain(bounds(&circuit.spec.bounds)),
@@ -179,6 +184,14 @@ fn traffic(traffic: &Traffic) -> String {
 }
 
 /// One line for watchers.
+pub fn gone(id: CircuitId, pending: &[NodeName]) -> String {
+    match pending {
+        [] => format!("circuit {id} is gone"),
+        some => format!("circuit {id} is gone, pending on {} until its agent is back", words(some)),
+    }
+}
+
+/// One line for watchers.
 pub fn line(view: &CircuitView) -> String {
     let circuit = &view.circuit;
     let path = or_dash(circuit.path.as_ref());
@@ -225,7 +238,8 @@ fn turn(circuit: &Circuit) -> String {
 
 /// What to do next with a circuit that was just made.
 pub fn next(view: &CircuitView, ends: Ends) -> String {
-    let name = &view.circuit.spec.name;
+    let circuit = &view.circuit;
+    let name = &circuit.spec.name;
     let to = ends.destination.map_or_else(|| "its address".into(), |address| address.v4.to_string());
     let rules = if view.circuit.rules.is_empty() {
         format!("it has no rules, so nothing passes yet: foreweave rule add {name} \"allow tcp/443\"\n")
@@ -238,5 +252,9 @@ pub fn next(view: &CircuitView, ends: Ends) -> String {
         (&format!("foreweave drops -f --circuit {name}"), "what does not".into()),
     ]);
     let spec = &view.circuit.spec;
-    format!("\n{rules}{} reaches {} at {to}\n{}", spec.source, spec.destination, indented(&commands))
+    let warning = match circuit.silence.as_str() {
+        "" => String::new(),
+        silence => format!("warning: hardly anything will arrive: {silence}\n"),
+    };
+    format!("\n{warning}{rules}{} reaches {} at {to}\n{}", spec.source, spec.destination, indented(&commands))
 }

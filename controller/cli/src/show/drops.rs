@@ -1,8 +1,9 @@
 //! Dropped packets as people read them.
 use super::policy::rule_number;
 use super::table::{self, plain};
-use super::{bytes, or_dash};
+use super::{bytes, or_dash, words};
 use proto_model::report::{DropCount, DropEvent};
+use proto_model::request::DropsView;
 use proto_model::{CircuitId, NodeName, Timestamp};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Texts of rules, by circuit and number, as they are in force now.
 pub type Rules = BTreeMap<(CircuitId, u32), String>;
 
-pub fn counts(drops: &[(NodeName, DropCount)], rules: &Rules) -> String {
+pub fn counts(view: &DropsView, rules: &Rules) -> String {
     let row = |(node, drop): &(NodeName, DropCount)| {
         vec![
             plain(node),
@@ -21,11 +22,22 @@ pub fn counts(drops: &[(NodeName, DropCount)], rules: &Rules) -> String {
             plain(bytes(drop.bytes)),
         ]
     };
-    table::of(
-        &["NODE", "CIRCUIT", "REASON", "RULE", "PACKETS", "BYTES"],
-        drops.iter().map(row),
-        "nothing was dropped\n",
-    )
+    let unknown = unknown(view);
+    let none = if unknown.is_empty() { "nothing was dropped\n" } else { "no drops are known\n" };
+    let columns = ["NODE", "CIRCUIT", "REASON", "RULE", "PACKETS", "BYTES"];
+    format!("{}{unknown}", table::of(&columns, view.drops.iter().map(row), none))
+}
+
+/// Hosts of which more may be to say than is known.
+fn unknown(view: &DropsView) -> String {
+    let line = |hosts: &[NodeName], why: &str| match hosts {
+        [] => String::new(),
+        some => format!("{}: {why}\n", words(some)),
+    };
+    let unheard = line(&view.unheard, "has not reported yet; ask again in a few seconds");
+    let absent =
+        line(&view.absent, "not connected: what was dropped there since it last reported is not known");
+    format!("{unheard}{absent}")
 }
 
 /// Only the firewall has rules; its rule 0 is the default deny.
@@ -104,4 +116,20 @@ pub(super) fn clock(at: Timestamp) -> String {
     let millis = at.0 / 1_000_000 % 86_400_000;
     let (hours, minutes, seconds) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1_000 % 60);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", millis % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_have_not_told_their_drops_are_named() {
+        let node = |text: &str| NodeName(text.parse().expect("a name"));
+        assert_eq!(counts(&DropsView::default(), &Rules::new()), "nothing was dropped\n");
+        let (unheard, absent) = (vec![node("edge-a")], vec![node("edge-b")]);
+        let shown = counts(&DropsView { unheard, absent, ..DropsView::default() }, &Rules::new());
+        assert!(!shown.contains("nothing was dropped"), "{shown}");
+        assert!(shown.contains("edge-a: has not reported yet"), "{shown}");
+        assert!(shown.contains("edge-b: not connected"), "{shown}");
+    }
 }

@@ -12,8 +12,18 @@ pub fn status(status: &StatusView, region: &str, now: Timestamp) -> String {
         ("controller", format!("version {}, up for {}", status.version, age(now, status.started))),
         ("nodes", format!("{} of {} connected", status.nodes_connected, status.nodes)),
         ("resources", status.resources.to_string()),
-        ("circuits", format!("{} of {} active", status.circuits_active, status.circuits)),
+        ("circuits", circuits(status)),
     ])
+}
+
+fn circuits(status: &StatusView) -> String {
+    let active = format!("{} of {} active", status.circuits_active, status.circuits);
+    match status.circuits_silent {
+        0 => active,
+        silent => {
+            format!("{active}, {silent} silent: their links answer no probe, see foreweave circuit list")
+        }
+    }
 }
 
 fn state(state: NodeState) -> (&'static str, Tone) {

@@ -9,6 +9,7 @@ pub fn plan(plan: &Plan) -> String {
         format!("weights    {}\n", weights(&plan.weights)),
         verdict(plan),
         second_way(plan),
+        plan.warnings.iter().map(|warning| format!("warning    {warning}\n")).collect(),
         candidates(plan),
         rejected(plan),
         hosts(&plan.hosts),

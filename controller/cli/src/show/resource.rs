@@ -33,6 +33,15 @@ pub fn liveness(liveness: Liveness) -> &'static str {
     }
 }
 
+/// What is wrong although its owner says that it is up; empty when nothing is.
+fn but(view: &ResourceView) -> String {
+    let host = &view.resource.metadata.node;
+    let trouble =
+        (!view.trouble.is_empty()).then(|| format!("{host} cannot make its interface: {}", view.trouble));
+    let parts = [Some(liveness(view.liveness).to_owned()), trouble];
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 fn form(form: Form) -> &'static str {
     match form {
         Form::VirtualMachine => "virtual machine",
@@ -67,7 +76,7 @@ pub fn list(resources: &[ResourceView]) -> String {
             plain(resource.address.v6),
             plain(services(&resource.metadata)),
             plain(words(&view.circuits)),
-            cell(liveness(view.liveness), Tone::Bad),
+            cell(but(view), Tone::Bad),
         ]
     };
     table::of(
@@ -81,7 +90,7 @@ pub fn one(view: &ResourceView, now: Timestamp) -> String {
     let resource = &view.resource;
     let metadata = &resource.metadata;
     let labels = metadata.labels.iter().map(|(key, value)| format!("{key}={value}"));
-    let state = match liveness(view.liveness) {
+    let state = match but(view).as_str() {
         "" => status(resource.status).to_owned(),
         why => format!("{}, but {why}", status(resource.status)),
     };
@@ -128,7 +137,7 @@ pub fn line(view: &ResourceView) -> String {
         resource.metadata.node,
         resource.address
     );
-    match liveness(view.liveness) {
+    match but(view).as_str() {
         "" => text,
         why => format!("{text}, but {why}"),
     }

@@ -90,6 +90,7 @@ impl Fabric {
         node.contact = Contact::Connected(session);
         node.seen = Some(now);
         node.lost = None;
+        (node.begun, node.told) = (now, false);
         node.ends_released = false;
         node.version = hello.version;
         node.kernel = hello.kernel;
@@ -341,8 +342,15 @@ impl Fabric {
             .map(|(key, why)| (key, Some(why)))
             .chain(healed.into_iter().map(|key| (key, None)))
         {
-            if let ObjectKey::Queues(_) = key {
-                self.announce_guarantees(name);
+            match &key {
+                ObjectKey::Queues(_) => self.announce_guarantees(name),
+                ObjectKey::Eni(id) => self.step.announce_resource(id),
+                ObjectKey::Endpoint(..)
+                | ObjectKey::Hop(_)
+                | ObjectKey::Rules(_)
+                | ObjectKey::Peer(_)
+                | ObjectKey::Trace(_)
+                | ObjectKey::Policy => {}
             }
             for id in self.circuits_of(name, &key) {
                 self.note_trouble(id, name, &key, why.as_ref(), now);
@@ -427,7 +435,11 @@ impl Fabric {
         }
         let mut better = false;
         for (link, measured) in telemetry.links {
-            better |= self.topology.measure(name, &link, measured);
+            let news = self.topology.measure(name, &link, measured);
+            better |= news.better;
+            if news.turned {
+                self.listen_anew(&link, now);
+            }
         }
         if better {
             self.retry_suspended(now);
@@ -436,6 +448,7 @@ impl Fabric {
         }
         if let Some(node) = self.nodes.get_mut(name) {
             let is_there = |id| self.circuits.get(id).is_some();
+            node.told = true;
             node.count_drops(telemetry.drops, self.settings.limits.drop_counts, is_there);
         }
     }

@@ -6,8 +6,8 @@ use crate::registry::nodes::Contact;
 use crate::roles;
 use proto_model::access::Actor;
 use proto_model::intent::Intent;
-use proto_model::request::{Request, Response, StatusView};
-use proto_model::{Refusal, ResourceId, Timestamp};
+use proto_model::request::{DropsView, Request, Response, StatusView};
+use proto_model::{NodeName, Refusal, ResourceId, Timestamp};
 
 impl Fabric {
     pub(super) fn answer(
@@ -57,8 +57,9 @@ impl Fabric {
             Request::Enrol { node, hash, key } => self.enrol(&node, hash, key, now),
             Request::Renew { node, shown, key } => self.renew_certificate(&node, shown, key),
             Request::SetLink { link, values } => self.set_link(link, values, now),
+            Request::ForgetLink { link } => self.forget_link(&link, now),
             Request::ListLinks => Ok(Response::Links(self.topology.views())),
-            Request::ListDrops => Ok(self.drops()),
+            Request::ListDrops { node } => self.drops(node.as_ref(), now),
             // Taken out before: it is answered later.
             Request::Why(_) => {
                 Err(Refusal::new(proto_model::Kind::Internal, "a question that is answered later"))
@@ -71,12 +72,22 @@ impl Fabric {
         }
     }
 
-    fn drops(&self) -> Response {
-        let counts = self
-            .nodes
-            .values()
-            .flat_map(|node| node.drop_counts().map(|count| (node.record.name.clone(), count)));
-        Response::Drops(counts.collect())
+    fn drops(&self, only: Option<&NodeName>, now: Timestamp) -> Result<Response, Refusal> {
+        if let Some(name) = only.filter(|name| !self.nodes.contains_key(*name)) {
+            return Err(self.unknown_node(name, "node"));
+        }
+        let mut view = DropsView::default();
+        for (name, node) in self.nodes.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+            view.drops.extend(node.drop_counts().map(|count| (name.clone(), count)));
+            match node.contact {
+                Contact::Connected(_) if node.has_told_counters(now) => {}
+                Contact::Connected(_) => view.unheard.push(name.clone()),
+                Contact::Lost { .. } => view.absent.push(name.clone()),
+                // It has never been part of the fabric.
+                Contact::Never => {}
+            }
+        }
+        Ok(Response::Drops(view))
     }
 
     fn status(&self) -> StatusView {
@@ -87,6 +98,7 @@ impl Fabric {
             resources: self.resources.len() as u32,
             circuits_active: self.circuits.active() as u32,
             circuits: self.circuits.len() as u32,
+            circuits_silent: self.silences.all as u32,
             started: self.started,
         }
     }
@@ -129,7 +141,7 @@ impl Fabric {
         Ok(Response::Discovered(found.collect()))
     }
 
-    fn lost_for(&self, node: &proto_model::NodeName, now: Timestamp) -> Option<u64> {
+    fn lost_for(&self, node: &NodeName, now: Timestamp) -> Option<u64> {
         let node = self.nodes.get(node)?;
         match node.contact {
             Contact::Lost { .. } => node.seen.map(|seen| now.since(seen).as_secs()),

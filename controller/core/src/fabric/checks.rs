@@ -80,6 +80,12 @@ impl World {
                 (Some(backup), 0) if backup.ready => counts.protected += 1,
                 (Some(_), 0) | (None, _) => counts.unprotected += 1,
             }
+            let silent = |path: &Path| {
+                path.links.iter().any(|id| self.fabric.topology.link(id).is_some_and(|l| l.silence.is_some()))
+            };
+            let second = route.backup.as_ref().filter(|backup| backup.ready);
+            let all = silent(&route.path) && second.is_none_or(|backup| silent(&backup.lane.path));
+            counts.silent += usize::from(all);
         }
         assert_eq!(self.fabric.standing(), counts);
     }

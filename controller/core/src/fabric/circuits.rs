@@ -7,7 +7,7 @@ use crate::guarantee;
 use crate::protection::Protection;
 use crate::record::{IdempotencyRecord, Record, RecordKey};
 use crate::registry::resources::takes_circuits;
-use crate::{compile, intent, rules};
+use crate::{compile, intent, rules, silence};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::{HostChange, Plan};
 use proto_model::report::Traffic;
@@ -77,6 +77,7 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
+            leaving: Waiting::new(),
             protection: Protection::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
@@ -146,6 +147,8 @@ impl Fabric {
                     None
                 }
             };
+            let ways = [Some(&chosen.path), backup.as_ref().map(|backup| &backup.path)].into_iter().flatten();
+            plan.warnings = ways.filter_map(|way| silence::warning(way, &self.topology)).collect();
             plan.backup.clone_from(&backup);
             let mtu = backup.as_ref().map_or(u16::MAX, |backup| backup.offer.mtu).min(chosen.offer.mtu);
             plan.hosts = self.host_changes(&spec, &chosen.path, mtu, rules.rules.len());
@@ -350,12 +353,19 @@ impl Fabric {
         now: Timestamp,
     ) -> Result<Response, Refusal> {
         let id = self.find(circuit)?.id;
-        self.close(id, now);
-        Ok(Response::Done)
+        self.begin_to_close(id, now);
+        let left = self.left_on(id);
+        self.advance(id, now);
+        Ok(Response::Deleted(left))
     }
 
     /// Lets go of it everywhere; it vanishes when all hosts in contact have reported.
     pub(super) fn close(&mut self, id: CircuitId, now: Timestamp) {
+        self.begin_to_close(id, now);
+        self.advance(id, now);
+    }
+
+    fn begin_to_close(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id).filter(|circuit| !circuit.phase.is_closing()) else {
             return;
         };
@@ -372,7 +382,6 @@ impl Fabric {
         self.wait_for(id, connected);
         self.step.persist(id);
         self.step.announce_circuit(id);
-        self.advance(id, now);
     }
 
     pub(super) fn update_rules(&mut self, change: &RuleChange, now: Timestamp) -> Result<Response, Refusal> {

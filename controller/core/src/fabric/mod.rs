@@ -4,6 +4,7 @@ mod allocate;
 mod ask;
 mod circuits;
 mod ends;
+mod leaving;
 mod nodes;
 mod peers;
 mod place;
@@ -12,6 +13,7 @@ mod protect;
 mod resources;
 mod restore;
 mod seek;
+mod silent;
 mod standing;
 mod step;
 mod switches;
@@ -38,6 +40,7 @@ use crate::io::{Input, Output};
 use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
 use crate::registry::resources::Resources;
+use crate::silence::Silences;
 use crate::topology::Topology;
 use proto_model::request::Request;
 use proto_model::topology::LinkId;
@@ -77,6 +80,9 @@ pub struct Fabric {
     sweep: usize,
     swept: CircuitId,
     standings: standing::Standings,
+    silences: Silences,
+    /// Circuits over links that fell silent or speak again, until it is looked whether that changes what is said of them.
+    doubtful: BTreeSet<CircuitId>,
     /// Packets that somebody wonders about.
     journeys: Journeys,
     /// Circuits whose packets are followed.

@@ -3,10 +3,11 @@ use super::Fabric;
 use crate::deadlines::Deadline;
 use crate::record::{Keys, NodeRecord, PolicyRecord, Record, RecordKey, TokenRecord};
 use crate::registry::nodes::{Contact, Node};
+use crate::topology::Link;
 use proto_model::access::Fingerprint;
 use proto_model::request::{Event, NodeView, Response};
 use proto_model::topology::{LinkId, LinkValues};
-use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
+use proto_model::{Bandwidth, CircuitId, Kind, NodeName, Refusal, Timestamp};
 use std::collections::BTreeSet;
 
 /// Why a session or a renewal is refused to a certificate that another enrolment has replaced.
@@ -201,10 +202,47 @@ impl Fabric {
             return Err(Refusal::new(Kind::Exhausted, what).hint("raise limits.links"));
         }
         self.step.put(Record::Link(link.clone(), values.clone()));
+        let before = self.topology.link(&link).and_then(Link::over_booked);
         self.topology.configure(link.clone(), values);
-        self.relieve(std::slice::from_ref(&link), now);
-        self.retry_suspended(now);
+        self.link_is_set(&link, before, now);
         Ok(Response::Link(self.topology.view(&link)))
+    }
+
+    pub(super) fn forget_link(&mut self, link: &LinkId, now: Timestamp) -> Result<Response, Refusal> {
+        let before = self.topology.link(link).and_then(Link::over_booked);
+        if !self.topology.forget(link) {
+            let what = format!("nothing was set of the link {link}");
+            let hint = match self.topology.link(link) {
+                Some(_) => "its hosts offer it: it goes when one of them no longer has an interface there",
+                None => "see `foreweave link list`",
+            };
+            return Err(Refusal { field: "link".into(), ..Refusal::not_found(what).hint(hint) });
+        }
+        self.step.delete(RecordKey::Link(link.clone()));
+        self.link_is_set(link, before, now);
+        Ok(Response::Done)
+    }
+
+    /// `before`: by how much it was over-booked.
+    fn link_is_set(&mut self, link: &LinkId, before: Option<Bandwidth>, now: Timestamp) {
+        if before != self.topology.link(link).and_then(Link::over_booked) {
+            self.announce_promises(link);
+        }
+        self.relieve(std::slice::from_ref(link), now);
+        self.retry_suspended(now);
+    }
+
+    /// What is promised to circuits over a link is kept, or not any longer.
+    fn announce_promises(&mut self, link: &LinkId) {
+        let Some(node) = self.nodes.get(link.ends().0) else { return };
+        for id in &node.circuits {
+            let circuit = self.circuits.get(*id).filter(|c| !c.spec.bounds.bandwidth.is_zero());
+            let Some(route) = circuit.and_then(|circuit| circuit.phase.route()) else { continue };
+            let second = route.second().is_some_and(|lane| lane.path.links.contains(link));
+            if second || route.path.links.contains(link) {
+                self.step.announce_circuit(*id);
+            }
+        }
     }
 
     pub(super) fn node_view(&self, name: &NodeName) -> Option<NodeView> {

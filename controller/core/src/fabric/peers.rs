@@ -12,6 +12,10 @@ impl Fabric {
     /// does not hear it, and nothing changes for its neighbours when it comes back.
     pub(super) fn refresh_peers(&mut self) {
         let changed = self.topology.take_changed();
+        if !self.silences.is_empty() {
+            let now = self.topology.now();
+            changed.iter().for_each(|link| self.listen_anew(link, now));
+        }
         let (mut wanted, gone): (BTreeSet<_>, BTreeSet<_>) =
             changed.into_iter().partition(|id| self.peers_of(id).is_some());
         // First, because that makes room.

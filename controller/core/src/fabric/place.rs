@@ -212,6 +212,7 @@ impl Fabric {
             self.retry_suspended(now);
         }
         self.hold_labels(compile::labels(&route));
+        self.note_leaving(id, nodes.iter().cloned());
         for node in &nodes {
             if let Some(at) = self.nodes.get_mut(node) {
                 at.circuits.remove(&id);
@@ -290,15 +291,16 @@ impl Fabric {
         self.step.announce_circuit(id);
     }
 
-    /// Every host has let go of it.
+    /// Every host in contact has let go of it.
     pub(super) fn vanish(&mut self, id: CircuitId) {
         self.end_trace(id);
+        let pending = self.left_on(id).pending;
         if self.circuits.remove(id).is_some() {
             self.deadlines.clear(&Deadline::Retry(id));
             self.deadlines.clear(&Deadline::Ends(id));
             self.step.delete(crate::record::RecordKey::Circuit(id));
             self.step.delete(crate::record::RecordKey::Decision(id));
-            self.step.announce_gone(proto_model::request::Event::CircuitGone(id));
+            self.step.announce_gone(proto_model::request::Event::CircuitGone { id, pending });
         }
     }
 

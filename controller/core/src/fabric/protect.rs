@@ -175,7 +175,7 @@ impl Fabric {
         let Some(old) = self.route_of(id) else { return };
         let Some(lane) = old.second() else { return };
         let new = Placed { backup: None, protection: why.into(), ..old.clone() };
-        self.forget_lane(lane);
+        self.forget_lane(id, lane);
         self.exchange(id, &old, &new);
         self.deadlines.clear(&Deadline::Backup(id));
         self.deadlines.clear(&Deadline::Repair(id));
@@ -190,11 +190,12 @@ impl Fabric {
     }
 
     /// The hops of a path are wanted no longer; its labels rest until that is reported.
-    pub(super) fn forget_lane(&mut self, lane: &Lane) {
+    pub(super) fn forget_lane(&mut self, id: CircuitId, lane: &Lane) {
         for (node, key) in compile::hop_keys(lane) {
             self.undesire(&node, &key);
         }
         self.hold_labels(compile::lane_labels(lane));
+        self.note_leaving(id, inner(&lane.path).iter().cloned());
     }
 
     /// The backup is gone or bad: another one is sought soon.
@@ -304,7 +305,7 @@ impl Fabric {
     /// Lets go of the path that a circuit was on before. The caller tells the ends.
     pub(super) fn end_retirement(&mut self, id: CircuitId) -> Option<Lane> {
         let lane = self.circuits.get_mut(id)?.protection.retiring.take()?.lane;
-        self.forget_lane(&lane);
+        self.forget_lane(id, &lane);
         Some(lane)
     }
 

@@ -4,6 +4,7 @@ use crate::circuit::Phase;
 use crate::deadlines::Deadline;
 use crate::record::{Record, RecordKey};
 use crate::registry::resources::{self, Member};
+use proto_model::desired::ObjectKey;
 use proto_model::intent::Intent;
 use proto_model::request::{Event, ResourceView, Response};
 use proto_model::resource::{Attachment, Liveness, Metadata, Resource, Status};
@@ -18,7 +19,17 @@ impl Fabric {
 
     pub(super) fn unknown_node(&self, name: &NodeName, field: &str) -> Refusal {
         let what = format!("there is no host {name}");
-        Refusal { field: field.into(), ..Refusal::not_found(what).hint("see `foreweave node list`") }
+        Refusal { field: field.into(), ..Refusal::not_found(what).hint(self.known_nodes()) }
+    }
+
+    fn known_nodes(&self) -> String {
+        const FEW: usize = 8;
+        let names: Vec<_> = self.nodes.keys().take(FEW).map(NodeName::as_str).collect();
+        match self.nodes.len().saturating_sub(FEW) {
+            _ if names.is_empty() => "no host is known yet: foreweave node add NAME".into(),
+            0 => format!("known are {}; see `foreweave node list`", names.join(", ")),
+            more => format!("known are {} and {more} more; see `foreweave node list`", names.join(", ")),
+        }
     }
 
     pub(super) fn register_resource(
@@ -220,7 +231,15 @@ impl Fabric {
             resource: member.resource.clone(),
             liveness: self.liveness(member),
             circuits: member.circuits.iter().copied().collect(),
+            trouble: self.trouble_of(&member.resource),
         }
+    }
+
+    /// What its host reported of its interface.
+    fn trouble_of(&self, resource: &Resource) -> String {
+        let node = self.nodes.get(&resource.metadata.node);
+        let why = node.and_then(|node| node.failures.get(&ObjectKey::Eni(resource.id.clone())));
+        why.cloned().unwrap_or_default()
     }
 
     /// A placed circuit's other end at the same host, or none.

@@ -88,6 +88,8 @@ impl Fabric {
             sweep: 0,
             swept: CircuitId(0),
             standings: super::standing::Standings::default(),
+            silences: crate::silence::Silences::default(),
+            doubtful: BTreeSet::new(),
             journeys: Journeys::default(),
             traces: BTreeMap::new(),
             started: now,
@@ -225,6 +227,7 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
+            leaving: Waiting::new(),
             protection: Protection {
                 retiring: record.retiring.map(|lane| Retiring { lane, waiting: Waiting::new() }),
                 ..Protection::default()
@@ -318,9 +321,14 @@ impl Fabric {
                 self.be_patient(id, now);
                 self.wait_for(id, ends(&route));
             }
-            Phase::Active { .. } | Phase::Suspended { .. } => {}
+            Phase::Active { .. } => {}
+            Phase::Suspended { .. } => self.note_leaving(id, self.hosts_of_ends(id)),
             // No agent is in contact, so there is nobody to wait for.
-            Phase::Closing { .. } => self.advance(id, now),
+            Phase::Closing { route, .. } => {
+                let hosts = route.map(|route| route.hosts()).unwrap_or_default();
+                self.note_leaving(id, hosts);
+                self.advance(id, now);
+            }
         }
         if let Some(route) = self.route_of(id) {
             self.wait_for_ends(id, &route);
@@ -328,6 +336,13 @@ impl Fabric {
         if self.down_end(id) && self.circuits.get(id).is_some_and(|circuit| circuit.phase.route().is_some()) {
             self.suspend(id, "one of its ends is down".into(), now);
         }
+    }
+
+    /// They may have what it had before the controller's last life ended.
+    fn hosts_of_ends(&self, id: CircuitId) -> Vec<NodeName> {
+        let ends = self.circuits.get(id).map(|circuit| [&circuit.spec.source, &circuit.spec.destination]);
+        let members = ends.into_iter().flatten().filter_map(|end| self.resources.get(end));
+        members.map(|member| member.resource.metadata.node.clone()).collect()
     }
 
     /// One whose links are gone is another circuit's no more than it is this one's path's trouble.

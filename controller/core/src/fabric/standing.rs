@@ -32,6 +32,8 @@ pub struct Counts {
     pub protected: usize,
     pub on_backup: usize,
     pub unprotected: usize,
+    /// Circuits of which every way crosses a link that answers no probe.
+    pub silent: usize,
     /// Ends that turned, either way, since this controller began.
     pub switches: u64,
 }
@@ -69,10 +71,11 @@ impl Fabric {
     /// Something about the circuit changed, or it is gone.
     pub(super) fn note_standing(&mut self, id: CircuitId) {
         self.standings.set(id, self.circuits.get(id).and_then(Standing::of));
+        self.note_silence(id);
     }
 
     /// For metrics.
     pub fn standing(&self) -> Counts {
-        self.standings.counts
+        Counts { silent: self.silences.all, ..self.standings.counts }
     }
 }

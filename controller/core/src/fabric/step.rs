@@ -96,7 +96,7 @@ impl Fabric {
             self.note_standing(*id);
         }
         for event in &step.gone {
-            if let Event::CircuitGone(id) = event {
+            if let Event::CircuitGone { id, .. } = event {
                 self.note_standing(*id);
             }
         }

@@ -2,6 +2,7 @@
 use super::Fabric;
 use super::why::{End, Journey};
 use crate::circuit::Circuit;
+use crate::silence::{self, Silence};
 use proto_model::policy;
 use proto_model::query::{Fate, Ran, Sealing};
 use proto_model::report::Way;
@@ -56,8 +57,8 @@ impl Fabric {
         match &last.ran.fate {
             Fate::Delivered { interface } => {
                 let to = if journey.wonder.answer { &journey.opener } else { &journey.opened };
-                let sentence = format!("passes: {to} gets it from {interface} by {}", by(journey));
-                End::of(Verdict::Passes, sentence, keys(journey))
+                let how = format!("{to} gets it from {interface} by {}", by(journey));
+                arrives(journey, how, keys(journey))
             }
             Fate::Dropped { reason, text, room } => self.drop_at(journey, last, reason, text, *room),
             Fate::NotOurs => {
@@ -73,13 +74,17 @@ impl Fabric {
         let route = self.circuits.get(journey.circuit)?.phase.route()?;
         route.external.as_ref().filter(|end| end.remote == remote)?;
         let to = if journey.wonder.answer { &journey.opener } else { &journey.opened };
-        let sentence =
-            format!("passes: the plain VXLAN device of {to} at {remote} gets it by {}", by(journey));
-        Some(End::of(
-            Verdict::Passes,
-            sentence,
-            "no agent is there: what its host does with it cannot be asked",
-        ))
+        let how = format!("the plain VXLAN device of {to} at {remote} gets it by {}", by(journey));
+        Some(arrives(journey, how, "no agent is there: what its host does with it cannot be asked"))
+    }
+
+    /// The link over which the last host sends it, if that answers no probe.
+    pub(super) fn crosses_silent(&self, journey: &Journey, ran: &Ran) -> Option<(Silence, String)> {
+        let Fate::Sent(sent) = &ran.fate else { return None };
+        let route = self.circuits.get(journey.circuit)?.phase.route()?;
+        let paths: Vec<_> =
+            [Some(&route.path), route.second().map(|lane| &lane.path)].into_iter().flatten().collect();
+        silence::between(&paths, &journey.at, (sent.local, sent.remote), &self.topology)
     }
 
     fn drop_at(&self, journey: &Journey, hop: &TrailHop, reason: &str, text: &str, room: Option<u16>) -> End {
@@ -147,6 +152,22 @@ impl Fabric {
     pub(super) fn state(&self, journey: &Journey) -> String {
         let Some(circuit) = self.circuits.get(journey.circuit) else { return "the circuit is gone".into() };
         state_of(circuit)
+    }
+}
+
+/// Every host would pass it on; whether it arrives depends on the links, too.
+fn arrives(journey: &Journey, how: String, advice: &str) -> End {
+    match &journey.silent {
+        None => End::of(Verdict::Passes, format!("passes: {how}"), advice),
+        Some((Silence::Since(_), link)) => End::of(
+            Verdict::Unknown,
+            format!("unknown: every host would pass it on, but {link}"),
+            "foreweave link list shows what the probes saw",
+        ),
+        // Something may keep the probes alone.
+        Some((Silence::Ever(_), link)) => {
+            End::of(Verdict::Passes, format!("passes, if the links do: {how}; but {link}"), advice)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::deadlines::Deadline;
 use crate::io::Ticket;
 use crate::registry::nodes::Node;
 use crate::roles;
+use crate::silence::Silence;
 use proto_model::access::Actor;
 use proto_model::desired::Tell;
 use proto_model::query::{Answer, Body, Fate, Packet, QueryId, Question, Ran, Tunnel};
@@ -43,7 +44,9 @@ pub(super) struct Journey {
     pub(super) packet: Packet,
     pub(super) circuit: CircuitId,
     pub(super) hops: Vec<TrailHop>,
-    at: NodeName,
+    pub(super) at: NodeName,
+    /// A link that it crosses and that answers no probe.
+    pub(super) silent: Option<(Silence, String)>,
     until: Timestamp,
 }
 
@@ -115,6 +118,7 @@ impl Fabric {
             packet,
             circuit: named.0,
             hops: Vec::new(),
+            silent: None,
             at: at.clone(),
             until: now.plus(JOURNEY),
         };
@@ -207,7 +211,11 @@ impl Fabric {
 
     fn go_on(&mut self, mut journey: Journey, mut ran: Ran, now: Timestamp) {
         let node = journey.at.clone();
+        let silent = self.crosses_silent(&journey, &ran);
         let note = self.note(&journey, &ran);
+        let parts = [note, silent.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()];
+        let note = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+        journey.silent = journey.silent.or(silent);
         let (next, sent) = match &mut ran.fate {
             Fate::Sent(sent) => {
                 let frame = std::mem::take(&mut sent.frame);

@@ -11,6 +11,8 @@ use proto_model::{CircuitId, Generation, Label, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// An agent that has been here for so long has told its counters, or has none.
+const COUNTED: Duration = Duration::from_secs(10);
 /// Failures that a view shows.
 const SHOWN_FAILURES: usize = 100;
 
@@ -32,6 +34,9 @@ pub struct Node {
     pub record: NodeRecord,
     pub contact: Contact,
     pub seen: Option<Timestamp>,
+    /// When its session began, and whether it has told counters in it.
+    pub begun: Timestamp,
+    pub told: bool,
     /// When contact was lost; after a start of the controller, when that was.
     pub lost: Option<Timestamp>,
     /// Lost for so long that circuits that end here are released.
@@ -72,6 +77,8 @@ impl Node {
             record,
             contact: Contact::Never,
             seen: None,
+            begun: now,
+            told: false,
             lost: None,
             ends_released: false,
             version: String::new(),
@@ -145,6 +152,11 @@ impl Node {
                 self.drops.insert(key, (count.packets, count.bytes));
             }
         }
+    }
+
+    /// An agent counts every 2 s and tells what moved; when a session is older than that, what it has not told is nothing.
+    pub fn has_told_counters(&self, now: Timestamp) -> bool {
+        self.told || now.since(self.begun) >= COUNTED
     }
 
     pub fn drop_counts(&self) -> impl Iterator<Item = DropCount> + '_ {

@@ -3,7 +3,7 @@ use super::{Ask, DEFAULT_HOPS, Judged};
 use crate::topology::{self, Link};
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
-use proto_model::plan::{Feasible, Offer};
+use proto_model::plan::{Candidate, Feasible, Offer};
 use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
 
@@ -11,6 +11,9 @@ use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
 /// left under the outer headers of VXLAN in IPv6 and of encryption. Where it is less than 1280, the workloads' routes say so
 /// to their kernels, which cut and size their packets as sources may.
 pub const MIN_MTU: u16 = 1130;
+
+/// Stands for the factor by which a quantity that is not known breaks its bound.
+const UNKNOWN: f64 = 1_000.0;
 
 /// A bound that a path breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,32 @@ pub enum Broken {
 impl Broken {
     pub fn is_bandwidth(&self) -> bool {
         matches!(self, Self::Bandwidth { .. })
+    }
+    /// By how much a quantity is beyond its bound: more than 1. None: a condition, which is kept or not.
+    fn factor(&self) -> Option<f64> {
+        let ratio = |has: f64, asked: f64| (has / asked.max(1.0)).max(1.0);
+        match self {
+            Self::Bandwidth { free, need, .. } => {
+                Some(ratio(need.bits_per_second() as f64, free.bits_per_second() as f64))
+            }
+            Self::Rtt { rtt, max } => Some(ratio(rtt.nanos() as f64, max.nanos() as f64)),
+            Self::Loss { loss, max } => Some(ratio(loss.ppm().into(), max.ppm().into())),
+            Self::Price { price, max } => {
+                Some(ratio(price.micro_dollars_per_gb() as f64, max.micro_dollars_per_gb() as f64))
+            }
+            Self::Hops { hops, max } => Some(ratio(*hops as f64, f64::from(*max))),
+            // Nobody knows by how much: further than what is known to be near.
+            Self::CapacityUnknown { .. } | Self::RttUnknown { .. } => Some(UNKNOWN),
+            Self::NotEncrypted { .. }
+            | Self::InTheClear { .. }
+            | Self::TagMissing { .. }
+            | Self::TagAvoided { .. }
+            | Self::NotVia { .. }
+            | Self::Avoided { .. }
+            | Self::Shunned { .. }
+            | Self::Families(_)
+            | Self::Mtu { .. } => None,
+        }
     }
     fn is_rtt(&self) -> bool {
         matches!(self, Self::Rtt { .. })
@@ -160,88 +189,126 @@ fn hosts(path: &Path, ask: &Ask<'_>) -> Vec<Broken> {
     broken
 }
 
+/// The path that comes closest to the bounds: it breaks no condition that nobody can bargain about, if any does; then its
+/// quantities are the least beyond what was asked. The earlier one of equals.
+pub fn nearest(judged: &[Judged]) -> Option<&Judged> {
+    judged.iter().min_by(|a, b| {
+        let (x, y) = (distance(a), distance(b));
+        x.0.cmp(&y.0).then(x.1.total_cmp(&y.1))
+    })
+}
+
+/// How many conditions a path breaks, and by which factors its quantities break theirs, multiplied.
+fn distance(judged: &Judged) -> (usize, f64) {
+    let factors = judged.broken.iter().map(Broken::factor);
+    factors.fold((0, 0.0), |(conditions, sum), factor| match factor {
+        Some(factor) => (conditions, sum + factor.ln()),
+        None => (conditions + 1, sum),
+    })
+}
+
 /// The numbers come from the paths that were looked at: for each quantity, those that break no other bound.
 pub fn feasible(judged: &[Judged], bounds: &Bounds) -> Feasible {
-    let most = but(judged, Broken::is_bandwidth).filter_map(|offer| offer.free).max();
-    let bandwidth = most.filter(|free| !free.is_zero());
-    let rtt = but(judged, Broken::is_rtt).filter_map(|offer| offer.rtt).min();
-    let price = but(judged, Broken::is_price).map(|offer| offer.price).min();
-    let mut feasible = Feasible { bandwidth, rtt, price, sentences: Vec::new() };
-    feasible.sentences = sentences(&feasible, judged, bounds);
-    feasible
+    let best = widest(judged).and_then(|judged| judged.candidate.offer.free);
+    let rtt = but(judged, Broken::is_rtt).filter_map(|judged| judged.candidate.offer.rtt).min();
+    let price = but(judged, Broken::is_price).map(|judged| judged.candidate.offer.price).min();
+    Feasible { bandwidth: best, rtt, price, sentences: sentences(judged, bounds) }
 }
 
-/// Offers of the paths that break nothing but this kind of bound.
-fn but(judged: &[Judged], which: fn(&Broken) -> bool) -> impl Iterator<Item = &Offer> {
-    let fit = judged.iter().filter(move |judged| judged.broken.iter().all(which));
-    fit.map(|judged| &judged.candidate.offer)
+/// Paths that break nothing but this kind of bound.
+fn but(judged: &[Judged], which: fn(&Broken) -> bool) -> impl Iterator<Item = &Judged> {
+    judged.iter().filter(move |judged| judged.broken.iter().all(which))
 }
 
-fn sentences(feasible: &Feasible, judged: &[Judged], bounds: &Bounds) -> Vec<String> {
-    let asked = if bounds.bandwidth.is_zero() { "it".to_owned() } else { bounds.bandwidth.to_string() };
+/// The best of the paths that only lack bandwidth, if it has any. The first one of equals.
+fn widest(judged: &[Judged]) -> Option<&Judged> {
+    let has = |judged: &&Judged| judged.candidate.offer.free.is_some_and(|free| !free.is_zero());
+    but(judged, Broken::is_bandwidth).filter(has).min_by_key(|j| std::cmp::Reverse(j.candidate.offer.free))
+}
+
+/// What would do, and by which path.
+fn sentences(judged: &[Judged], bounds: &Bounds) -> Vec<String> {
+    let by = |judged: &Judged| asked(judged, bounds);
     let mut sentences = Vec::new();
     if !bounds.bandwidth.is_zero() {
-        let tightest = tightest(judged).map_or(String::new(), |why| format!("; {why}"));
-        sentences.extend(feasible.bandwidth.map(|most| format!("up to {most} now{tightest}")));
+        sentences.extend(widest(judged).map(up_to));
     }
-    if bounds.max_rtt.is_some() {
-        sentences.extend(feasible.rtt.map(|least| format!("{asked} if latency ≤ {least} is allowed")));
+    let rtt = |judged: &&Judged| judged.candidate.offer.rtt;
+    if bounds.max_rtt.is_some()
+        && let Some(least) = but(judged, Broken::is_rtt).filter(|j| rtt(j).is_some()).min_by_key(rtt)
+        && let Some(rtt) = rtt(&least)
+    {
+        sentences.push(format!("{} if latency ≤ {rtt} is allowed", by(least)));
     }
     if bounds.max_loss.is_some() {
-        let least = but(judged, Broken::is_loss).map(|offer| offer.loss).min();
-        sentences.extend(least.map(|least| format!("{asked} if a loss of {least} is allowed")));
+        let least = but(judged, Broken::is_loss).min_by_key(|judged| judged.candidate.offer.loss);
+        sentences
+            .extend(least.map(|j| format!("{} if a loss of {} is allowed", by(j), j.candidate.offer.loss)));
     }
     if bounds.max_price.is_some() {
-        sentences.extend(feasible.price.map(|least| format!("{asked} if a price of {least} is allowed")));
+        let least = but(judged, Broken::is_price).min_by_key(|judged| judged.candidate.offer.price);
+        sentences
+            .extend(least.map(|j| format!("{} if a price of {} is allowed", by(j), j.candidate.offer.price)));
     }
     let only = |which: fn(&Broken) -> bool| judged.iter().filter(move |judged| judged.only(which));
-    if let Some(hops) = only(Broken::is_hops).map(|judged| judged.candidate.path.hops()).min() {
-        sentences.push(format!("{asked} if {hops} hops are allowed"));
+    let hops = |judged: &&Judged| judged.candidate.path.hops();
+    if let Some(short) = only(Broken::is_hops).min_by_key(hops) {
+        sentences.push(format!("{} if {} hops are allowed", by(short), hops(&short)));
     }
-    if only(Broken::is_encryption).next().is_some() {
-        sentences.push(format!("{asked} if links without encryption are allowed"));
+    if let Some(clear) = only(Broken::is_encryption).next() {
+        sentences.push(format!("{} if links without encryption are allowed", by(clear)));
     }
-    if only(Broken::is_clearness).next().is_some() {
-        sentences.push(format!("{asked} if it is encrypted end to end"));
+    if let Some(sealed) = only(Broken::is_clearness).next() {
+        sentences.push(format!("{} if it is encrypted end to end", by(sealed)));
     }
-    if only(|broken| matches!(broken, Broken::CapacityUnknown { .. })).next().is_some() {
-        sentences.push("best effort (no bandwidth), or after the capacity of the links is set".into());
+    if let Some(unknown) = only(|broken| matches!(broken, Broken::CapacityUnknown { .. })).next() {
+        let path = &unknown.candidate.path;
+        let text = "best effort (no bandwidth), or after the capacity of the links is set";
+        sentences.push(format!("{path} as {text}"));
     }
-    if only(|broken| matches!(broken, Broken::RttUnknown { .. })).next().is_some() {
-        sentences.push("without a latency bound, or after the round-trip time of the links is set".into());
+    if let Some(unknown) = only(|broken| matches!(broken, Broken::RttUnknown { .. })).next() {
+        let path = &unknown.candidate.path;
+        sentences.push(format!(
+            "{path} without a latency bound, or after the round-trip time of the links is set"
+        ));
     }
     if sentences.is_empty() {
-        sentences.extend(both(judged, bounds, &asked));
+        sentences.extend(both(judged, bounds));
     }
     sentences
 }
 
-/// The link that holds up the best of the paths that only lack bandwidth.
-fn tightest(judged: &[Judged]) -> Option<String> {
-    let only = judged.iter().filter(|judged| judged.only(Broken::is_bandwidth));
-    let best = only.max_by_key(|judged| judged.candidate.offer.free)?;
-    best.broken.iter().find_map(|broken| match broken {
+/// `500 Mbit/s by a → b`; the path alone where no bandwidth is asked for.
+fn asked(judged: &Judged, bounds: &Bounds) -> String {
+    let path = &judged.candidate.path;
+    if bounds.bandwidth.is_zero() { path.to_string() } else { format!("{} by {path}", bounds.bandwidth) }
+}
+
+/// What a path that only lacks bandwidth has, and the link that holds it up.
+fn up_to(judged: &Judged) -> String {
+    let Candidate { path, offer, .. } = &judged.candidate;
+    let tightest = judged.broken.iter().find_map(|broken| match broken {
         Broken::Bandwidth { link, free, capacity, .. } => {
             let (a, b) = link.ends();
-            Some(format!("{a}–{b} has {free} of {capacity} free"))
+            Some(format!("; {a}–{b} has {free} of {capacity} free"))
         }
         _ => None,
-    })
+    });
+    format!("up to {} now by {path}{}", offer.free.unwrap_or_default(), tightest.unwrap_or_default())
 }
 
 /// When one bound is not enough: the nearest path that only breaks quantities, with all that must be allowed.
-fn both(judged: &[Judged], bounds: &Bounds, asked: &str) -> Option<String> {
+fn both(judged: &[Judged], bounds: &Bounds) -> Option<String> {
     let quantity = |broken: &Broken| {
         broken.is_bandwidth() || broken.is_rtt() || broken.is_loss() || broken.is_price() || broken.is_hops()
     };
-    let nearest =
-        judged.iter().filter(|judged| judged.only(quantity)).min_by_key(|judged| judged.broken.len())?;
-    let offer = &nearest.candidate.offer;
+    let nearest = nearest(judged).filter(|judged| judged.only(quantity))?;
+    let Candidate { path, offer, .. } = &nearest.candidate;
     let breaks = |which: fn(&Broken) -> bool| nearest.broken.iter().any(which);
     let what = match offer.free.filter(|_| breaks(Broken::is_bandwidth)) {
         Some(free) if free.is_zero() => return None,
-        Some(free) => format!("up to {free} now"),
-        None => asked.to_owned(),
+        Some(free) => format!("up to {free} now by {path}"),
+        None => asked(nearest, bounds),
     };
     let mut allowed = Vec::new();
     if let Some(rtt) = offer.rtt.filter(|_| breaks(Broken::is_rtt)) {
@@ -254,7 +321,7 @@ fn both(judged: &[Judged], bounds: &Bounds, asked: &str) -> Option<String> {
         allowed.push(format!("a price of {}", offer.price));
     }
     if breaks(Broken::is_hops) {
-        allowed.push(format!("{} hops", nearest.candidate.path.hops()));
+        allowed.push(format!("{} hops", path.hops()));
     }
     Some(format!("{what} if {} is allowed", allowed.join(" and ")))
 }

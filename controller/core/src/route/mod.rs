@@ -73,7 +73,9 @@ impl Decision {
             return why.clone();
         }
         let ends = format!("from {} to {}", ask.from, ask.to);
-        let Some(nearest) = self.judged.first() else { return format!("there is no path {ends}") };
+        let Some(nearest) = admission::nearest(&self.judged) else {
+            return format!("there is no path {ends}");
+        };
         let broken: Vec<_> = nearest.broken.iter().map(ToString::to_string).collect();
         let broken = format!("{}: {}", nearest.candidate.path, broken.join("; "));
         let cut_off = match self.cut_off {
@@ -127,6 +129,7 @@ impl Decision {
             hosts: Vec::new(),
             backup: None,
             protection: String::new(),
+            warnings: Vec::new(),
         }
     }
 }

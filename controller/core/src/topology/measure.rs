@@ -1,4 +1,5 @@
 //! Remembers what the probes of a link's two ends saw lately. Samples are never durable.
+use crate::silence::Silence;
 use proto_model::topology::Measured;
 use proto_model::{Latency, Loss, NodeName, Timestamp};
 use std::time::Duration;
@@ -8,6 +9,11 @@ pub const FRESH: Duration = Duration::from_secs(30);
 /// Weight of a new measurement in the moving average (EWMA), in per cent: a value three windows old has
 /// a third of its weight left.
 const WEIGHT: u64 = 30;
+
+/// A link that used to answer is silent when it has not for so long: several reports of a host.
+const SILENT: Duration = Duration::from_secs(5);
+/// One that was never heard needs longer: the other end may have begun later.
+const UNHEARD: Duration = Duration::from_secs(30);
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +32,13 @@ pub struct Known<T> {
 
 /// The last measurement of each end, in the order of the link's ends.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Samples([Option<Sample>; 2]);
+pub(super) struct Samples {
+    ends: [Option<Sample>; 2],
+    /// When a probe of either end was answered last.
+    heard: Option<Timestamp>,
+    /// When the first end reported.
+    begun: Option<Timestamp>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -40,7 +52,11 @@ struct Sample {
 
 impl Samples {
     pub(super) fn take(&mut self, end: usize, measured: Measured, now: Timestamp) {
-        let Some(slot) = self.0.get_mut(end).filter(|_| measured.probes > 0) else { return };
+        let Some(slot) = self.ends.get_mut(end).filter(|_| measured.probes > 0) else { return };
+        self.begun = self.begun.or(Some(now));
+        if measured.rtt_mean != Latency::ZERO {
+            self.heard = Some(now);
+        }
         let old = slot.filter(|sample| now.since(sample.at) <= FRESH);
         let worse = measured.loss_forward.max(measured.loss_backward);
         let mean = Some(measured.rtt_mean).filter(|mean| *mean != Latency::ZERO);
@@ -58,7 +74,7 @@ impl Samples {
     }
 
     fn of(&self, now: Timestamp) -> impl Iterator<Item = &Sample> {
-        self.0.iter().flatten().filter(move |sample| now.since(sample.at) <= FRESH)
+        self.ends.iter().flatten().filter(move |sample| now.since(sample.at) <= FRESH)
     }
 
     /// The lesser of both ends: what one of them has beyond that is its own.
@@ -88,6 +104,17 @@ impl Samples {
         self.of(now).next().is_some() && self.of(now).all(Sample::is_silent)
     }
 
+    /// Since when nobody hears anything over it, if that is long enough to be no accident.
+    pub(super) fn silence(&self, now: Timestamp) -> Option<Silence> {
+        match (self.heard, self.begun) {
+            (Some(at), _) => (self.is_silent(now) && now.since(at) >= SILENT).then_some(Silence::Since(at)),
+            (None, Some(at)) => {
+                (self.is_unanswered(now) && now.since(at) >= UNHEARD).then_some(Silence::Ever(at))
+            }
+            (None, None) => None,
+        }
+    }
+
     /// Whether a circuit that could not be placed by what was known `before` might be now.
     pub(super) fn is_better(&self, before: &Self, now: Timestamp) -> bool {
         let (old, new) = (before.rtt(now).value, self.rtt(now).value);
@@ -96,7 +123,7 @@ impl Samples {
     }
 
     pub(super) fn fresh(&self, ends: (&NodeName, &NodeName), now: Timestamp) -> Vec<(NodeName, Measured)> {
-        let ends = [ends.0, ends.1].into_iter().zip(self.0);
+        let ends = [ends.0, ends.1].into_iter().zip(self.ends);
         let lately = |sample: &Sample| now.since(sample.at) <= FRESH;
         ends.filter_map(|(end, sample)| Some((end.clone(), sample.filter(lately)?.last))).collect()
     }
@@ -168,6 +195,24 @@ mod tests {
         assert!(samples.is_silent(at(2)));
         samples.take(1, answered(10, 0), at(2));
         assert!(!samples.is_silent(at(2)), "the other end hears it");
+    }
+
+    #[test]
+    fn silence_is_said_when_it_lasts_and_ends_with_an_answer() {
+        let mut samples = Samples::default();
+        samples.take(0, answered(10, 0), at(1));
+        samples.take(0, nothing(), at(3));
+        assert_eq!(samples.silence(at(3)), None);
+        samples.take(0, nothing(), at(6));
+        assert_eq!(samples.silence(at(6)), Some(Silence::Since(at(1))));
+        samples.take(1, answered(10, 0), at(7));
+        assert_eq!(samples.silence(at(7)), None);
+        let mut unheard = Samples::default();
+        unheard.take(1, nothing(), at(0));
+        unheard.take(1, nothing(), at(29));
+        assert_eq!(unheard.silence(at(29)), None);
+        unheard.take(1, nothing(), at(30));
+        assert_eq!(unheard.silence(at(30)), Some(Silence::Ever(at(0))));
     }
 
     #[test]

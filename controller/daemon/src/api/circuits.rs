@@ -4,7 +4,7 @@ use crate::engine::Until;
 use proto_model::NodeName;
 use proto_model::access::Actor;
 use proto_model::circuit::CircuitState;
-use proto_model::request::{CircuitRef, CircuitView, PolicyView, Request as Ask};
+use proto_model::request::{CircuitRef, CircuitView, Left, PolicyView, Request as Ask};
 use proto_model::rule::RuleSet;
 use proto_wire::convert::requests::Awaited;
 use proto_wire::convert::status_of;
@@ -61,14 +61,19 @@ impl Api {
         Ok(v1::RuleSetView { pending, confirm_by, ..set.into() })
     }
 
-    pub(super) async fn delete(&self, actor: Actor, awaited: Awaited) -> Result<v1::Empty, Status> {
+    pub(super) async fn delete(
+        &self,
+        actor: Actor,
+        awaited: Awaited,
+    ) -> Result<v1::DeleteCircuitResponse, Status> {
         let Awaited { request, wait } = awaited;
-        match request {
+        let left = match request {
             Ask::DeleteCircuit { circuit } if !wait.is_zero() => {
-                self.delete_and_wait(actor, circuit, wait).await
+                self.delete_and_wait(actor, circuit, wait).await?
             }
-            request => done(self.ask(actor, request).await?),
-        }
+            request => left(self.ask(actor, request).await?)?,
+        };
+        Ok(left.into())
     }
 
     async fn delete_and_wait(
@@ -76,16 +81,23 @@ impl Api {
         actor: Actor,
         circuit: CircuitRef,
         wait: Duration,
-    ) -> Result<v1::Empty, Status> {
+    ) -> Result<Left, Status> {
         let found = view(self.ask(actor.clone(), Ask::GetCircuit { circuit }).await?)?;
         let id = found.circuit.id;
         let (done_sender, gone) = oneshot::channel();
         let request = Ask::DeleteCircuit { circuit: CircuitRef::Id(id) };
-        let answer = self.engine.ask_until(actor, request, Some(Until::Gone(id, done_sender))).await;
-        let answered = done(answer.map_err(|refusal| status_of(&refusal))?)?;
-        // When the time is over it is still being taken down; the caller can watch it.
-        let _ = tokio::time::timeout(wait, gone).await;
-        Ok(answered)
+        let answer =
+            self.engine.ask_until(actor.clone(), request.clone(), Some(Until::Gone(id, done_sender))).await;
+        let begun = left(answer.map_err(|refusal| status_of(&refusal))?)?;
+        match tokio::time::timeout(wait, gone).await {
+            Ok(Ok(pending)) => Ok(Left { absent: pending.clone(), pending }),
+            // Time is over: asked again, it says who is late.
+            Ok(Err(_)) | Err(_) => match self.engine.ask(actor, request).await {
+                Ok(answer) => left(answer),
+                // It vanished this very moment.
+                Err(_) => Ok(Left { pending: begun.absent.clone(), absent: begun.absent }),
+            },
+        }
     }
 }
 
@@ -140,9 +152,9 @@ fn rules(answer: Answer) -> Result<(RuleSet, Vec<NodeName>, u64), Status> {
     }
 }
 
-fn done(answer: Answer) -> Result<v1::Empty, Status> {
+fn left(answer: Answer) -> Result<Left, Status> {
     match answer {
-        Answer::Done => Ok(v1::Empty {}),
+        Answer::Deleted(left) => Ok(left),
         other => Err(odd(&other)),
     }
 }

@@ -48,6 +48,10 @@ impl Api {
         interest: DropInterest,
     ) -> Result<Stream<v1::NodeDropEvent>, Status> {
         let permit = self.permit()?;
+        if let Some(node) = interest.node.clone() {
+            // An unknown one is refused; nobody would ever be told anything.
+            self.ask(actor.clone(), Ask::ListDrops { node: Some(node) }).await?;
+        }
         let circuit = match interest.circuit {
             None => None,
             Some(circuit) => match self.ask(actor, Ask::GetCircuit { circuit }).await? {
@@ -67,7 +71,9 @@ impl Api {
 fn messages(fed: Fed) -> Vec<v1::Event> {
     match fed {
         Fed::Snapshot(events) => events.into_iter().map(v1::Event::from).collect(),
-        Fed::CaughtUp => vec![v1::Event { event: Some(v1::event::Event::CaughtUp(v1::Empty {})) }],
+        Fed::CaughtUp => {
+            vec![v1::Event { event: Some(v1::event::Event::CaughtUp(v1::Empty {})), pending: Vec::new() }]
+        }
         Fed::Event(event) => vec![v1::Event::from(Arc::unwrap_or_clone(event))],
     }
 }

@@ -56,8 +56,8 @@ pub enum Until {
     Rules(oneshot::Sender<CircuitView>),
     /// The policy of the answer is in force on its host.
     Policy(oneshot::Sender<()>),
-    /// This circuit is gone.
-    Gone(CircuitId, oneshot::Sender<()>),
+    /// This circuit is gone, but for these hosts.
+    Gone(CircuitId, oneshot::Sender<Vec<NodeName>>),
 }
 
 /// The engine's queue is full, or the engine has stopped.

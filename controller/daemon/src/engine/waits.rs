@@ -13,7 +13,7 @@ const SWEEP: usize = 4096;
 pub(super) struct Waits {
     active: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
     rules: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
-    gone: HashMap<CircuitId, Vec<oneshot::Sender<()>>>,
+    gone: HashMap<CircuitId, Vec<oneshot::Sender<Vec<NodeName>>>>,
     policies: HashMap<NodeName, Vec<oneshot::Sender<()>>>,
     added: usize,
 }
@@ -65,11 +65,11 @@ impl Waits {
                     let _ = done.send(view.clone());
                 }
             }
-            Event::CircuitGone(id) => {
+            Event::CircuitGone { id, pending } => {
                 self.active.remove(id);
                 self.rules.remove(id);
                 for done in self.gone.remove(id).into_iter().flatten() {
-                    let _ = done.send(());
+                    let _ = done.send(pending.clone());
                 }
             }
             Event::Node(view) if !view.policy_pending => {

@@ -209,7 +209,7 @@ impl Watchers {
 
 fn wanted(interest: Interest, event: &Event) -> bool {
     match event {
-        Event::Circuit(_) | Event::CircuitGone(_) => interest.circuits,
+        Event::Circuit(_) | Event::CircuitGone { .. } => interest.circuits,
         Event::Resource(_) | Event::ResourceGone(_) => interest.resources,
         Event::Node(_) | Event::NodeGone(_) => interest.nodes,
     }
@@ -223,7 +223,7 @@ mod tests {
     const ALL: Interest = Interest { circuits: true, resources: true, nodes: true };
 
     fn gone(number: u64) -> Event {
-        Event::CircuitGone(CircuitId(number))
+        Event::CircuitGone { id: CircuitId(number), pending: Vec::new() }
     }
 
     /// A watcher that has its snapshots.

@@ -9,7 +9,7 @@ use crate::v1;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
 use proto_model::desired::Side;
 use proto_model::report::Traffic;
-use proto_model::request::{CircuitRef, CircuitRequest, CircuitView};
+use proto_model::request::{CircuitRef, CircuitRequest, CircuitView, Left};
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, CircuitName, NodeName, Timestamp};
 
@@ -181,6 +181,7 @@ impl TryFrom<v1::Circuit> for CircuitView {
                 protection: sentence("protection", view.protection)?,
                 external: commands(view.external)?,
                 guarantee: sentence("guarantee", view.guarantee)?,
+                silence: sentence("silence", view.silence)?,
                 mtu: if view.mtu == 0 { None } else { Some(mtu("mtu", view.mtu, 1)?) },
                 rules: rules::in_force(view.rules)?,
                 rules_version: view.rules_version,
@@ -224,6 +225,22 @@ fn state(value: i32, waiting: &[String], detail: String) -> Result<(CircuitState
     Ok((state, detail))
 }
 
+impl From<Left> for v1::DeleteCircuitResponse {
+    fn from(left: Left) -> Self {
+        Self { pending: strings(left.pending), absent: strings(left.absent) }
+    }
+}
+
+impl TryFrom<v1::DeleteCircuitResponse> for Left {
+    type Error = Malformed;
+    fn try_from(left: v1::DeleteCircuitResponse) -> Result<Self> {
+        Ok(Self {
+            pending: names("pending", limits::OBJECTS, &left.pending)?,
+            absent: names("absent", limits::OBJECTS, &left.absent)?,
+        })
+    }
+}
+
 impl From<CircuitView> for v1::Circuit {
     fn from(view: CircuitView) -> Self {
         let circuit = view.circuit;
@@ -241,6 +258,7 @@ impl From<CircuitView> for v1::Circuit {
             protection: clipped(circuit.protection),
             external: circuit.external.into_iter().map(clipped).collect(),
             guarantee: clipped(circuit.guarantee),
+            silence: clipped(circuit.silence),
             mtu: circuit.mtu.unwrap_or(0).into(),
             rules: each(circuit.rules),
             rules_version: circuit.rules_version,

@@ -1,13 +1,13 @@
 //! Hosts, links, the status of the controller, and events about them.
 use super::fields::{
-    address, all_clipped, clipped, count, each, inner, interface, list, name, name_set, needed, required,
-    sentence, sentences, strings, unknown,
+    address, all_clipped, clipped, count, each, inner, interface, list, name, name_set, names, needed,
+    required, sentence, sentences, strings, unknown,
 };
 use super::units::{bandwidth, key_bytes, latency, loss, mtu, price, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
-use proto_model::request::{Event, LinkView, NodeView, StatusView};
+use proto_model::request::{DropsView, Event, LinkView, NodeView, StatusView};
 use proto_model::topology::{LinkValues, Measured, NodeState, Underlay};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
@@ -194,6 +194,7 @@ impl TryFrom<v1::Status> for StatusView {
             resources: status.resources,
             circuits_active: status.circuits_active,
             circuits: status.circuits,
+            circuits_silent: status.circuits_silent,
             started: Timestamp(status.started),
         })
     }
@@ -208,6 +209,7 @@ impl From<StatusView> for v1::Status {
             resources: status.resources,
             circuits_active: status.circuits_active,
             circuits: status.circuits,
+            circuits_silent: status.circuits_silent,
             started: status.started.0,
         }
     }
@@ -226,18 +228,40 @@ impl TryFrom<v1::NodeDropCount> for (NodeName, DropCount) {
     }
 }
 
+impl From<DropsView> for v1::ListDropsResponse {
+    fn from(view: DropsView) -> Self {
+        Self { drops: each(view.drops), unheard: strings(view.unheard), absent: strings(view.absent) }
+    }
+}
+
+impl TryFrom<v1::ListDropsResponse> for DropsView {
+    type Error = Malformed;
+    fn try_from(response: v1::ListDropsResponse) -> Result<Self> {
+        Ok(Self {
+            drops: list("drops", limits::OBJECTS, response.drops)?,
+            unheard: names("unheard", limits::OBJECTS, &response.unheard)?,
+            absent: names("absent", limits::OBJECTS, &response.absent)?,
+        })
+    }
+}
+
 impl From<Event> for v1::Event {
     fn from(event: Event) -> Self {
         use v1::event::Event as Wire;
+        let mut late = Vec::new();
         Self {
             event: Some(match event {
                 Event::Circuit(view) => Wire::Circuit(view.into()),
-                Event::CircuitGone(id) => Wire::CircuitGone(id.0),
+                Event::CircuitGone { id, pending } => {
+                    late = strings(pending);
+                    Wire::CircuitGone(id.0)
+                }
                 Event::Resource(view) => Wire::Resource(view.into()),
                 Event::ResourceGone(id) => Wire::ResourceGone(id.to_string()),
                 Event::Node(view) => Wire::Node(view.into()),
                 Event::NodeGone(name) => Wire::NodeGone(name.to_string()),
             }),
+            pending: late,
         }
     }
 }
@@ -249,7 +273,10 @@ impl TryFrom<v1::Event> for Option<Event> {
         use v1::event::Event as Wire;
         Ok(Some(match required("event", event.event)? {
             Wire::Circuit(view) => Event::Circuit(inner("circuit", view)?),
-            Wire::CircuitGone(id) => Event::CircuitGone(CircuitId(id)),
+            Wire::CircuitGone(id) => Event::CircuitGone {
+                id: CircuitId(id),
+                pending: names("pending", limits::OBJECTS, &event.pending)?,
+            },
             Wire::Resource(view) => Event::Resource(inner("resource", view)?),
             Wire::ResourceGone(id) => Event::ResourceGone(name("resource_gone", &id)?),
             Wire::Node(view) => Event::Node(inner("node", view)?),

@@ -136,6 +136,7 @@ impl TryFrom<v1::Plan> for Plan {
             hosts: list("hosts", limits::OBJECTS, plan.hosts)?,
             backup: optional("backup", plan.backup)?,
             protection: sentence("protection", plan.protection)?,
+            warnings: sentences("warnings", plan.warnings)?,
         })
     }
 }
@@ -158,6 +159,7 @@ impl From<Plan> for v1::Plan {
             hosts: each(plan.hosts),
             backup: plan.backup.map(v1::Candidate::from),
             protection: clipped(plan.protection),
+            warnings: all_clipped(plan.warnings),
         }
     }
 }

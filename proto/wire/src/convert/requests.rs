@@ -238,6 +238,20 @@ impl TryFrom<v1::WatchDropsRequest> for DropInterest {
     }
 }
 
+impl TryFrom<v1::ListDropsRequest> for Request {
+    type Error = Malformed;
+    fn try_from(request: v1::ListDropsRequest) -> Result<Self> {
+        Ok(Self::ListDrops { node: name_if_any("node", &request.node)? })
+    }
+}
+
+impl TryFrom<v1::ForgetLinkRequest> for Request {
+    type Error = Malformed;
+    fn try_from(request: v1::ForgetLinkRequest) -> Result<Self> {
+        Ok(Self::ForgetLink { link: needed("link", request.link)? })
+    }
+}
+
 impl TryFrom<v1::EnrolRequest> for Enrolling {
     type Error = Malformed;
     fn try_from(request: v1::EnrolRequest) -> Result<Self> {
@@ -291,6 +305,8 @@ pub enum Message {
     RollbackPolicy(v1::NodeRequest),
     RemoveNode(v1::RemoveNodeRequest),
     SetLink(v1::SetLinkRequest),
+    ForgetLink(v1::ForgetLinkRequest),
+    ListDrops(v1::ListDropsRequest),
     Why(v1::WhyRequest),
     Trace(v1::TraceRequest),
     /// The verb has no parameters.
@@ -363,6 +379,9 @@ impl TryFrom<Awaited> for Message {
             Request::SetLink { link, values } => {
                 Self::SetLink(v1::SetLinkRequest { link: Some(link.into()), values: Some(values.into()) })
             }
+            Request::ForgetLink { link } => {
+                Self::ForgetLink(v1::ForgetLinkRequest { link: Some(link.into()) })
+            }
             Request::Why(wonder) => Self::Why(wonder.into()),
             Request::StartTrace { circuit, filter, snaplen, lasts, nodes } => Self::Trace(v1::TraceRequest {
                 circuit: circuit.to_string(),
@@ -371,12 +390,14 @@ impl TryFrom<Awaited> for Message {
                 lasts: nanos_of(lasts),
                 nodes: nodes.iter().map(ToString::to_string).collect(),
             }),
+            Request::ListDrops { node } => Self::ListDrops(v1::ListDropsRequest {
+                node: node.map(|node| node.to_string()).unwrap_or_default(),
+            }),
             Request::StopTrace { .. }
             | Request::ListResources
             | Request::ListCircuits
             | Request::ListNodes
             | Request::ListLinks
-            | Request::ListDrops
             | Request::Status => Self::Nothing,
             Request::CreateToken { .. } | Request::Enrol { .. } | Request::Renew { .. } => {
                 return Err(Malformed::new("", "tokens and enrolments have messages of their own"));

@@ -1,7 +1,7 @@
 //! Resources, their attachments and services, and the intents that they register.
 use super::fields::{
-    address, addresses, bounded, byte, count, disjoint, each, interface, list, name, name_set, needed,
-    optional, port, ranged, shown, steers, strings, unknown,
+    address, addresses, bounded, byte, clipped, count, disjoint, each, interface, list, name, name_set,
+    needed, optional, port, ranged, sentence, shown, steers, strings, unknown,
 };
 use super::units::{bandwidth, fabric_address, latency, loss, nanos_of, price, span};
 use super::{Malformed, Result, limits};
@@ -312,7 +312,8 @@ impl TryFrom<v1::Resource> for ResourceView {
             }
         };
         let circuits = view.circuits.iter().copied().map(CircuitId).collect();
-        Ok(Self { resource: resource(view)?, liveness, circuits })
+        let trouble = sentence("trouble", view.trouble.clone())?;
+        Ok(Self { resource: resource(view)?, liveness, circuits, trouble })
     }
 }
 
@@ -340,6 +341,7 @@ impl From<ResourceView> for v1::Resource {
         Self {
             liveness: liveness.into(),
             circuits: view.circuits.into_iter().map(|id| id.0).collect(),
+            trouble: clipped(view.trouble),
             ..view.resource.into()
         }
     }
@@ -366,6 +368,7 @@ impl From<Resource> for v1::Resource {
             renewed: resource.renewed.0,
             liveness: v1::resource::Liveness::Unspecified.into(),
             circuits: Vec::new(),
+            trouble: String::new(),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let host = (node(), vec(sentence(), 0..3)).prop_map(|(node, changes)| HostChange { node, changes });
     let refused = of(sentence().prop_filter("nothing is not refused", |text| !text.is_empty()));
     let parts = (vec(candidate(), 0..4), any::<prop::sample::Index>(), any::<(bool, u32)>());
-    let second = (of(candidate()), sentence());
+    let second = (of(candidate()), sentence(), vec(sentence(), 0..3));
     (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3), second)
         .prop_map(
             |(
@@ -37,7 +37,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
                 hosts,
                 second,
             )| {
-                let (backup, protection) = second;
+                let (backup, protection, warnings) = second;
                 Plan {
                     chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
                     bounds,
@@ -49,6 +49,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
                     hosts,
                     backup,
                     protection,
+                    warnings,
                 }
             },
         )

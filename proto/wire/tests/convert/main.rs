@@ -145,6 +145,8 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
             NodeName::try_from(travelled(&wire)).map(|node| now(Request::RollbackPolicy { node }))
         }
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
+        Message::ForgetLink(wire) => travelled(&wire).try_into().map(now),
+        Message::ListDrops(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
         Message::Why(wire) => travelled(&wire).try_into().map(now),
         Message::Trace(wire) => travelled(&wire).try_into().map(now),

@@ -209,8 +209,13 @@ pub(crate) fn resource() -> impl Strategy<Value = Resource> {
 
 pub(crate) fn resource_view() -> impl Strategy<Value = ResourceView> {
     let liveness = prop_oneof![Just(Liveness::Alive), Just(Liveness::Expired), Just(Liveness::NodeLost)];
-    (resource(), liveness, vec(circuit_id(), 0..4))
-        .prop_map(|(resource, liveness, circuits)| ResourceView { resource, liveness, circuits })
+    ((resource(), liveness, vec(circuit_id(), 0..4)), sentence())
+        .prop_map(|((resource, liveness, circuits), trouble)| ResourceView {
+            resource,
+            liveness,
+            circuits,
+            trouble,
+        })
         .boxed()
 }
 
@@ -268,8 +273,14 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
             pinned_path: request.pinned_path,
         });
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
-    let protection =
-        (of(path()), any::<bool>(), vec(side, 0..=2), sentence(), vec(sentence(), 0..3), sentence());
+    let protection = (
+        of(path()),
+        any::<bool>(),
+        vec(side, 0..=2),
+        sentence(),
+        vec(sentence(), 0..3),
+        [sentence(), sentence()],
+    );
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
     (circuit_id(), spec, state, rest, (timestamp(), timestamp()), reported)
@@ -284,7 +295,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     rules,
                     rules_version,
                     detail,
-                    (backup, backup_ready, on_backup, protection, external, guarantee),
+                    (backup, backup_ready, on_backup, protection, external, [guarantee, silence]),
                 ),
                 (created, since),
                 (rules_pending, at_source, at_destination),
@@ -303,6 +314,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     protection,
                     external,
                     guarantee,
+                    silence,
                     mtu,
                     rules,
                     rules_version,
@@ -390,14 +402,19 @@ pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
 }
 
 pub(crate) fn status_view() -> impl Strategy<Value = StatusView> {
-    (sentence(), any::<[u32; 5]>(), timestamp()).prop_map(
-        |(version, [nodes_connected, nodes, resources, circuits_active, circuits], started)| StatusView {
+    (sentence(), any::<[u32; 6]>(), timestamp()).prop_map(
+        |(
+            version,
+            [nodes_connected, nodes, resources, circuits_active, circuits, circuits_silent],
+            started,
+        )| StatusView {
             version,
             nodes_connected,
             nodes,
             resources,
             circuits_active,
             circuits,
+            circuits_silent,
             started,
         },
     )
@@ -406,7 +423,7 @@ pub(crate) fn status_view() -> impl Strategy<Value = StatusView> {
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         circuit_view().prop_map(Event::Circuit),
-        circuit_id().prop_map(Event::CircuitGone),
+        (circuit_id(), vec(node(), 0..3)).prop_map(|(id, pending)| Event::CircuitGone { id, pending }),
         resource_view().prop_map(Event::Resource),
         resource_id().prop_map(Event::ResourceGone),
         node_view().prop_map(Event::Node),
@@ -434,6 +451,8 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         crate::ends::changes_of_ends(),
         crate::ends::policy_requests(),
         node().prop_map(|node| Request::RemoveNode { node }),
+        link_id().prop_map(|link| Request::ForgetLink { link }),
+        of(node()).prop_map(|node| Request::ListDrops { node }),
         (link_id(), link_values()).prop_map(|(link, values)| Request::SetLink { link, values }),
     ]
 }

@@ -103,8 +103,9 @@ fn a_policy_cuts_a_live_connection_and_is_taken_back_with_controller_and_agent_k
         set_policy(&fabric, Vec::new(), Duration::ZERO)?;
     }
     let counted = |rule: u32| {
-        let drops =
-            fabric.ask(async |mut client| Ok(client.list_drops(v1::Empty {}).await?.into_inner().drops))?;
+        let drops = fabric.ask(async |mut client| {
+            Ok(client.list_drops(v1::ListDropsRequest::default()).await?.into_inner().drops)
+        })?;
         let of_rule = |drop: &v1::NodeDropCount| {
             let of = |count: &v1::DropCount| count.circuit == Some(circuit.id) && count.rule == rule;
             drop.node == "b" && drop.drop.as_ref().is_some_and(of)

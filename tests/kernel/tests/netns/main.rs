@@ -12,4 +12,5 @@ mod leftovers;
 mod mtu;
 mod protection;
 mod support;
+mod truths;
 mod underlay;

@@ -136,8 +136,9 @@ impl Fabric {
 
     /// Drops of a circuit for one reason, summed over nodes and rules, as the controller knows them.
     pub(crate) fn drops(&self, circuit: u64, reason: &str) -> Result<u64> {
-        let drops =
-            self.ask(async |mut client| Ok(client.list_drops(v1::Empty {}).await?.into_inner().drops))?;
+        let drops = self.ask(async |mut client| {
+            Ok(client.list_drops(v1::ListDropsRequest::default()).await?.into_inner().drops)
+        })?;
         let ours = drops.iter().filter_map(|entry| entry.drop.as_ref());
         Ok(ours
             .filter(|drop| drop.circuit == Some(circuit) && drop.reason == reason)

@@ -6,7 +6,7 @@ use proto_model::access::Fingerprint;
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{ObjectKey, Side};
 use proto_model::report::{DropCount, Failure, Hello, Report, Say, Telemetry, Traffic};
-use proto_model::request::{CircuitRef, Event, Request, Response};
+use proto_model::request::{CircuitRef, DropsView, Event, Request, Response};
 use proto_model::resource::Status;
 use proto_model::topology::{LinkValues, NodeState};
 use proto_model::{Bandwidth, Kind};
@@ -371,7 +371,9 @@ fn drops_are_listed_by_host_with_the_newest_value() {
         let say = Say::Telemetry(Telemetry { traffic: Vec::new(), drops: vec![drop], links: Vec::new() });
         world.say("t1", session, say);
     }
-    let Ok(Response::Drops(drops)) = world.ask(Request::ListDrops) else { panic!("drops") };
+    let Ok(Response::Drops(DropsView { drops, .. })) = world.ask(Request::ListDrops { node: None }) else {
+        panic!("drops")
+    };
     assert_eq!(drops.len(), 1);
     assert_eq!((drops[0].0.as_str(), drops[0].1.packets), ("t1", 8));
 }

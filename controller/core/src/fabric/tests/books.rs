@@ -188,7 +188,7 @@ fn keeps(world: &World, before: &BTreeMap<CircuitId, (Path, Path)>) {
             Event::Circuit(view) => {
                 view.circuit.id == id && matches!(view.circuit.state, CircuitState::Suspended { .. })
             }
-            Event::CircuitGone(_)
+            Event::CircuitGone { .. }
             | Event::Resource(_)
             | Event::ResourceGone(_)
             | Event::Node(_)

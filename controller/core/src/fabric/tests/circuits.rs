@@ -2,7 +2,7 @@
 use crate::fabric::world::{Agent, World, link, name, request};
 use proto_model::circuit::CircuitState;
 use proto_model::desired::{Gate, Object, ObjectKey, Side};
-use proto_model::request::{CircuitRef, Event, Request, Response, RuleChange, RuleEdit};
+use proto_model::request::{CircuitRef, Event, Left, Request, Response, RuleChange, RuleEdit};
 use proto_model::{Bandwidth, CircuitId};
 
 #[test]
@@ -78,7 +78,7 @@ fn deletion_leaves_nothing_behind() {
     let id = world.create(wanted).expect("feasible").circuit.id;
     world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(id) }).expect("there");
     assert_eq!(world.state(id), "gone");
-    assert!(world.events.contains(&Event::CircuitGone(id)));
+    assert!(world.events.contains(&Event::CircuitGone { id, pending: Vec::new() }));
     for (node, agent) in &world.agents {
         assert!(agent.is_bare(), "{node}: {:?}", agent.objects);
         assert_eq!(world.fabric.nodes[node].labels.given(), 0);
@@ -111,6 +111,63 @@ fn a_deleted_circuit_waits_for_its_hosts_and_its_name_is_free_at_once() {
     assert!(world.fabric.nodes[&name("t1")].held.is_empty());
     assert_eq!(world.state(second), "active");
     world.check();
+}
+
+fn delete(world: &mut World, id: CircuitId) -> Left {
+    match world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(id) }) {
+        Ok(Response::Deleted(left)) => left,
+        other => panic!("not deleted: {other:?}"),
+    }
+}
+
+#[test]
+fn a_deletion_names_hosts_out_of_contact() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("b");
+    let left = delete(&mut world, id);
+    assert_eq!(left.absent, [name("b")]);
+    assert_eq!(left.pending, [name("a"), name("b"), name("t1"), name("t2")], "the others are told just now");
+    assert_eq!(world.state(id), "gone");
+    assert!(world.events.contains(&Event::CircuitGone { id, pending: vec![name("b")] }));
+    world.connect("b");
+    assert!(world.agents[&name("b")].is_bare());
+    let again = world.create(request("web", "db")).expect("feasible").circuit.id;
+    assert_eq!(delete(&mut world, again).absent, []);
+    assert!(world.events.contains(&Event::CircuitGone { id: again, pending: Vec::new() }));
+}
+
+#[test]
+fn a_host_that_goes_while_it_is_waited_for_is_named_too() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.agents.get_mut(&name("t1")).expect("agent").mute = true;
+    assert_eq!(delete(&mut world, id).absent, []);
+    assert_eq!(delete(&mut world, id).pending, [name("t1")], "asked again, when the others have reported");
+    world.disconnect("t1");
+    assert!(world.events.contains(&Event::CircuitGone { id, pending: vec![name("t1")] }));
+}
+
+#[test]
+fn hosts_that_a_circuit_left_while_they_were_lost_are_named_when_it_is_deleted() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("t1");
+    world.disconnect("b");
+    world.pass(std::time::Duration::from_secs(3600));
+    assert_eq!(world.state(id), "suspended");
+    assert_eq!(delete(&mut world, id).pending, [name("b"), name("t1")]);
+}
+
+#[test]
+fn after_a_restart_a_suspended_circuit_is_pending_where_its_ends_were() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("b");
+    world.pass(std::time::Duration::from_secs(3600));
+    world.restart();
+    assert_eq!(world.state(id), "suspended");
+    assert_eq!(delete(&mut world, id).pending, [name("b")]);
 }
 
 #[test]

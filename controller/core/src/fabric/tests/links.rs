@@ -5,8 +5,8 @@ use crate::fabric::world::{World, link, name, request};
 use proto_model::desired::{Object, ObjectKey};
 use proto_model::report::{Say, Telemetry};
 use proto_model::request::{Request, Response};
-use proto_model::topology::{LinkValues, Measured};
-use proto_model::{Latency, Loss, NodeName};
+use proto_model::topology::{LinkId, LinkValues, Measured};
+use proto_model::{Kind, Latency, Loss, NodeName};
 use std::time::Duration;
 
 /// What a host's probes saw of one of its links.
@@ -131,4 +131,27 @@ fn a_host_measures_as_many_links_as_it_may() {
     }
     let peers = |node: &str| world.agents[&name::<NodeName>(node)].objects.len();
     assert_eq!([peers("hub"), peers("x"), peers("y"), peers("z")], [2, 1, 1, 0]);
+}
+
+#[test]
+fn a_declared_link_that_no_host_offers_can_be_forgotten() {
+    let mut world = World::diamond();
+    let ahead = LinkId::new(name("a"), name("b"), name("later")).expect("two ends");
+    let list = |world: &mut World| match world.ask(Request::ListLinks) {
+        Ok(Response::Links(links)) => links.into_iter().map(|link| link.id).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let before = (list(&mut world), world.store.clone());
+    let values = LinkValues { rtt: Some(Latency::from_millis(4)), ..LinkValues::default() };
+    world.ask(Request::SetLink { link: ahead.clone(), values }).expect("both are known");
+    assert!(list(&mut world).contains(&ahead));
+    world.ask(Request::ForgetLink { link: ahead.clone() }).expect("it was set");
+    assert_eq!((list(&mut world), world.store.clone()), before);
+    let refusal = world.ask(Request::ForgetLink { link: ahead }).expect_err("nothing is left");
+    assert_eq!(refusal.kind, Kind::NotFound);
+    // One that hosts offer stays, without what was set.
+    world.ask(Request::ForgetLink { link: link("a", "t1") }).expect("its latency was set");
+    assert_eq!(list(&mut world), before.0);
+    let refusal = world.ask(Request::ForgetLink { link: link("a", "t1") }).expect_err("nothing is left");
+    assert!(refusal.hint.contains("its hosts offer it"), "{refusal}");
 }

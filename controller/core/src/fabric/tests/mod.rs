@@ -13,6 +13,8 @@ mod refusals;
 mod repair;
 mod resources;
 mod restart;
+mod silence;
 mod storm;
+mod told;
 mod traces;
 mod why;

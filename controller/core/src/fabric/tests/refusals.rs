@@ -6,7 +6,7 @@ use proto_model::access::Role;
 use proto_model::request::{CircuitRef, CircuitRequest, Request, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
 use proto_model::topology::LinkValues;
-use proto_model::{Bandwidth, Kind, Latency, Refusal, Timestamp, Until};
+use proto_model::{Bandwidth, Kind, Latency, Loss, Refusal, Timestamp, Until};
 use std::time::Duration;
 
 fn refused(world: &mut World, circuit: CircuitRequest) -> Refusal {
@@ -29,6 +29,28 @@ fn a_refused_bandwidth_says_how_much_there_is() {
     let refusal = refused(&mut world, wanted);
     assert_eq!(refusal.kind, Kind::Exhausted);
     assert!(refusal.hint.contains("up to 1 Gbit/s now"), "{refusal}");
+}
+
+#[test]
+fn the_nearest_path_is_the_one_that_comes_closest_and_hints_name_theirs() {
+    let mut world = World::diamond();
+    // The way over t1 is cheaper, the one over t2 wider.
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(1_100);
+    let refusal = refused(&mut world, wanted);
+    assert!(refusal.what.contains("the nearest is a → t2 → b: "), "{refusal}");
+    assert!(refusal.hint.contains("up to 1 Gbit/s now by a → t2 → b; "), "{refusal}");
+    // A path that breaks a condition is further away than any that breaks quantities alone.
+    for (one, other) in [("a", "t1"), ("a", "t2")] {
+        let values = LinkValues { loss: Loss::from_ppm(2_000), ..LinkValues::default() };
+        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
+    }
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_loss = Some(Loss::from_ppm(100));
+    wanted.bounds.via = [name("t2")].into();
+    let refusal = refused(&mut world, wanted);
+    assert!(refusal.what.contains("the nearest is a → t2 → b: 0.2 % loss"), "{refusal}");
+    assert!(refusal.hint.contains("feasible: a → t2 → b if a loss of 0.2 % is allowed"), "{refusal}");
 }
 
 fn lasting(world: &mut World, mbit: u64) -> Timestamp {
@@ -99,7 +121,7 @@ fn a_refusal_offers_each_bound_against_the_other() {
     wanted.bounds.max_rtt = Some(Latency::from_millis(5));
     let refusal = refused(&mut world, wanted.clone());
     assert!(refusal.hint.contains("up to 400 Mbit/s now"), "{refusal}");
-    assert!(refusal.hint.contains("500 Mbit/s if latency ≤ 20 ms is allowed"), "{refusal}");
+    assert!(refusal.hint.contains("500 Mbit/s by a → t2 → b if latency ≤ 20 ms is allowed"), "{refusal}");
     let Ok(Response::Plan(plan)) = world.ask(Request::PlanCircuit { circuit: wanted }) else {
         panic!("a plan")
     };

@@ -1,0 +1,38 @@
+//! Shows links as the API does.
+use super::Topology;
+use proto_model::request::LinkView;
+use proto_model::topology::LinkId;
+use std::collections::BTreeSet;
+
+impl Topology {
+    pub fn view(&self, id: &LinkId) -> LinkView {
+        if let Some(link) = self.link(id) {
+            let why = self.why_unusable(link);
+            return LinkView {
+                id: id.clone(),
+                values: link.values.clone(),
+                capacity: link.capacity(),
+                reserved: link.taken(),
+                usable: why.is_none(),
+                why: why.unwrap_or_default(),
+                measured: link.samples.fresh(link.id.ends(), self.now),
+            };
+        }
+        let values = self.configured.get(id).cloned().unwrap_or_default();
+        let (a, b) = id.ends();
+        LinkView {
+            id: id.clone(),
+            capacity: values.capacity,
+            values,
+            reserved: self.reserved.get(id).copied().unwrap_or_default().saturating_add(self.shared.of(id)),
+            usable: false,
+            why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
+            measured: Vec::new(),
+        }
+    }
+
+    pub fn views(&self) -> Vec<LinkView> {
+        let ids: BTreeSet<_> = self.edges.keys().chain(self.configured.keys()).collect();
+        ids.into_iter().map(|id| self.view(id)).collect()
+    }
+}

@@ -1,0 +1,69 @@
+//! What is said of a host that has not heard of a deletion, and of a link that carries nothing.
+use crate::support::{Fabric, PATIENCE, ROW, allow_icmp, eventually, web_to_db, within};
+use anyhow::{Context, Result};
+use proto_wire::v1;
+use std::process::Output;
+use tests_kernel::lab::link::Change;
+
+fn foreweave(fabric: &Fabric, arguments: &[&str]) -> Result<Output> {
+    fabric.lab.foreweave()?.args(arguments).output().context("foreweave")
+}
+
+/// Interfaces of a workload.
+fn interfaces(fabric: &Fabric, workload: &str) -> Result<String> {
+    let shown = fabric.lab.output(workload, "ip", &["-o", "link"])?;
+    Ok(String::from_utf8(shown.stdout)?)
+}
+
+#[test]
+fn a_deletion_is_pending_where_no_agent_runs_and_done_when_it_is_back() -> Result<()> {
+    let fabric = Fabric::up("pend", ROW)?;
+    let before = interfaces(&fabric, "db")?;
+    fabric.circuit(web_to_db(vec![allow_icmp()]))?;
+    let built = interfaces(&fabric, "db")?;
+    assert_ne!(built, before);
+    fabric.lab.kill_agent("b")?;
+    eventually("the controller misses it", || Ok(fabric.node_state("b")? == v1::node::State::Lost))?;
+    let deleted = foreweave(&fabric, &["circuit", "delete", "web-db"])?;
+    let said = String::from_utf8(deleted.stderr)?;
+    assert_eq!(deleted.status.code(), Some(5), "{said}");
+    assert!(said.contains("pending on b: not connected; it is removed when its agent is back"), "{said}");
+    assert_eq!(interfaces(&fabric, "db")?, built, "nobody is there to remove it");
+    fabric.lab.start_agent("b")?;
+    eventually("it is removed", || Ok(interfaces(&fabric, "db")? == before))?;
+    fabric.circuit(web_to_db(vec![allow_icmp()]))?;
+    let deleted = foreweave(&fabric, &["circuit", "delete", "web-db"])?;
+    assert!(deleted.status.success() && String::from_utf8(deleted.stdout)?.contains("gone from every host"));
+    fabric.lab.down()
+}
+
+#[test]
+fn a_circuit_over_a_dead_link_says_so_and_why_does_not_promise_delivery() -> Result<()> {
+    let fabric = Fabric::up("mute", ROW)?;
+    fabric.circuit(web_to_db(vec![allow_icmp()]))?;
+    let silence = || {
+        let ask = v1::CircuitRequest { circuit: "web-db".into() };
+        fabric.ask(async |mut client| Ok(client.get_circuit(ask).await?.into_inner().silence))
+    };
+    eventually("both links answer", || {
+        let links =
+            fabric.ask(async |mut client| Ok(client.list_links(v1::Empty {}).await?.into_inner().links))?;
+        let answers = |link: &v1::Link| {
+            link.measured.iter().any(|by| by.measured.as_ref().is_some_and(|seen| seen.rtt_mean > 0))
+        };
+        Ok(links.len() == 2 && links.iter().all(answers))
+    })?;
+    assert_eq!(silence()?, "");
+    assert_eq!(foreweave(&fabric, &["why", "web", "db", "icmp"])?.status.code(), Some(0));
+    fabric.lab.change("a", "t", &Change::Blackhole)?;
+    within(2 * PATIENCE, "it is said to be silent", || Ok(silence()?.contains("a–t")))?;
+    let shown = String::from_utf8(foreweave(&fabric, &["circuit", "list"])?.stdout)?;
+    assert!(shown.contains("active, silent"), "{shown}");
+    let why = foreweave(&fabric, &["why", "web", "db", "icmp"])?;
+    let said = String::from_utf8(why.stdout)?;
+    assert_eq!(why.status.code(), Some(3), "{said}");
+    assert!(said.contains("has answered no probe since"), "{said}");
+    fabric.lab.change("a", "t", &Change::Mend)?;
+    eventually("it is heard again", || Ok(silence()?.is_empty()))?;
+    fabric.lab.down()
+}
