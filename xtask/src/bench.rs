@@ -42,7 +42,7 @@ fn measure(programs: &[&str], arguments: &[String]) -> Result<String> {
             bail!("{} was not built", binary.display());
         }
         let mut command = shell::command(&binary);
-        if *program == "bench-survival" {
+        if matches!(*program, "bench-survival" | "bench-encryption") {
             command.arg("--other").arg(build::other_agent()?);
         }
         let output = command

@@ -1,6 +1,7 @@
 //! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
 use crate::kernel::{Attach, ports, queues};
 use crate::probes::priority;
+use crate::seal;
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};
@@ -85,6 +86,28 @@ pub fn shaping(interfaces: &[String]) -> Vec<Finding> {
         Err(error) => lacks(what, Verdict::Limited, format!("{error:#}"), "name an interface that is there"),
     };
     interfaces.iter().map(look).collect()
+}
+
+/// The process that encrypts circuits, if there is one: it outlives the agent.
+pub fn sealer(state: &Path) -> Option<Finding> {
+    let what = "sealer";
+    match seal::look(state) {
+        Ok(None) => None,
+        Ok(Some(hello)) => {
+            let seal::Hello { pid, build, circuits, sessions, relieving, .. } = hello;
+            let former = if relieving { "; the former build's still uses its sessions" } else { "" };
+            Some(good(
+                what,
+                format!(
+                    "process {pid}, build {build}: {circuits} circuits, {sessions} with a session{former}"
+                ),
+            ))
+        }
+        Err(error) => {
+            let says = format!("the process that encrypts does not answer: {error:#}");
+            Some(lacks(what, Verdict::Limited, says, "restart the agent; it replaces it"))
+        }
+    }
 }
 
 /// Whether the agent can work at all.

@@ -1,4 +1,6 @@
 //! The agent's one loop: everything that happens becomes an input of the core, everything it wishes is done here.
+mod glance;
+
 use crate::clock::{Clock, Watch};
 use crate::config::Config;
 use crate::doctor::{self, Verdict};
@@ -11,6 +13,7 @@ use crate::kernel::{Attach, Options, Summary, events, traces};
 use crate::memory::Memory;
 use crate::probes::ProtectorThread;
 use crate::recorder::Recorder;
+use crate::seal::Place;
 use crate::seal::keys::Keys;
 use crate::stamp::Reflector;
 use crate::uplink::{self, Line};
@@ -35,6 +38,8 @@ pub struct Run {
     pub config: Config,
     /// Where to write everything that happens.
     pub record: Option<PathBuf>,
+    /// How the sealer is to log: words of the command line before the subcommand.
+    pub log: Vec<String>,
 }
 
 /// Things that wait to be handled, of each kind. A producer that meets a full queue waits; the ring buffer loses.
@@ -120,6 +125,8 @@ struct Engine {
     told: mpsc::Receiver<Told>,
     underlays: Underlays,
     keys: Keys,
+    /// The last attempt to start a sealer failed.
+    unsealed: bool,
     state: PathBuf,
     host_clock: Watch,
     /// When the keys' file and the host's clock are looked at again.
@@ -146,6 +153,7 @@ impl Engine {
             attach: Attach::of_this_kernel(),
             keys: keys.clone(),
             timing: run.config.encryption.timing(),
+            sealer: Place { words: run.log.clone(), ..Place::of(&run.config.state) },
         };
         let (kernel, Opened { summary, shared }, replies) = KernelThread::start(options).await?;
         let counters = Arc::new(Counters::open(&run.config.pins, shared.clone())?);
@@ -193,6 +201,7 @@ impl Engine {
             told,
             underlays: Underlays { summary, looking: false, again: false },
             keys,
+            unsealed: false,
             state: run.config.state.clone(),
             host_clock: Watch::of(clock),
             glance: tokio::time::interval(GLANCE),
@@ -242,6 +251,7 @@ impl Engine {
                 () = tokio::time::sleep(tick) => Some(Input::Tick),
                 _ = self.glance.tick() => {
                     self.look_at_keys().await?;
+                    self.look_at_sealer().await?;
                     self.look_at_clock()
                 }
                 Some(ended) = self.tasks.join_next() => return Err(ended_early(ended)),
@@ -321,10 +331,14 @@ impl Engine {
     /// Beside this loop: with many circuits it takes some milliseconds.
     fn start_counting(&self) {
         let (counters, count) = (self.counters.clone(), self.count.clone());
+        let state = self.state.clone();
         tokio::task::spawn_blocking(move || {
             let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?)));
             if let Ok(reasons) = counters.reasons() {
                 crate::metrics::counted(counters.slots(), &reasons);
+            }
+            if let Ok(sealer) = crate::seal::look(&state) {
+                crate::metrics::sealed(sealer.as_ref());
             }
             // Closed only when the agent stops.
             let _ = count.blocking_send(counted);
@@ -344,9 +358,19 @@ impl Engine {
     async fn replied(&mut self, reply: Reply) -> Result<Option<Input>> {
         match reply {
             Reply::Observed(_) => Ok(None),
-            Reply::Rekeyed => {
+            Reply::Rekeyed(outcome) => {
+                if let Err(why) = outcome {
+                    warn!(%why, "the sealer does not use the new key yet");
+                }
                 info!(keys = ?self.keys, "the encryption key was rotated; the session is opened anew to tell of it");
                 self.session = None;
+                Ok(None)
+            }
+            Reply::Sealed(outcome) => {
+                if let Err(why) = &outcome {
+                    warn!(%why, "there is no sealer; encrypted circuits pass nothing until there is one");
+                }
+                self.unsealed = outcome.is_err();
                 Ok(None)
             }
             Reply::Performed { results, made_anew, took } => {
@@ -381,38 +405,6 @@ impl Engine {
                 Ok(None)
             }
         }
-    }
-
-    /// Somebody may have rotated the encryption key (`foreweave-agent rotate-key`). It is announced once it is accepted
-    /// here.
-    async fn look_at_keys(&mut self) -> Result<()> {
-        match Keys::load(&self.state) {
-            Ok(keys) if keys.public() != self.keys.public() => {
-                self.keys = keys.clone();
-                self.kernel.ask(Request::Keys(keys)).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                warn!(error = %format!("{error:#}"), "the encryption keys are not read again");
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends follow the host's clock when somebody sets it.
-    fn look_at_clock(&mut self) -> Option<Input> {
-        let ahead = self.host_clock.look()?;
-        info!(ahead_seconds = ahead as f64 / 1e9, "the host's clock was set; what ends by itself follows it");
-        Some(Input::ClockSet { ahead })
-    }
-
-    async fn look_at_underlays(&mut self) -> Result<()> {
-        if self.underlays.looking {
-            self.underlays.again = true;
-            return Ok(());
-        }
-        self.underlays.looking = true;
-        self.kernel.ask(Request::Refresh).await
     }
 
     fn linked(&mut self, event: uplink::Event) -> Option<Input> {

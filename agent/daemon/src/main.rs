@@ -3,7 +3,7 @@ use agent_daemon::config::Config;
 use agent_daemon::engine::{self, Run};
 use agent_daemon::identity::{self, Enrolment};
 use agent_daemon::seal::keys::Keys;
-use agent_daemon::{doctor, uninstall};
+use agent_daemon::{doctor, seal, uninstall};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{IsTerminal, Read};
@@ -35,6 +35,16 @@ enum LogFormat {
     Json,
 }
 
+/// As it is chosen.
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Join a fabric: exchange a one-time token for this node's key and certificate
@@ -45,6 +55,9 @@ enum Command {
     Uninstall(UninstallArgs),
     /// Give this host a new encryption key; the former one is accepted until the next rotation, and no packet is lost
     RotateKey(RotateArgs),
+    /// Encrypt circuits for the agent; started by it, and goes on when it ends
+    #[command(hide = true)]
+    Seal(SealArgs),
     /// Say which capability or kernel feature is missing, and how to get it
     Check(CheckArgs),
 }
@@ -101,6 +114,14 @@ struct RotateArgs {
     json: bool,
 }
 
+/// Keys, interfaces and circuits come by standard input, which is a line to the agent.
+#[derive(Debug, Args)]
+struct SealArgs {
+    /// The agent's state directory, in which later agents find this process
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+}
+
 #[derive(Debug, Args)]
 struct CheckArgs {
     /// Where `pins` is taken from; without it the default directory is examined
@@ -113,7 +134,8 @@ struct CheckArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match start_log(&cli).and_then(|()| act(cli.command)) {
+    let log = vec!["--log".into(), cli.log.clone(), format!("--log-format={}", cli.log_format)];
+    match start_log(&cli).and_then(|()| act(cli.command, log)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("foreweave-agent: {error:#}");
@@ -143,15 +165,16 @@ fn filter(text: &str) -> String {
     if bare { format!("warn,agent_daemon={text},agent_core={text}") } else { text.to_owned() }
 }
 
-fn act(command: Command) -> Result<ExitCode> {
+fn act(command: Command, log: Vec<String>) -> Result<ExitCode> {
     match command {
         Command::Enrol(args) => enrol(args),
         Command::Run(args) => {
-            let run = Run { config: Config::read(&args.config)?, record: args.record };
+            let run = Run { config: Config::read(&args.config)?, record: args.record, log };
             runtime()?.block_on(engine::run(run)).map(|()| ExitCode::SUCCESS)
         }
         Command::Uninstall(args) => remove(&args),
         Command::RotateKey(args) => rotate(&args),
+        Command::Seal(args) => seal::process::run(&args.state).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check(&args),
     }
 }
@@ -210,6 +233,9 @@ fn remove(args: &UninstallArgs) -> Result<ExitCode> {
     for pin in &removed.pins {
         println!("removed pin {}", config.pins.join(pin).display());
     }
+    if removed.sealer {
+        println!("ended the sealer");
+    }
     if removed.identity {
         println!("removed the identity in {}", config.state.display());
     }
@@ -236,16 +262,18 @@ fn rotate(args: &RotateArgs) -> Result<ExitCode> {
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
-    let (pins, port, shaped) = match &args.config {
+    let (pins, port, shaped, state) = match &args.config {
         Some(file) => {
             let config = Config::read(file)?;
             let shaped = config.underlay.into_iter().filter(|underlay| underlay.shape);
-            (config.pins, config.port, shaped.map(|underlay| underlay.interface).collect())
+            let shaped = shaped.map(|underlay| underlay.interface).collect();
+            (config.pins, config.port, shaped, Some(config.state))
         }
-        None => (PathBuf::from(agent_daemon::config::PINS), agent_daemon::config::PORT, Vec::new()),
+        None => (PathBuf::from(agent_daemon::config::PINS), agent_daemon::config::PORT, Vec::new(), None),
     };
     let mut findings = doctor::examine(&pins, port);
     findings.extend(doctor::shaping(&shaped));
+    findings.extend(state.and_then(|state| doctor::sealer(&state)));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

@@ -1,4 +1,5 @@
 //! What the agent tells Prometheus, when an address for it is configured.
+use crate::seal::Hello;
 use agent_core::node::Counts;
 use agent_core::protect::Told;
 use anyhow::{Context, Result};
@@ -54,7 +55,17 @@ fn describe() {
         "foreweave_agent_ended_total",
         "What ended by the host's own clock: ends of circuits and rules (expired), unconfirmed changes (reverted)."
     );
+    describe_gauge!("foreweave_agent_sealed_circuits", "Circuits that the sealer of this host encrypts.");
+    describe_gauge!("foreweave_agent_sealed_sessions", "Those of them whose ends have agreed on keys.");
     describe_gauge!("foreweave_agent_connected", "1 while a session with a controller is open.");
+}
+
+/// None: nothing is encrypted here.
+pub(crate) fn sealed(sealer: Option<&Hello>) {
+    let circuits = sealer.map_or(0, |sealer| sealer.circuits);
+    let sessions = sealer.map_or(0, |sealer| sealer.sessions);
+    metrics::gauge!("foreweave_agent_sealed_circuits").set(circuits as f64);
+    metrics::gauge!("foreweave_agent_sealed_sessions").set(sessions as f64);
 }
 
 pub(crate) fn handled(took: Duration) {

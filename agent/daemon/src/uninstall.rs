@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::identity;
 use crate::kernel::{filters, links, netlink::Netlink, programs, queues};
 use crate::memory::Memory;
-use crate::seal::keys;
+use crate::seal::{self, keys};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -19,6 +19,8 @@ pub struct Removed {
     pub queues: Vec<String>,
     /// Pinned links and maps.
     pub pins: Vec<String>,
+    /// Whether a process that encrypted circuits was ended.
+    pub sealer: bool,
     /// Whether this host was enrolled.
     pub identity: bool,
 }
@@ -31,6 +33,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
     let mut removed = Removed::default();
     // Without a state there is no agent that could run with it.
     let lock = config.state.exists().then(|| identity::Lock::take(&config.state)).transpose()?;
+    removed.sealer = config.state.exists() && seal::end(&config.state).context("ending the sealer")?;
     let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
     for link in links::all(&mut netlink)? {
         if link.is_ours() {
@@ -54,6 +57,7 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
             Memory::of(&config.state).remove()?;
             removed.identity = identity::forget(&config.state)?;
             keys::forget(&config.state)?;
+            seal::forget(&config.state)?;
         }
         match std::fs::remove_dir(directory) {
             Ok(()) => {}

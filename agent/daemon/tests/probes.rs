@@ -8,8 +8,8 @@ use agent_daemon::clock::Clock;
 use agent_daemon::config::{Transit, Underlay, Underlays};
 use agent_daemon::kernel::{Attach, Linux, Options};
 use agent_daemon::probes::ProtectorThread;
-use agent_daemon::seal::Timing;
 use agent_daemon::seal::keys::Keys;
+use agent_daemon::seal::{Place, Timing};
 use aya::maps::{Array, Map, MapData};
 use ebpf_abi::flow::{BACKUP, PRIMARY};
 use nix::mount::{MsFlags, mount};
@@ -203,6 +203,7 @@ impl Host {
             attach: Attach::Tcx,
             keys: Keys::generate().expect("random numbers"),
             timing: Timing::default(),
+            sealer: Place::of(Path::new("/run/nothing-is-encrypted")),
         };
         Self { number, pins, linux: Linux::open(&options).expect("the kernel opens") }
     }

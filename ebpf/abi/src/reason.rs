@@ -97,7 +97,7 @@ reasons! {
     SealBroken = 31, "seal_broken";
     /// An encrypted circuit has agreed on no session key yet (or its far end does not answer), and no more packets can wait.
     NoSealSession = 32, "no_seal_session";
-    /// No agent runs that could encrypt or decrypt.
+    /// Nothing runs that could encrypt or decrypt.
     NoSealer = 33, "no_sealer";
     /// More than the circuit's limit allows.
     OverLimit = 34, "over_limit";

@@ -1,17 +1,18 @@
-//! How packets of encrypted circuits travel between the programs and the agent, which encrypts and decrypts them.
+//! How packets of encrypted circuits travel between the programs and the sealer, a process of the agent's that encrypts and
+//! decrypts them.
 //!
-//! The agent has two TAP interfaces. Through [`PLAIN`] it gets packets of workloads that the firewall has let into an
+//! The sealer has two TAP interfaces. Through [`PLAIN`] it gets packets of workloads that the firewall has let into an
 //! encrypted circuit, and gives back those that came out of one; through [`CIPHER`] it gives and gets the messages
 //! (WireGuard) that carry them. A message travels in its circuit like any packet of a workload: VXLAN under the
 //! circuit's labels, then [Ethernet, IPv4, UDP](SENDER) with fixed, link-local addresses, then the message. So transit
 //! hosts and standard tools need to know nothing of it, and superpackets of messages stay whole where the kernel
-//! keeps superpackets whole. The agent gives messages without the tunnel's headers, and gets them with all of these.
+//! keeps superpackets whole. The sealer gives messages without the tunnel's headers, and gets them with all of these.
 //!
 //! In place of an Ethernet header, every frame on the two interfaces has a [`Tag`].
 use crate::label;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Indexes of `SEALERS`, whose values are the interfaces' indexes (`u32`); 0: no agent encrypts here at the moment.
+/// Indexes of `SEALERS`, whose values are the interfaces' indexes (`u32`); 0: nothing is encrypted here.
 pub const PLAIN: u32 = 0;
 pub const CIPHER: u32 = 1;
 /// Entries of `SEALERS`.
@@ -41,7 +42,7 @@ impl Tag {
     /// What follows is an IP packet. The number is a locally administered unicast address's first byte, because the
     /// kernel takes the tag for an Ethernet header.
     pub const PACKET: u8 = 0x02;
-    /// From the agent: it dropped a packet of this circuit, and the program is to count it. Nothing follows.
+    /// From the sealer: it dropped a packet of this circuit, and the program is to count it. Nothing follows.
     pub const REFUSED: u8 = 0x06;
 
     #[inline(always)]

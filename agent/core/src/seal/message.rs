@@ -127,10 +127,19 @@ pub fn split(frame: &mut [u8]) -> Option<(Header, Tag, &mut [u8])> {
 /// Outer UDP, VXLAN, and the inner Ethernet header.
 const TUNNEL: usize = 8 + 8 + 14;
 
+/// A message alone, for another sealer on the same host: as a frame that no interface gives.
+pub fn bare(tag: &Tag, message: &[u8]) -> Vec<u8> {
+    let header = Header { kind: virtio::BARE, ..Header::default() };
+    [header.as_bytes(), tag.as_bytes(), message].concat()
+}
+
 /// Where the messages lie in a tunnel's packet that carries some, and how long each is but the last.
 ///
 /// None: it carries none.
 pub fn messages(header: &Header, packet: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
+    if header.kind == virtio::BARE {
+        return (!packet.is_empty()).then_some((0..packet.len(), packet.len()));
+    }
     let inner = super::Ip::of(packet)?.header + TUNNEL;
     let ip = super::Ip::of(packet.get(inner..)?)?;
     let (from, end) = (inner + ip.header + UDP, inner + ip.length);
@@ -175,6 +184,16 @@ mod tests {
         let (range, size) = messages(&header, &packet).expect("messages");
         let out: Vec<_> = packet[range].chunks(size).map(<[u8]>::to_vec).collect();
         assert_eq!(out, all);
+    }
+
+    #[test]
+    fn a_message_that_another_sealer_gets_comes_out_as_it_went_in() {
+        let tag = Tag::packet(9, 1 << 40, IPV4);
+        let mut frame = bare(&tag, &[7; 33]);
+        let (header, read, packet) = split(&mut frame).expect("long enough");
+        assert_eq!((read, &*packet), (tag, &[7; 33][..]));
+        assert_eq!(messages(&header, packet), Some((0..33, 33)));
+        assert_eq!(messages(&header, &[]), None);
     }
 
     #[test]

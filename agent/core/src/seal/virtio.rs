@@ -31,3 +31,5 @@ pub const TCP6: u8 = 4;
 pub const UDP: u8 = 5;
 /// Bit beside the kind: the first segment says "congestion window reduced".
 pub const ECN: u8 = 0x80;
+/// No interface gives it: what follows the tag is one message without any headers ([`super::message::bare`]).
+pub const BARE: u8 = 0x7f;

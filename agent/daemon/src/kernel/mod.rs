@@ -24,7 +24,7 @@ pub(crate) mod upgrade;
 
 use crate::config::Underlays;
 use crate::seal::keys::Keys;
-use crate::seal::{Sealer, Timing};
+use crate::seal::{Place, Sealer, Sessions, Timing};
 use agent_core::abi::{self, Door};
 use agent_core::kernel_state::{
     Entry, EntryKey, Flow, HostSide, Kernel, KernelState, Label, NextHop, Peer, Route, Rules, Step, Target,
@@ -66,6 +66,8 @@ pub struct Options {
     /// This host's encryption keys.
     pub keys: Keys,
     pub timing: Timing,
+    /// Where the sealer is found, and how it is started.
+    pub sealer: Place,
 }
 
 /// The kernel of the network namespace of the thread that opened it. It stays on that thread.
@@ -116,7 +118,7 @@ struct Seen {
     enis: BTreeSet<HostSide>,
     /// Underlay interfaces that the agent may shape: XDP would pass their queues by.
     shaped: BTreeSet<String>,
-    sessions: crate::seal::Table,
+    sessions: Sessions,
 }
 
 /// Notifications waited for. At the bound the rest is taken for somebody else's doing, which costs a look.
@@ -178,10 +180,10 @@ impl Linux {
         enis::renew_programs(&mut netlink, &mut programs)?;
         let locals = Table::new(programs.take_map("LOCALS")?)?;
         let datapath = Datapath::attach(&mut netlink, &mut programs, locals, &options.underlays)?;
-        let sealer = Sealer::new(options.keys.clone(), options.timing);
+        let sealer = Sealer::new(options.sealer.clone(), options.keys.clone(), options.timing);
         let shared = Shared::default();
         shared.may_shape(&datapath.summary().underlays);
-        shared.with(|seen| seen.sessions = sealer.table());
+        shared.with(|seen| seen.sessions = sealer.sessions());
         Ok(Self {
             flows: Table::new(programs.take_map("FLOWS")?)?,
             next_hops: Slots::new(programs.take_map("NEXT_HOPS")?)?,

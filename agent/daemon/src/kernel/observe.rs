@@ -7,7 +7,6 @@ use agent_core::kernel_state::{Eni, Entry, HostSide, KernelState, Route, Rules};
 use anyhow::Result;
 use ebpf_abi::label::LabelEntry;
 use ebpf_abi::rules::RuleSetRef;
-use ebpf_abi::seal::SealRow;
 use proto_model::FabricAddress;
 use proto_model::resource::Attachment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,9 +172,7 @@ impl Linux {
                 }
             }
         }
-        let seals = self.seals.rows().collect::<Result<Vec<_>, _>>()?;
-        let seals: Vec<_> =
-            seals.into_iter().map(|(circuit, row)| abi::read_seal(&SealRow { circuit, ..row })).collect();
+        let seals = self.seals()?;
         self.resume_seals(&seals)?;
         entries.extend(seals.into_iter().map(Entry::Seal));
         for row in self.traced.rows().collect::<Result<Vec<_>, _>>()? {

@@ -1,11 +1,13 @@
-//! What is encrypted for whom: the rows that outlive the agent, and the interfaces through which it works.
+//! What is encrypted for whom: the rows that outlive the agent, and the sealer that does it.
 use super::Linux;
 use super::programs::Hook;
 use crate::seal::keys::Keys;
-use crate::seal::{CIPHER, PLAIN};
+use crate::seal::{CIPHER, Ended, Indexes, PLAIN};
 use agent_core::abi;
 use agent_core::kernel_state::Seal;
 use anyhow::{Context, Result, bail};
+use ebpf_abi::seal::SealRow;
+use tracing::{info, warn};
 
 impl Linux {
     /// Idempotent. The first one makes the interfaces.
@@ -17,58 +19,116 @@ impl Linux {
         self.seals
             .put(&seal.circuit, &abi::seal(seal))
             .with_context(|| format!("SEALS takes {} circuits", ebpf_abi::maps::SEALS))?;
-        self.sealer.put(seal);
-        Ok(())
+        match self.sealer.put(seal) {
+            Ok(()) => Ok(()),
+            Err(error) => self.begin_again(&error),
+        }
     }
 
     /// The last one takes the interfaces along.
     pub(super) fn remove_seal(&mut self, circuit: u64) -> Result<()> {
         self.seals.remove(&circuit)?;
-        if self.sealer.remove(circuit) {
-            self.say_sealers([0, 0])?;
-            self.sealer.stop();
+        match self.sealer.remove(circuit) {
+            Ok(0) => self.end_sealer(),
+            Ok(_) => Ok(()),
+            Err(error) => self.begin_again(&error),
         }
+    }
+
+    fn end_sealer(&mut self) -> Result<()> {
+        self.say_sealers([0, 0])?;
+        self.sealer.stop()
+    }
+
+    /// Rows of `SEALS`.
+    pub(super) fn seals(&self) -> Result<Vec<Seal>> {
+        let rows = self.seals.rows().collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.into_iter().map(|(circuit, row)| abi::read_seal(&SealRow { circuit, ..row })).collect())
+    }
+
+    /// What was encrypted before goes on: by the sealer that a former agent left, with its sessions, or by a new one, as
+    /// soon as the ends have agreed on new sessions.
+    pub(super) fn resume_seals(&mut self, seals: &[Seal]) -> Result<()> {
+        match self.sealer.find()? {
+            Some(_) if seals.is_empty() => return self.end_sealer(),
+            Some(indexes) => self.bring_up(indexes)?,
+            None if seals.is_empty() => return self.end_sealer(),
+            None => self.encrypt()?,
+        }
+        self.sealer.settle(seals)
+    }
+
+    /// It did not do what it was told, so it is not trusted any more.
+    fn begin_again(&mut self, error: &anyhow::Error) -> Result<()> {
+        warn!(error = %format!("{error:#}"), "the sealer is replaced");
+        self.sealer.lose(None);
+        let seals = self.seals()?;
+        self.resume_seals(&seals)
+    }
+
+    /// Another sealer takes the place of one that has ended by itself. True: that was needed.
+    ///
+    /// # Errors
+    /// What the kernel or the new one refused.
+    pub(crate) fn sealer_ended(&mut self, pid: u32) -> Result<bool> {
+        if !self.sealer.lose(Some(pid)) {
+            return Ok(false);
+        }
+        let seals = self.seals()?;
+        warn!(pid, circuits = seals.len(), "the sealer has ended; another one is started");
+        self.resume_seals(&seals).map(|()| true)
+    }
+
+    /// Circuits are to be encrypted, and nobody does it.
+    pub(crate) fn lacks_sealer(&self) -> bool {
+        !self.sealer.is_running() && self.seals.keys().next().is_some()
+    }
+
+    /// Tries again to start one.
+    ///
+    /// # Errors
+    /// As [`Self::sealer_ended`].
+    pub(crate) fn start_sealer(&mut self) -> Result<()> {
+        let seals = self.seals()?;
+        self.resume_seals(&seals)?;
+        info!(circuits = seals.len(), "there is a sealer again");
         Ok(())
     }
 
-    /// What was encrypted before the agent was started goes on as soon as the ends have agreed on new sessions.
-    pub(super) fn resume_seals(&mut self, seals: &[Seal]) -> Result<()> {
-        // A former agent's interfaces are gone.
-        self.say_sealers([0, 0])?;
-        if !seals.is_empty() {
-            self.encrypt()?;
-        }
-        seals.iter().for_each(|seal| self.sealer.put(seal));
-        Ok(())
+    pub(crate) fn when_sealer_ends(&mut self, tell: Ended) {
+        self.sealer.when_ended(tell);
     }
 
     /// Other keys of this host.
-    pub(crate) fn set_keys(&mut self, keys: Keys) {
-        self.sealer.set_keys(keys);
+    pub(crate) fn set_keys(&mut self, keys: Keys) -> Result<()> {
+        match self.sealer.set_keys(keys) {
+            Ok(()) => Ok(()),
+            Err(error) => self.begin_again(&error),
+        }
     }
 
     /// The programs before the interfaces are up, and the interfaces before the programs are told of them: no packet
     /// passes where nobody looks.
     fn encrypt(&mut self) -> Result<()> {
         let Some(indexes) = self.sealer.prepare()? else { return Ok(()) };
-        let done = self.bring_up(indexes);
+        let done = self.bring_up(indexes).and_then(|()| self.sealer.start());
         if done.is_err() {
-            self.sealer.stop();
+            self.end_sealer()?;
         }
         done
     }
 
-    fn bring_up(&mut self, indexes: [u32; 2]) -> Result<()> {
+    /// Interfaces that are up stay so, with this build's programs.
+    fn bring_up(&mut self, indexes: Indexes) -> Result<()> {
         self.programs.attach(PLAIN, Hook::Plain)?;
         self.programs.attach(CIPHER, Hook::Cipher)?;
         for index in indexes {
             super::links::settle_tap(&mut self.netlink, index)?;
         }
-        self.sealer.start()?;
         self.say_sealers(indexes)
     }
 
-    fn say_sealers(&mut self, [plain, cipher]: [u32; 2]) -> Result<()> {
+    fn say_sealers(&mut self, [plain, cipher]: Indexes) -> Result<()> {
         self.sealers.put(ebpf_abi::seal::PLAIN, &plain)?;
         Ok(self.sealers.put(ebpf_abi::seal::CIPHER, &cipher)?)
     }

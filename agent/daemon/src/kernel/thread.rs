@@ -4,6 +4,7 @@ use super::{Linux, Options, Shared};
 use crate::seal::keys::Keys;
 use agent_core::kernel_state::{EntryKey, HostSide, Kernel, KernelState, Step};
 use anyhow::{Context, Result, anyhow};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +18,8 @@ pub(crate) enum Request {
     Refresh,
     /// From now on the host has these encryption keys.
     Keys(Keys),
+    /// This sealer has ended; none: look whether one is lacking.
+    Sealer(Option<u32>),
 }
 
 /// What it answers, in the order of the requests.
@@ -30,8 +33,10 @@ pub(crate) enum Reply {
     },
     /// The summary when something changed.
     Refreshed(Result<Option<Summary>, String>),
-    /// The keys are in use.
-    Rekeyed,
+    /// The keys are in use, or why not.
+    Rekeyed(Result<(), String>),
+    /// The sealer is there, or why not.
+    Sealed(Result<(), String>),
 }
 
 /// Requests that wait; the engine has one batch under way at most, so this is never full.
@@ -54,11 +59,13 @@ impl KernelThread {
     /// Opens the kernel on a new thread, in the network namespace of the calling one.
     pub(crate) async fn start(options: Options) -> Result<(Self, Opened, mpsc::Receiver<Reply>)> {
         let (requests, asked) = mpsc::channel(WAITING);
+        // Weak: whoever waits for the end of a sealer does not keep this thread waiting for requests.
+        let sealer = requests.downgrade();
         let (answer, replies) = mpsc::channel(WAITING);
         let (opened, ready) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("kernel".into())
-            .spawn(move || work(&options, opened, asked, &answer))
+            .spawn(move || work(&options, opened, asked, &answer, sealer))
             .context("cannot start a thread")?;
         let opened = ready.await.map_err(|_| anyhow!("the kernel's thread ended"))??;
         Ok((Self { requests, thread }, opened, replies))
@@ -82,6 +89,7 @@ fn work(
     opened: oneshot::Sender<Result<Opened>>,
     mut asked: mpsc::Receiver<Request>,
     answer: &mpsc::Sender<Reply>,
+    requests: mpsc::WeakSender<Request>,
 ) {
     let mut linux = match Linux::open(options) {
         Ok(linux) => linux,
@@ -90,6 +98,12 @@ fn work(
             return;
         }
     };
+    linux.when_sealer_ends(Arc::new(move |pid| {
+        if let Some(requests) = requests.upgrade() {
+            // Refused when the agent stops.
+            let _ = requests.blocking_send(Request::Sealer(Some(pid)));
+        }
+    }));
     let news = Opened { summary: linux.datapath().summary().clone(), shared: linux.shared() };
     if opened.send(Ok(news)).is_err() {
         return;
@@ -109,9 +123,14 @@ fn reply(linux: &mut Linux, request: Request) -> Reply {
             let results = steps.iter().map(|step| (step.key(), linux.perform(step))).collect();
             Reply::Performed { results, made_anew: linux.made_anew(), took: started.elapsed() }
         }
-        Request::Keys(keys) => {
-            linux.set_keys(keys);
-            Reply::Rekeyed
+        Request::Keys(keys) => Reply::Rekeyed(linux.set_keys(keys).map_err(|error| format!("{error:#}"))),
+        Request::Sealer(ended) => {
+            let outcome = match ended {
+                Some(pid) => linux.sealer_ended(pid).map(drop),
+                None if linux.lacks_sealer() => linux.start_sealer(),
+                None => Ok(()),
+            };
+            Reply::Sealed(outcome.map_err(|error| format!("{error:#}")))
         }
         Request::Refresh => Reply::Refreshed(match linux.refresh_underlays() {
             Ok(changed) => Ok(changed.then(|| linux.datapath().summary().clone())),

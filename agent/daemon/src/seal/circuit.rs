@@ -30,6 +30,8 @@ pub(super) struct Circuit {
     /// Until then sessions are agreed on although no packet waits for them: the far end may still use those of an agent
     /// that is gone, and cannot know it.
     eager: Instant,
+    /// Another sealer agrees on sessions now; this one uses up those that it has.
+    retired: bool,
 }
 
 /// How long.
@@ -41,6 +43,7 @@ struct Pair {
     tunn: Tunn,
     limiter: Arc<RateLimiter>,
     indices: IndexTable,
+    timing: Timing,
     /// The far end is known to have the newest session's key.
     confirmed: bool,
 }
@@ -59,7 +62,8 @@ pub(super) enum Opened {
 impl Circuit {
     pub(super) fn new(seal: Seal, keys: &Keys, timing: Timing) -> Self {
         let eager = Instant::now() + EAGER;
-        let mut circuit = Self { seal: seal.clone(), pairs: Vec::new(), waiting: VecDeque::new(), eager };
+        let mut circuit =
+            Self { seal: seal.clone(), pairs: Vec::new(), waiting: VecDeque::new(), eager, retired: false };
         circuit.renew(seal, keys, timing);
         circuit
     }
@@ -71,7 +75,7 @@ impl Circuit {
             for remote in &seal.keys {
                 let kept = former.iter().position(|pair| (pair.local, pair.remote) == (local, *remote));
                 let pair = match kept {
-                    Some(at) => former.swap_remove(at),
+                    Some(at) => former.swap_remove(at).timed(timing),
                     None => Pair::new(secret, local, *remote, timing),
                 };
                 self.pairs.push(pair);
@@ -85,9 +89,48 @@ impl Circuit {
         self.pairs.iter().any(Pair::has_session)
     }
 
+    /// Whether there are keys that the far end is known to have.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.confirmed && pair.has_session())
+    }
+
+    /// Whether a message is meant for this end of the circuit, and not for another sealer that has the same keys.
+    pub(super) fn owns(&self, message: &[u8]) -> bool {
+        // Where the receiver's index stands, by the type of message (WireGuard, §5.4 of its paper).
+        let at = match message.first() {
+            Some(2) => 8,
+            Some(3 | 4) => 4,
+            // Whoever begins a handshake knows no index yet.
+            _ => return true,
+        };
+        let Some(index) = message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()) else {
+            return true;
+        };
+        let index = u32::from_le_bytes(index);
+        self.pairs.iter().any(|pair| pair.indices.in_use(index))
+    }
+
+    /// From now on no session is agreed on here any more.
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// An empty message by the session in use: a far end that has not heard of it yet uses it from then on.
+    pub(super) fn remind(&mut self, out: &mut impl FnMut(&[u8])) {
+        let pair = self.pairs.iter_mut().find(|pair| pair.confirmed && pair.has_session());
+        if let Some(pair) = pair
+            && let Ok(message) = pair.tunn.encapsulate_with_session(Packet::from_bytes(BytesMut::new()))
+        {
+            out(&message.into_bytes());
+        }
+    }
+
     /// Handshakes that bring about the most wanted session; until there is any, those for all pairs, as it is not known
     /// which keys the far end has heard of.
     pub(super) fn begin(&mut self) -> Vec<Packet> {
+        if self.retired {
+            return Vec::new();
+        }
         let any = self.pairs.iter().any(Pair::has_session);
         let wanted = self.pairs.iter_mut().take(if any { 1 } else { usize::MAX });
         let begin = |pair: &mut Pair| match pair.has_session() {
@@ -168,6 +211,9 @@ impl Circuit {
 
     /// A message of a handshake: of whichever pair of keys it is.
     fn agree(&mut self, message: &[u8]) -> Opened {
+        if self.retired {
+            return Opened::Nothing;
+        }
         for pair in &mut self.pairs {
             match pair.agree(message) {
                 Ok(opened) => return opened,
@@ -179,6 +225,9 @@ impl Circuit {
 
     /// What time brings: new handshakes, keepalives. To be called every 100 ms or so.
     pub(super) fn tick(&mut self, out: &mut impl FnMut(&[u8])) {
+        if self.retired {
+            return;
+        }
         for pair in &mut self.pairs {
             match pair.tunn.update_timers() {
                 Ok(Some(message)) => out(&Packet::from(message)),
@@ -202,7 +251,15 @@ impl Pair {
         let far = PublicKey::from(remote.0);
         let mut tunn = Tunn::new(secret.clone(), far, None, None, indices.clone(), limiter.clone());
         tunn.dangerously_set_timer_params(timing.params());
-        Self { local, remote, tunn, limiter, indices, confirmed: false }
+        Self { local, remote, tunn, limiter, indices, timing, confirmed: false }
+    }
+
+    fn timed(mut self, timing: Timing) -> Self {
+        if self.timing != timing {
+            self.tunn.dangerously_set_timer_params(timing.params());
+            self.timing = timing;
+        }
+        self
     }
 
     fn has_session(&self) -> bool {

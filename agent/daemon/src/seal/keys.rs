@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 const FILE: &str = "encryption.toml";
 
-/// The present key, and the one before it, which is still accepted.
-#[derive(Clone)]
+/// The present key, and the one before it, which is still accepted. Written out (to its file, and to the sealer) it is
+/// the secrets.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub struct Keys {
     pub(super) secrets: Vec<StaticSecret>,
 }
@@ -24,6 +26,27 @@ pub struct Keys {
 struct Stored {
     key: String,
     former: Option<String>,
+}
+
+impl From<Keys> for Stored {
+    fn from(keys: Keys) -> Self {
+        let text = |secret: &StaticSecret| STANDARD.encode(secret.to_bytes());
+        let mut texts = keys.secrets.iter().map(text);
+        Self { key: texts.next().unwrap_or_default(), former: texts.next() }
+    }
+}
+
+impl TryFrom<Stored> for Keys {
+    type Error = anyhow::Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let secret = |text: &String| {
+            let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+            bytes.map(StaticSecret::from).ok_or_else(|| anyhow!("a key is 32 bytes as base64"))
+        };
+        let secrets = std::iter::once(&stored.key).chain(&stored.former).map(secret);
+        Ok(Self { secrets: secrets.collect::<Result<_>>()? })
+    }
 }
 
 impl std::fmt::Debug for Keys {
@@ -60,20 +83,15 @@ impl Keys {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let stored: Stored = toml::from_str(text)?;
-        let secret = |text: &String| {
-            let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            bytes.map(StaticSecret::from).ok_or_else(|| anyhow!("a key is 32 bytes as base64"))
-        };
-        let secrets = std::iter::once(&stored.key).chain(&stored.former).map(secret);
-        Ok(Self { secrets: secrets.collect::<Result<_>>()? })
+        toml::from_str::<Stored>(text)?.try_into()
     }
 
     /// Replaces the file in one step; only root, or the agent's own user, may read it.
     fn store(&self, state: &Path) -> Result<()> {
-        let Some(first) = self.secrets.first() else { bail!("there is no key") };
-        let text = |secret: &StaticSecret| STANDARD.encode(secret.to_bytes());
-        let stored = Stored { key: text(first), former: self.secrets.get(1).map(text) };
+        if self.secrets.is_empty() {
+            bail!("there is no key");
+        }
+        let stored = Stored::from(self.clone());
         let temporary = state.join(format!(".{FILE}.{}", std::process::id()));
         let write = || -> std::io::Result<()> {
             let mut file =

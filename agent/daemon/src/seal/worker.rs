@@ -1,7 +1,8 @@
 //! The two threads of encryption: one takes packets and gives messages, the other takes messages and gives packets.
-use super::Table;
 use super::circuit::Opened;
-use super::taps::Tap;
+use super::former::Former;
+use super::frames::{Frames, Read};
+use super::table::{Shared, Table};
 use agent_core::seal::cut::cut;
 use agent_core::seal::join::{self, Joined};
 use agent_core::seal::message::{self, Packed, Pushed};
@@ -13,36 +14,50 @@ use ebpf_abi::seal::Tag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::os::fd::AsFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes;
 
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long packets wait for timers, and timers for packets.
+const SLICE: Duration = Duration::from_millis(2);
 /// Bytes of the longest frame that a TAP interface gives.
 const FRAME: usize = HEAD + 65_536;
 
 pub(super) struct Devices {
-    pub(super) plain: Tap,
-    pub(super) cipher: Tap,
+    /// Where frames are read: the interfaces, or what a successor passes on.
+    pub(super) from_plain: Frames,
+    pub(super) from_cipher: Frames,
+    /// The interfaces.
+    pub(super) plain: Frames,
+    pub(super) cipher: Frames,
     pub(super) stop: EventFd,
+    pub(super) former: Option<Arc<Former>>,
 }
 
 impl Devices {
     /// Waits for something to read. False: it is time to stop.
-    fn wait(&self, tap: &Tap, timeout: PollTimeout) -> bool {
-        let mut fds =
-            [PollFd::new(tap.as_fd(), PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self, source: &Frames, timeout: PollTimeout) -> bool {
+        let mut fds = [
+            PollFd::new(source.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+        ];
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, timeout);
         !fds[1].any().unwrap_or(false)
+    }
+
+    /// While one is being relieved.
+    pub(super) fn former(&self) -> Option<&Former> {
+        self.former.as_deref().filter(|former| former.is_there())
     }
 }
 
 /// Messages on their way out.
 struct Messages<'a> {
-    cipher: &'a Tap,
+    cipher: &'a Frames,
     packed: Packed,
 }
 
@@ -61,47 +76,64 @@ impl Messages<'_> {
     }
 }
 
-fn give(tap: &Tap, frame: &[u8]) {
+fn give(tap: &Frames, frame: &[u8]) {
     if let Err(error) = tap.write(frame) {
         debug!(%error, length = frame.len(), "a frame was not taken");
     }
 }
 
 /// Has the program count a packet that was dropped here: there is one door out.
-fn refuse(tap: &Tap, tag: &Tag, reason: Reason) {
+fn refuse(tap: &Frames, tag: &Tag, reason: Reason) {
     let mut frame = [0; HEAD];
     let refusal = Tag::refused(tag.index(), tag.circuit(), reason as u16);
     frame[virtio::LENGTH..].copy_from_slice(refusal.as_bytes());
     give(tap, &frame);
 }
 
-/// Until it is told to stop.
-pub(super) fn encrypt(devices: &Arc<Devices>, table: &Table) {
+/// Until it is told to stop, or nothing can come any more.
+pub(super) fn encrypt(devices: &Devices, table: &Table) {
     let mut frame = vec![0; FRAME];
     let mut out = Messages { cipher: &devices.cipher, packed: Packed::default() };
-    while devices.wait(&devices.plain, PollTimeout::NONE) {
-        while let Some(length) = read(&devices.plain, &mut frame) {
-            seal(&mut frame[..length], table, &mut out);
+    let mut more = true;
+    while more && devices.wait(&devices.from_plain, PollTimeout::NONE) {
+        while let Some(length) = read(&devices.from_plain, &mut frame, &mut more) {
+            seal(&mut frame[..length], table, devices.former(), &mut out);
         }
         out.write();
     }
 }
 
-fn read(tap: &Tap, frame: &mut [u8]) -> Option<usize> {
-    tap.read(frame).unwrap_or_else(|error| {
-        warn!(%error, "cannot read from a TAP interface");
-        None
-    })
+fn read(source: &Frames, frame: &mut [u8], more: &mut bool) -> Option<usize> {
+    match source.read(frame) {
+        Ok(Read::Frame(length)) => Some(length),
+        Ok(Read::Nothing) => None,
+        Ok(Read::Gone) => {
+            *more = false;
+            None
+        }
+        Err(error) => {
+            warn!(%error, "cannot read from a TAP interface");
+            None
+        }
+    }
 }
 
-fn seal(frame: &mut [u8], table: &Table, out: &mut Messages<'_>) {
-    let Some((header, tag, packet)) = message::split(frame) else { return };
+fn seal(frame: &mut [u8], table: &Table, former: Option<&Former>, out: &mut Messages<'_>) {
+    let Some((header, tag, _)) = message::split(frame) else { return };
     // What the kernel itself says on the interface has no such tag.
-    let Some(circuit) = (tag.mark == Tag::PACKET).then(|| table.get(tag.circuit())).flatten() else { return };
-    let mut circuit = circuit.lock().unwrap_or_else(PoisonError::into_inner);
+    if tag.mark != Tag::PACKET {
+        return;
+    }
+    if let Some(former) = former
+        && former.keeps(tag.circuit(), table)
+    {
+        return former.packet(frame);
+    }
+    let Some(circuit) = table.get(tag.circuit()) else { return };
+    let mut circuit = circuit.lock();
     let (index, number) = (circuit.seal.slot, tag.circuit());
     let mut dropped = 0;
-    let done = cut(&header, packet, |packet| {
+    let done = cut(&header, &mut frame[HEAD..], |packet| {
         let taken = circuit.seal(packet, &mut |message| out.put(index, number, message));
         dropped += u32::from(!taken);
     });
@@ -113,7 +145,7 @@ fn seal(frame: &mut [u8], table: &Table, out: &mut Messages<'_>) {
 
 /// Packets on their way to the workloads.
 struct Packets<'a> {
-    plain: &'a Tap,
+    plain: &'a Frames,
     joined: Joined,
 }
 
@@ -132,51 +164,100 @@ impl Packets<'_> {
     }
 }
 
-/// Until it is told to stop; keeps the timers, too.
-pub(super) fn decrypt(devices: &Arc<Devices>, table: &Table) {
+/// As [`encrypt`]; keeps the timers, too.
+pub(super) fn decrypt(devices: &Devices, table: &Table) {
     let mut frame = BytesMut::zeroed(FRAME);
     let mut packets = Packets { plain: &devices.plain, joined: Joined::default() };
     let mut messages = Messages { cipher: &devices.cipher, packed: Packed::default() };
-    let mut due = Instant::now();
-    while devices.wait(&devices.cipher, PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO)) {
-        while let Some(length) = read(&devices.cipher, &mut frame) {
-            open(&mut frame, length, table, &mut packets, &mut messages);
-            if Instant::now() >= due {
+    let mut round = Round { left: Vec::new(), due: Instant::now(), remind: false };
+    let mut more = true;
+    while more && devices.wait(&devices.from_cipher, round.patience()) {
+        let pause = round.pause();
+        while let Some(length) = read(&devices.from_cipher, &mut frame, &mut more) {
+            open(&mut frame[..length], table, devices.former(), &mut packets, &mut messages);
+            if Instant::now() >= pause {
                 break;
             }
         }
         packets.write();
-        if Instant::now() >= due {
-            due = Instant::now() + TICK;
-            tick(table, &mut messages);
-        }
+        round.go_on(table, devices.former(), &mut messages);
         messages.write();
     }
 }
 
-fn tick(table: &Table, messages: &mut Messages<'_>) {
-    for (number, circuit) in table.all() {
-        let mut circuit = circuit.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = circuit.seal.slot;
-        circuit.tick(&mut |message| messages.put(index, number, message));
+/// A look at the timers of all circuits. With many, beginning handshakes takes seconds: it is done in slices, so that
+/// packets do not wait longer than one.
+struct Round {
+    left: Vec<(u64, Shared)>,
+    /// When the next one begins.
+    due: Instant,
+    /// The far ends are shown the sessions in use.
+    remind: bool,
+}
+
+impl Round {
+    /// How long may be waited for packets.
+    fn patience(&self) -> PollTimeout {
+        let patience = if self.left.is_empty() { TICK } else { Duration::ZERO };
+        PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO)
+    }
+
+    /// Until when packets come first.
+    fn pause(&self) -> Instant {
+        if self.left.is_empty() { self.due } else { Instant::now() + SLICE }
+    }
+
+    fn go_on(&mut self, table: &Table, former: Option<&Former>, messages: &mut Messages<'_>) {
+        let now = Instant::now();
+        if self.left.is_empty() && now >= self.due {
+            self.due = now + TICK;
+            self.left = table.all();
+            self.remind = former.is_some_and(|former| former.tick(table));
+        }
+        while let Some((number, circuit)) = self.left.pop() {
+            let mut circuit = circuit.lock();
+            let index = circuit.seal.slot;
+            circuit.tick(&mut |message| messages.put(index, number, message));
+            if self.remind {
+                circuit.remind(&mut |message| messages.put(index, number, message));
+            }
+            if now.elapsed() > SLICE {
+                break;
+            }
+        }
     }
 }
 
 fn open(
-    frame: &mut BytesMut,
-    length: usize,
+    frame: &mut [u8],
     table: &Table,
+    former: Option<&Former>,
     packets: &mut Packets<'_>,
     messages: &mut Messages<'_>,
 ) {
-    let Some((header, tag, packet)) = message::split(&mut frame[..length]) else { return };
-    let Some(circuit) = (tag.mark == Tag::PACKET).then(|| table.get(tag.circuit())).flatten() else { return };
+    let Some((header, tag, packet)) = message::split(frame) else { return };
+    if tag.mark != Tag::PACKET {
+        return;
+    }
     let Some((range, size)) = message::messages(&header, packet) else {
         return refuse(packets.plain, &tag, Reason::SealBroken);
     };
-    let mut circuit = circuit.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(circuit) = table.get(tag.circuit()) else {
+        // Not told of here yet.
+        if let Some(former) = former {
+            packet[range].chunks(size).for_each(|bytes| former.message(&tag, bytes));
+        }
+        return;
+    };
+    let mut circuit = circuit.lock();
     let index = circuit.seal.slot;
     for bytes in packet[range].chunks(size) {
+        if let Some(former) = former
+            && !circuit.owns(bytes)
+        {
+            former.message(&tag, bytes);
+            continue;
+        }
         match circuit.open(BytesMut::from(bytes)) {
             Opened::Packet(packet) => deliver(&tag, &packet, packets),
             Opened::Answer(answer) => {

@@ -1,10 +1,12 @@
-//! Measures TCP through an encrypted circuit against wireguard-go and Nebula, and what changes of keys cost.
+//! Measures TCP through an encrypted circuit against wireguard-go and Nebula, and what changes of keys, agents and
+//! sealers cost.
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use nix::sys::signal::Signal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests_kernel::bench::line;
 use tests_kernel::lab::{Lab, Options, binary, namespace};
 use tests_kernel::measure::{Row, Spread, print};
@@ -18,6 +20,12 @@ struct Arguments {
     /// Seconds per measurement.
     #[arg(long, default_value_t = 4)]
     seconds: u32,
+    /// An agent of another build (`cargo xtask bench` makes one with other BPF programs).
+    #[arg(long)]
+    other: Option<PathBuf>,
+    /// Only what changes of keys, agents and sealers cost.
+    #[arg(long)]
+    changes: bool,
     /// Two rounds of one second, to see that it works.
     #[arg(long)]
     quick: bool,
@@ -39,29 +47,8 @@ fn main() -> Result<()> {
     }
     let lab = line::up("encryption", Some("tcp/5201"), Options { register: true, ..Options::default() })?;
     let target = weave(&lab)?;
-    route(&lab)?;
-    let wireguard = Rival::wireguard(&lab)?;
-    let nebula = Rival::nebula(&lab)?;
-    // From where, to where, to which address.
-    let ways: [(&str, &str, IpAddr); 3] =
-        [("web", "db", target), ("a", "b", WIREGUARD[1].parse()?), ("a", "b", NEBULA[1].parse()?)];
-    let mut measured: [Vec<f64>; 3] = Default::default();
-    for round in 0..arguments.rounds {
-        for way in (0..3).map(|index| (index + round as usize) % 3) {
-            let (from, to, address) = ways[way];
-            measured[way].push(line::stream(&lab, from, to, address, arguments.seconds)?);
-            eprintln!("  round {}: way {way}: {:.2} Gbit/s", round + 1, measured[way].last().unwrap_or(&0.0));
-        }
-    }
-    drop((wireguard, nebula));
-    let [ours, wireguard, nebula] = measured.map(|values| Spread::of(&values));
-    let what =
-        "TCP through an encrypted circuit, workload – endpoint – transit – endpoint – workload, Gbit/s";
-    let mut rows = vec![
-        Row::compared(what, ours, "wireguard-go from host to host, without workloads", wireguard),
-        Row::compared(what, ours, "Nebula from host to host, without workloads", nebula),
-    ];
-    rows.extend(changes(&lab, target)?);
+    let mut rows = if arguments.changes { Vec::new() } else { speed(&lab, target, &arguments)? };
+    rows.extend(changes(&lab, target, &arguments)?);
     lab.down()?;
     let how = format!(
         "{} rounds of {} s per way, one stream, the ways in turn, all in one lab; then {RATE} UDP packets per second",
@@ -69,6 +56,31 @@ fn main() -> Result<()> {
     );
     print("Encryption", &how, &rows, arguments.json);
     Ok(())
+}
+
+fn speed(lab: &Lab, target: IpAddr, arguments: &Arguments) -> Result<Vec<Row>> {
+    route(lab)?;
+    let wireguard = Rival::wireguard(lab)?;
+    let nebula = Rival::nebula(lab)?;
+    // From where, to where, to which address.
+    let ways: [(&str, &str, IpAddr); 3] =
+        [("web", "db", target), ("a", "b", WIREGUARD[1].parse()?), ("a", "b", NEBULA[1].parse()?)];
+    let mut measured: [Vec<f64>; 3] = Default::default();
+    for round in 0..arguments.rounds {
+        for way in (0..3).map(|index| (index + round as usize) % 3) {
+            let (from, to, address) = ways[way];
+            measured[way].push(line::stream(lab, from, to, address, arguments.seconds)?);
+            eprintln!("  round {}: way {way}: {:.2} Gbit/s", round + 1, measured[way].last().unwrap_or(&0.0));
+        }
+    }
+    drop((wireguard, nebula));
+    let [ours, wireguard, nebula] = measured.map(|values| Spread::of(&values));
+    let what =
+        "TCP through an encrypted circuit, workload – endpoint – transit – endpoint – workload, Gbit/s";
+    Ok(vec![
+        Row::compared(what, ours, "wireguard-go from host to host, without workloads", wireguard),
+        Row::compared(what, ours, "Nebula from host to host, without workloads", nebula),
+    ])
 }
 
 /// An encrypted circuit from web to db; returns db's address in the fabric.
@@ -221,64 +233,131 @@ fn certify(folder: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What is lost while sessions and hosts get new keys; and, for comparison, while an agent is started anew.
-fn changes(lab: &Lab, target: IpAddr) -> Result<Vec<Row>> {
-    let target = SocketAddr::new(target, PORT);
-    let flow = || Flow::start(&lab.plan().namespace("web")?, &lab.plan().namespace("db")?, target, RATE);
-    for host in ["a", "b"] {
-        let path = lab.home(host).join("agent.toml");
-        let text = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, format!("{text}\n[encryption]\nrekey_after = 1\n"))?;
-        restart(lab, host)?;
-    }
-    lab.wait_connected(&["a", "b"])?;
-    std::thread::sleep(Duration::from_secs(2));
-    let sessions = flow()?;
-    std::thread::sleep(SPAN);
-    let sessions = sessions.finish()?;
-    let hosts = flow()?;
-    for host in ["a", "b", "a", "b"] {
-        let output = Command::new(binary("foreweave-agent")?)
-            .args(["rotate-key", "--config"])
-            .arg(lab.home(host).join("agent.toml"))
-            .output()?;
-        if !output.status.success() {
-            bail!("rotate-key: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        std::thread::sleep(SPAN / 4);
-    }
-    let hosts = hosts.finish()?;
-    let away = flow()?;
-    std::thread::sleep(Duration::from_secs(1));
-    restart(lab, "a")?;
-    std::thread::sleep(Duration::from_secs(4));
-    let away = away.finish()?;
-    let row = |what: &str, lost: u64, note: String| Row::alone(what, Spread::one(lost as f64), &note);
+/// How often agents and sealers are killed and replaced, in turn on both ends.
+const TURNS: usize = 4;
+/// The hosts that encrypt.
+const ENDS: [&str; 2] = ["a", "b"];
+
+/// What is lost while sessions and hosts get new keys, and while agents and sealers die or are replaced.
+fn changes(lab: &Lab, target: IpAddr, arguments: &Arguments) -> Result<Vec<Row>> {
+    let bench = Changes { lab, target: SocketAddr::new(target, PORT) };
+    bench.hurry()?;
+    let folder = tempfile::tempdir()?;
+    let other = match &arguments.other {
+        Some(path) => path.clone(),
+        None => copy_of_the_agent(folder.path())?,
+    };
+    let free = "must be 0";
     Ok(vec![
-        row(
-            "packets lost while the session's keys changed every second",
-            sessions.lost(),
-            format!("must be 0; of {} sent, {} duplicates", sessions.sent, sessions.duplicates),
-        ),
-        row(
-            "packets lost while the hosts' own keys were rotated 4 times",
-            hosts.lost(),
-            format!("must be 0; of {} sent, {} duplicates", hosts.sent, hosts.duplicates),
-        ),
-        row(
-            "packets lost while an agent was killed with -9 and started",
-            away.lost(),
-            format!(
-                "{:.2} s of the stream; of {} sent, {} duplicates",
-                away.lost() as f64 / f64::from(RATE),
-                away.sent,
-                away.duplicates
-            ),
-        ),
+        bench.row("the session's keys changed every second", free, || {
+            std::thread::sleep(SPAN);
+            Ok(())
+        })?,
+        bench.row("the hosts' own keys were rotated 4 times", free, || bench.rotate())?,
+        bench
+            .row(&format!("an agent was killed with -9 and started {TURNS} times"), free, || bench.kill())?,
+        bench.row(
+            &format!("an agent was replaced by another build {TURNS} times, and its sealer too"),
+            free,
+            || bench.replace(&other),
+        )?,
+        bench.row("a sealer was killed with -9", "its sessions are lost with it", || {
+            lab.kill_sealers("a")?;
+            std::thread::sleep(SPAN / 2);
+            Ok(())
+        })?,
     ])
 }
 
-fn restart(lab: &Lab, host: &str) -> Result<()> {
-    lab.kill_agent(host)?;
-    lab.start_agent(host).map(drop)
+/// Another file is another build to the sealer.
+fn copy_of_the_agent(folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join("foreweave-agent");
+    std::fs::copy(binary("foreweave-agent")?, &copy)?;
+    Ok(copy)
+}
+
+struct Changes<'a> {
+    lab: &'a Lab,
+    target: SocketAddr,
+}
+
+impl Changes<'_> {
+    /// Counts what a stream loses while something happens.
+    fn row(&self, what: &str, bar: &str, happens: impl FnOnce() -> Result<()>) -> Result<Row> {
+        let namespace = |node| self.lab.plan().namespace(node);
+        let flow = Flow::start(&namespace("web")?, &namespace("db")?, self.target, RATE)?;
+        std::thread::sleep(Duration::from_secs(1));
+        happens()?;
+        std::thread::sleep(Duration::from_secs(1));
+        let outcome = flow.finish()?;
+        let lost = outcome.lost();
+        let note = format!(
+            "{bar}; {:.2} s of the stream; of {} sent, {} duplicates",
+            lost as f64 / f64::from(RATE),
+            outcome.sent,
+            outcome.duplicates
+        );
+        eprintln!("  {what}: {lost} lost");
+        Ok(Row::alone(&format!("packets lost while {what}"), Spread::one(lost as f64), &note))
+    }
+
+    /// Sessions get new keys every second from now on.
+    fn hurry(&self) -> Result<()> {
+        for host in ENDS {
+            let path = self.lab.home(host).join("agent.toml");
+            let text = std::fs::read_to_string(&path)?;
+            std::fs::write(&path, format!("{text}\n[encryption]\nrekey_after = 1\n"))?;
+            self.lab.kill_agent(host)?;
+            self.lab.start_agent(host)?;
+        }
+        self.lab.wait_connected(&ENDS)?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
+    }
+
+    fn rotate(&self) -> Result<()> {
+        for host in ["a", "b", "a", "b"] {
+            let output = Command::new(binary("foreweave-agent")?)
+                .args(["rotate-key", "--config"])
+                .arg(self.lab.home(host).join("agent.toml"))
+                .output()?;
+            if !output.status.success() {
+                bail!("rotate-key: {}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+            std::thread::sleep(SPAN / 4);
+        }
+        Ok(())
+    }
+
+    fn kill(&self) -> Result<()> {
+        for turn in 0..TURNS {
+            let host = ENDS[turn % ENDS.len()];
+            self.lab.kill_agent(host)?;
+            self.lab.start_agent(host)?;
+            self.lab.wait_connected(&[host])?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, other: &Path) -> Result<()> {
+        let ours = binary("foreweave-agent")?;
+        for turn in 0..TURNS {
+            let host = ENDS[turn % ENDS.len()];
+            let former = self.lab.sealers(host);
+            let agent = self.lab.agent(host);
+            agent.signal(Signal::SIGTERM)?;
+            agent.wait_gone(Duration::from_secs(10))?;
+            let build = if (turn / ENDS.len()) % 2 == 0 { other } else { &ours };
+            self.lab.start_agent_of(host, build)?;
+            self.lab.wait_connected(&[host])?;
+            let begun = Instant::now();
+            while self.lab.sealers(host).iter().any(|pid| former.contains(pid)) {
+                if begun.elapsed() > Duration::from_secs(30) {
+                    bail!("the sealer {former:?} of {host} was not relieved:\n{}", agent.last_words());
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
 }

@@ -3,6 +3,8 @@ use super::plan::{CONTROLLER, Host, MANAGEMENT, PORT, Plan};
 use super::process::Process;
 use super::{api, namespace};
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use proto_wire::v1;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -123,9 +125,47 @@ pub(super) fn enrol(plan: &Plan, host: &Host, token: &str) -> Result<()> {
 }
 
 pub(super) fn start_agent(plan: &Plan, host: &Host) -> Result<u32> {
-    let mut command = Command::new(binary("foreweave-agent")?);
+    start_agent_of(plan, host, &binary("foreweave-agent")?)
+}
+
+pub(super) fn start_agent_of(plan: &Plan, host: &Host, program: &Path) -> Result<u32> {
+    let mut command = Command::new(program);
     command.args(["run", "--config"]).arg(home(plan, &host.name).join("agent.toml"));
     agent(plan, &host.name).start(&host.namespace, command)
+}
+
+/// Agents start them, and they outlive those, so that no pid file names them.
+pub(super) fn sealers(plan: &Plan, host: &str) -> Vec<u32> {
+    let state = home(plan, host).join("state").display().to_string();
+    let is_one = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.windows(3).any(|three| three == [b"seal".as_slice(), b"--state", state.as_bytes()])
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut found: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect();
+    found.sort_unstable();
+    found
+}
+
+pub(super) fn kill_sealers(plan: &Plan, host: &str) -> Result<()> {
+    let found = sealers(plan, host);
+    if found.is_empty() {
+        bail!("nothing encrypts on {host}");
+    }
+    for pid in &found {
+        kill(Pid::from_raw(i32::try_from(*pid)?), Signal::SIGKILL)
+            .with_context(|| format!("process {pid}"))?;
+    }
+    let begun = Instant::now();
+    while sealers(plan, host).iter().any(|pid| found.contains(pid)) {
+        if begun.elapsed() > Duration::from_secs(5) {
+            bail!("{found:?} did not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Waits until the controller has contact with these hosts.

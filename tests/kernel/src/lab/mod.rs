@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
 use process::Process;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -212,6 +212,22 @@ impl Lab {
     pub fn start_agent(&self, host: &str) -> Result<u32> {
         let host = self.plan.host(host).with_context(|| format!("there is no host {host}"))?;
         daemons::start_agent(&self.plan, host)
+    }
+
+    /// An agent of another build, or of a copy of this one.
+    pub fn start_agent_of(&self, host: &str, program: &Path) -> Result<u32> {
+        let host = self.plan.host(host).with_context(|| format!("there is no host {host}"))?;
+        daemons::start_agent_of(&self.plan, host, program)
+    }
+
+    /// The processes that encrypt circuits on a host; while one relieves another there are two.
+    pub fn sealers(&self, host: &str) -> Vec<u32> {
+        daemons::sealers(&self.plan, host)
+    }
+
+    /// kill -9 of whatever encrypts on a host.
+    pub fn kill_sealers(&self, host: &str) -> Result<()> {
+        daemons::kill_sealers(&self.plan, host)
     }
 
     /// Removes what a host's agent left in the kernel; its agent must have ended.

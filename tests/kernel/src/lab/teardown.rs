@@ -39,6 +39,8 @@ pub(super) fn orphans() -> Result<()> {
         each(&Process::all(&folder), Process::kill)?;
         remove_folder(&folder)?;
     }
+    // Those that encrypt have no pid file: agents start them.
+    namespace::end_inhabitants(&namespace::list("fwl-"))?;
     for name in namespace::list("fwl-") {
         namespace::remove(&name)?;
     }

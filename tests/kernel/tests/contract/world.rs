@@ -2,8 +2,8 @@
 use agent_core::kernel_state::{Kernel, Step};
 use agent_daemon::config::{Transit, Underlay, Underlays};
 use agent_daemon::kernel::{Attach, Linux, Options};
-use agent_daemon::seal::Timing;
 use agent_daemon::seal::keys::Keys;
+use agent_daemon::seal::{Place, Timing};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use proto_model::resource::Attachment;
@@ -134,6 +134,8 @@ pub(crate) fn options(pins: &Path) -> Options {
         attach: Attach::Tcx,
         keys: Keys::generate().expect("random numbers"),
         timing: Timing::default(),
+        // Nothing is encrypted here; bpffs does not even look for a socket.
+        sealer: Place::of(&Path::new("/run").join(pins.file_name().expect("a name"))),
     }
 }
 

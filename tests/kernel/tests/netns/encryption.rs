@@ -12,7 +12,7 @@ use tests_kernel::traffic::{self, Flow};
 
 const MARKER: &[u8] = b"what only the two ends may read: 4711";
 
-fn sealed(rules: Vec<v1::Rule>) -> v1::CircuitSpec {
+pub(crate) fn sealed(rules: Vec<v1::Rule>) -> v1::CircuitSpec {
     let bounds = v1::Bounds { encrypted: true, ..v1::Bounds::default() };
     v1::CircuitSpec { bounds: Some(bounds), ..web_to_db(rules) }
 }
@@ -205,6 +205,8 @@ fn a_restarted_agent_goes_on_encrypting_with_no_controller() -> Result<()> {
     fabric.lab.controller().kill()?;
     for host in ["a", "b"] {
         fabric.lab.kill_agent(host)?;
+        // As after a failure of the whole host's user space.
+        fabric.lab.kill_sealers(host)?;
         fabric.lab.start_agent(host)?;
         for address in db {
             eventually("packets pass again", || {
@@ -217,13 +219,14 @@ fn a_restarted_agent_goes_on_encrypting_with_no_controller() -> Result<()> {
 }
 
 #[test]
-fn without_an_agent_nothing_of_an_encrypted_circuit_leaves_its_host() -> Result<()> {
+fn with_nobody_to_encrypt_nothing_of_an_encrypted_circuit_leaves_its_host() -> Result<()> {
     let fabric = Fabric::up("sealed-alone", ROW)?;
     fabric.circuit(sealed(vec![allow_icmp(), allow_udp(9_100)]))?;
     let [v4, _] = fabric.addresses("db")?;
     whisper(&fabric, v4)?;
     let capture = Capture::start(&fabric.namespace("t"))?;
     fabric.lab.kill_agent("a")?;
+    fabric.lab.kill_sealers("a")?;
     let target = SocketAddr::new(v4, 9_100);
     let sender = namespace::inside(&fabric.namespace("web"), || Ok(UdpSocket::bind("0.0.0.0:0")?))?;
     for _ in 0..50 {

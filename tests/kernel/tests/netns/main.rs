@@ -11,6 +11,7 @@ mod labs;
 mod leftovers;
 mod mtu;
 mod protection;
+mod sealer;
 mod support;
 mod truths;
 mod underlay;
