@@ -237,7 +237,8 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "{what}: never");
             let [a, b] = hosts;
             if sending {
-                (a.send(), b.send());
+                a.send();
+                b.send();
             }
             a.pump(b);
             b.pump(a);
@@ -256,7 +257,7 @@ mod tests {
         a.put(&a.table, b);
         b.put(&b.table, a);
         let (former, far) = (a.work(None, &a.table), b.work(None, &b.table));
-        (hosts[0].send(), hosts[1].send());
+        hosts.iter_mut().for_each(Host::send);
         until(&mut hosts, "the first packets arrive", all_arrived, false);
 
         // Both read for a while, and the new one knows no circuit yet.
@@ -264,7 +265,7 @@ mod tests {
         let relieving = Arc::new(Former::new([plain, cipher], BTreeSet::from([CIRCUIT])));
         let table = Table::default();
         let new = hosts[0].work(Some(relieving.clone()), &table);
-        (0..20).for_each(|_| (hosts[0].send(), hosts[1].send()).0);
+        (0..20).for_each(|_| hosts.iter_mut().for_each(Host::send));
         hosts[0].table.get(CIRCUIT).expect("a circuit").lock().retire();
         let former = former.yielded([for_plain, for_cipher], &hosts[0].table).expect("yielded");
         until(&mut hosts, "packets pass the former one", all_arrived, false);

@@ -347,7 +347,7 @@ impl Changes<'_> {
             let agent = self.lab.agent(host);
             agent.signal(Signal::SIGTERM)?;
             agent.wait_gone(Duration::from_secs(10))?;
-            let build = if (turn / ENDS.len()) % 2 == 0 { other } else { &ours };
+            let build = if (turn / ENDS.len()).is_multiple_of(2) { other } else { &ours };
             self.lab.start_agent_of(host, build)?;
             self.lab.wait_connected(&[host])?;
             let begun = Instant::now();
