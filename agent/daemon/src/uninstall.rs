@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::identity;
 use crate::kernel::{filters, links, netlink::Netlink, programs, queues};
 use crate::memory::Memory;
-use crate::seal::{self, keys};
+use crate::seal::{self, CIPHER, PLAIN, keys};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// Host sides of ENIs; their inner sides and routes went with them.
+    /// Those of encryption, and host sides of ENIs; their inner sides and routes went with them.
     pub interfaces: Vec<String>,
     /// Underlay interfaces with a filter of ours, which are those where the kernel has no tcx.
     pub filters: Vec<String>,
@@ -35,6 +35,11 @@ pub fn uninstall(config: &Config) -> Result<Removed> {
     let lock = config.state.exists().then(|| identity::Lock::take(&config.state)).transpose()?;
     removed.sealer = config.state.exists() && seal::end(&config.state).context("ending the sealer")?;
     let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+    for name in [PLAIN, CIPHER] {
+        if links::remove_tap(&mut netlink, name)? {
+            removed.interfaces.push(name.to_owned());
+        }
+    }
     for link in links::all(&mut netlink)? {
         if link.is_ours() {
             links::remove(&mut netlink, &link.name)?;

@@ -404,6 +404,14 @@ pub(crate) fn remove(netlink: &mut Netlink, name: &str) -> Result<()> {
     }
 }
 
+/// An interface of encryption; a namesake of another kind stays. True: it was there.
+pub(crate) fn remove_tap(netlink: &mut Netlink, name: &str) -> Result<bool> {
+    match find(netlink, name)? {
+        Some(link) if link.kind.as_deref() == Some("tun") => remove(netlink, name).map(|()| true),
+        Some(_) | None => Ok(false),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! What is encrypted for whom: the rows that outlive the agent, and the sealer that does it.
 use super::Linux;
+use super::links;
 use super::programs::Hook;
 use crate::seal::keys::Keys;
 use crate::seal::{CIPHER, Ended, Indexes, PLAIN};
@@ -37,7 +38,11 @@ impl Linux {
 
     fn end_sealer(&mut self) -> Result<()> {
         self.say_sealers([0, 0])?;
-        self.sealer.stop()
+        let ended = self.sealer.stop();
+        for name in [PLAIN, CIPHER] {
+            links::remove_tap(&mut self.netlink, name)?;
+        }
+        ended
     }
 
     /// Rows of `SEALS`.
@@ -110,8 +115,11 @@ impl Linux {
     /// The programs before the interfaces are up, and the interfaces before the programs are told of them: no packet
     /// passes where nobody looks.
     fn encrypt(&mut self) -> Result<()> {
-        let Some(indexes) = self.sealer.prepare()? else { return Ok(()) };
-        let done = self.bring_up(indexes).and_then(|()| self.sealer.start());
+        let done = match self.sealer.prepare() {
+            Ok(None) => return Ok(()),
+            Ok(Some(indexes)) => self.bring_up(indexes).and_then(|()| self.sealer.start()),
+            Err(error) => Err(error),
+        };
         if done.is_err() {
             self.end_sealer()?;
         }
@@ -123,7 +131,7 @@ impl Linux {
         self.programs.attach(PLAIN, Hook::Plain)?;
         self.programs.attach(CIPHER, Hook::Cipher)?;
         for index in indexes {
-            super::links::settle_tap(&mut self.netlink, index)?;
+            links::settle_tap(&mut self.netlink, index)?;
         }
         self.say_sealers(indexes)
     }

@@ -109,7 +109,7 @@ impl Sealer {
     /// can come; [`Self::start`] has to follow.
     ///
     /// # Errors
-    /// What the kernel refused; then nothing of it remains.
+    /// What the kernel refused; one of them may be there then.
     pub(crate) fn prepare(&mut self) -> Result<Option<Indexes>> {
         if self.running.is_some() {
             return Ok(None);
@@ -173,7 +173,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Ends the sealer; the interfaces go with it.
+    /// Ends the sealer. Its interfaces are closed, and are to be removed.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let Some(mut running) = self.running.take() else {
             self.taps = None;

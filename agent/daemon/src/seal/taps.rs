@@ -1,4 +1,7 @@
-//! The two TAP interfaces between the programs and the sealer. They go when agent and sealer have closed them.
+//! The two TAP interfaces between the programs and the sealer.
+//!
+//! They stay until the agent removes them, also when agent and sealer are killed: the programs know them by number, and
+//! the kernel would give a free number to somebody else's interface, which would then get packets in the clear.
 use anyhow::{Context, Result};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tun_rs::{DeviceBuilder, Layer};
@@ -25,10 +28,10 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// Makes them, down still.
+    /// Makes them, down still; or takes those that are there with nobody at them.
     ///
     /// # Errors
-    /// What the kernel refused; then nothing of it remains.
+    /// What the kernel refused.
     pub(super) fn make() -> Result<Self> {
         let (plain, cipher) = (make(PLAIN)?, make(CIPHER)?);
         Ok(Self { plain, cipher, indexes: indexes()? })
@@ -71,5 +74,6 @@ fn make(name: &str) -> Result<OwnedFd> {
         })?;
     device.set_tx_queue_len(QUEUE)?;
     device.set_nonblocking(true)?;
+    device.persist().with_context(|| format!("cannot keep the TAP interface {name}"))?;
     Ok(device.as_fd().try_clone_to_owned()?)
 }

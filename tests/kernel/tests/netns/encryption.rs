@@ -1,4 +1,5 @@
 //! Encrypted circuits: nobody on the way reads them, and nothing that changes their keys costs a packet.
+use crate::sealer::interfaces;
 use crate::support::{Fabric, ROW, allow_icmp, allow_tcp, allow_udp, eventually, settled, web_to_db};
 use anyhow::{Context, Result};
 use proto_wire::v1;
@@ -225,8 +226,11 @@ fn with_nobody_to_encrypt_nothing_of_an_encrypted_circuit_leaves_its_host() -> R
     let [v4, _] = fabric.addresses("db")?;
     whisper(&fabric, v4)?;
     let capture = Capture::start(&fabric.namespace("t"))?;
+    let taps = interfaces(&fabric, "a")?;
     fabric.lab.kill_agent("a")?;
     fabric.lab.kill_sealers("a")?;
+    // Nobody else's interface can get the numbers by which the programs know them.
+    assert_eq!((interfaces(&fabric, "a")?, taps.len()), (taps.clone(), 2));
     let target = SocketAddr::new(v4, 9_100);
     let sender = namespace::inside(&fabric.namespace("web"), || Ok(UdpSocket::bind("0.0.0.0:0")?))?;
     for _ in 0..50 {
@@ -240,6 +244,7 @@ fn with_nobody_to_encrypt_nothing_of_an_encrypted_circuit_leaves_its_host() -> R
         let pings = traffic::ping(&fabric.namespace("web"), v4, 3, 20)?;
         Ok(pings.received == pings.sent)
     })?;
+    assert_eq!(interfaces(&fabric, "a")?, taps);
     fabric.lab.down()
 }
 

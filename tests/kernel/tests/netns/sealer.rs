@@ -42,7 +42,7 @@ fn passes(fabric: &Fabric) -> Result<bool> {
 }
 
 /// Indexes of the two interfaces.
-fn interfaces(fabric: &Fabric, host: &str) -> Result<Vec<u32>> {
+pub(crate) fn interfaces(fabric: &Fabric, host: &str) -> Result<Vec<u32>> {
     namespace::inside(&fabric.namespace(host), || {
         let names = ["fw-plain", "fw-cipher"].into_iter();
         Ok(names.filter_map(|name| nix::net::if_::if_nametoindex(name).ok()).collect())
@@ -149,6 +149,11 @@ fn uninstalling_ends_the_sealer_of_an_agent_that_is_gone() -> Result<()> {
     sealer(&fabric, "a")?;
     fabric.lab.uninstall("a")?;
     nothing_left(&fabric, "a")?;
+    fabric.lab.kill_agent("b")?;
+    fabric.lab.kill_sealers("b")?;
+    assert_eq!(interfaces(&fabric, "b")?.len(), 2, "they outlive both");
+    fabric.lab.uninstall("b")?;
+    nothing_left(&fabric, "b")?;
     fabric.lab.down()
 }
 
