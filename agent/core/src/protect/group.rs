@@ -22,30 +22,28 @@ pub(super) struct Group {
     trouble: [Trouble; 2],
 }
 
-/// When a way was last dead or had a fault, and since when; what comes before it is trusted again belongs to the same.
+/// How much calm a way owes for the time in which it was dead or had a fault.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trouble {
     now: bool,
-    spell: Option<(Timestamp, Timestamp)>,
+    owed: Duration,
+    noted: Timestamp,
 }
 
 impl Trouble {
     /// To be told of each change.
     fn note(&mut self, bad: bool, now: Timestamp) {
-        let began = match self.spell {
-            Some((began, _)) if self.now || self.trusted().is_some_and(|trusted| trusted > now) => began,
-            Some(_) | None => now,
+        let elapsed = now.since(self.noted);
+        self.owed = match self.now {
+            true => self.owed.saturating_add(elapsed.saturating_mul(CALM_TIMES)).min(CALM),
+            false => self.owed.saturating_sub(elapsed),
         };
-        if bad || self.now {
-            self.spell = Some((began, now));
-        }
-        self.now = bad;
+        (self.now, self.noted) = (bad, now);
     }
 
-    /// From when on it may be moved to for quality.
-    fn trusted(&self) -> Option<Timestamp> {
-        let (began, last) = self.spell?;
-        Some(last.plus(last.since(began).saturating_mul(CALM_TIMES).min(CALM)))
+    /// From when on it may be moved to for quality, if it stays good.
+    fn trusted(&self) -> Timestamp {
+        self.noted.plus(self.owed)
     }
 }
 
@@ -128,7 +126,7 @@ impl Group {
             Way::Primary => primary,
             Way::Backup => backup,
         };
-        let trusted = there_before.trusted().map_or(rested, |trusted| rested.max(trusted));
+        let trusted = rested.max(there_before.trusted());
         let bad = fault(here, &self.guard);
         if let Some(bad) = bad
             && fault(there, &self.guard).is_none()

@@ -72,9 +72,10 @@ pub const DEFECT_REST: Duration = Duration::from_secs(10);
 /// Between two moves of a group for the sake of quality, its return to the primary included.
 pub const QUALITY_EVERY: Duration = Duration::from_secs(60);
 /// A way that was dead or had a fault is not moved to for the sake of quality before it has been good so many times as long
-/// as that lasted: ways that take turns in being bad are not followed, and a short disturbance does not count for long.
+/// as that lasted, all in all: ways that take turns in being bad are not followed, and short disturbances do not count for
+/// long.
 pub const CALM_TIMES: u32 = 3;
-/// But after so long at the latest.
+/// But after so long at the latest since it was bad last.
 pub const CALM: Duration = Duration::from_secs(30);
 /// How long the primary must have been good before a group returns to it. Doubles up to [`HOLD_MOST`] when the primary
 /// fails within [`RELAPSE`] of a return.

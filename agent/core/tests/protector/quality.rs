@@ -167,6 +167,24 @@ fn a_way_that_was_bad_is_moved_to_when_it_has_been_good_three_times_as_long() {
 }
 
 #[test]
+fn a_way_that_is_disturbed_for_a_moment_now_and_then_is_still_moved_to() {
+    let bad = Behaviour::millis(3).lossy(200_000);
+    let primary = move |at: Duration| if at < 30 * SECOND { Behaviour::millis(3) } else { bad };
+    // Bad for long once, and then for a second each 25.
+    let backup = move |at: Duration| match at.as_secs() {
+        5..16 => bad,
+        second if second > 16 && second.is_multiple_of(25) => bad,
+        _ => Behaviour::millis(5),
+    };
+    for seed in 0..5 {
+        let mut world = World::new(seed, primary, backup);
+        world.run(120 * SECOND);
+        let first = world.moves.first().expect("it is left");
+        assert!(first.to == Way::Backup && first.at < 75 * SECOND, "seed {seed}: {first:?}");
+    }
+}
+
+#[test]
 fn jitter_and_reordering_move_nothing() {
     let wild = Behaviour { jitter: Duration::from_millis(25), ..Behaviour::millis(3) };
     let mut world = World::new(1, move |_| wild, |_| Behaviour::millis(5));
