@@ -157,7 +157,7 @@ fn take(socket: &UdpSocket, stop: &AtomicBool, arrived: &AtomicU64, delays: &Mut
 }
 
 /// A packet's length, and when the kernel had it; none: nothing came for a while.
-fn receive(socket: &UdpSocket, bytes: &mut [u8], room: &mut Vec<u8>) -> Option<(usize, u64)> {
+fn receive(socket: &UdpSocket, bytes: &mut [u8], room: &mut [u8]) -> Option<(usize, u64)> {
     let mut into = [IoSliceMut::new(bytes)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(room), MsgFlags::empty()).ok()?;
     let stamp = message.cmsgs().ok()?.find_map(|told| match told {
