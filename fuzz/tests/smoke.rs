@@ -239,6 +239,7 @@ fn stored() -> Vec<u8> {
         created: Timestamp(1),
         since: Timestamp(1),
         retiring: None,
+        leaving: Vec::new(),
     };
     let records = [
         Record::Counters(Counters { next_circuit: 2 }),

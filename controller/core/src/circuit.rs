@@ -143,6 +143,7 @@ impl Circuit {
             created: self.created,
             since: self.since,
             retiring: self.protection.retiring.as_ref().map(|old| old.lane.clone()),
+            leaving: self.leaving.keys().cloned().collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What shall happen by itself, and when.
 use proto_model::query::QueryId;
+use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ pub enum Deadline {
     Work,
     /// Backups are sought, for a few circuits per step.
     Protect,
+    /// What was measured of a silent link is too old to say so.
+    Silence(LinkId),
     /// It is looked what silent links mean for circuits, a few per step.
     Listen,
     /// The key is forgotten.

@@ -1,7 +1,7 @@
 //! Shows a circuit with what its links do to it: where its bandwidth is guaranteed and where not, and which are silent.
 use crate::circuit::Circuit;
 use crate::registry::nodes::Node;
-use crate::silence;
+use crate::silence::{self, Silent};
 use crate::topology::Topology;
 use proto_model::circuit::Path;
 use proto_model::desired::ObjectKey;
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A circuit as it is shown.
 pub fn view(circuit: &Circuit, topology: &Topology, nodes: &BTreeMap<NodeName, Node>) -> CircuitView {
     let mut view = circuit.view();
-    let (dead, remark) = silence::text(circuit, topology);
+    let Silent { dead, remark } = silence::of(circuit, topology);
     view.circuit.silence = dead;
     if !remark.is_empty() {
         let said = &mut view.circuit.protection;

@@ -138,6 +138,9 @@ pub struct CircuitRecord {
     /// The path that it was on before: its ends receive it until both have reported that they send the new one.
     #[serde(default)]
     pub retiring: Option<Lane>,
+    /// Hosts that were told to let go of something of it, and had not reported that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<NodeName>,
 }
 
 /// The durable part of a circuit's state. After a restart a placed circuit is built again, which costs the agents

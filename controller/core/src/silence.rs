@@ -32,17 +32,16 @@ impl Silence {
     }
 }
 
-/// Which of a circuit's ways answer no probe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is to be said of a circuit, each sentence empty when there is nothing to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Silent {
-    pub path: bool,
-    /// There is one, the ends know it, and it is silent.
-    pub backup: bool,
-    /// There is no way left that answers.
-    pub all: bool,
+    /// No way of it answers any longer.
+    pub dead: String,
+    /// Its backup does not, or one of its links was never heard.
+    pub remark: String,
 }
 
-/// Silent ways of all circuits that have one.
+/// Of all circuits of which there is something to say.
 #[derive(Clone, Debug, Default)]
 pub struct Silences {
     known: BTreeMap<CircuitId, Silent>,
@@ -52,16 +51,18 @@ pub struct Silences {
 
 impl Silences {
     pub fn get(&self, id: CircuitId) -> Silent {
-        self.known.get(&id).copied().unwrap_or_default()
+        self.known.get(&id).cloned().unwrap_or_default()
     }
 
     pub fn set(&mut self, id: CircuitId, silent: Silent) {
-        let before = match silent.path || silent.backup {
-            true => self.known.insert(id, silent),
-            false => self.known.remove(&id),
+        let is_dead = |silent: &Silent| !silent.dead.is_empty();
+        let dead = is_dead(&silent);
+        let before = match silent == Silent::default() {
+            true => self.known.remove(&id),
+            false => self.known.insert(id, silent),
         };
-        self.all -= usize::from(before.is_some_and(|before| before.all));
-        self.all += usize::from(silent.all);
+        self.all -= usize::from(before.as_ref().is_some_and(is_dead));
+        self.all += usize::from(dead);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -69,50 +70,41 @@ impl Silences {
     }
 }
 
-/// The first link of a path that answers no probe.
+/// The first link of a path that answers no probe any longer.
 fn first(path: &Path, topology: &Topology) -> Option<String> {
-    path.links.iter().find_map(|id| Some(topology.link(id)?.silence?.of(id)))
+    path.links.iter().find_map(|id| match topology.link(id)?.silence? {
+        silence @ Silence::Since(_) => Some(silence.of(id)),
+        Silence::Ever(_) => None,
+    })
 }
 
-/// The first silent link of each way of a placed circuit.
-struct Ways {
-    path: Option<String>,
-    /// The ends know a second way.
-    protected: bool,
-    backup: Option<String>,
-}
-
-fn ways(circuit: &Circuit, topology: &Topology) -> Option<Ways> {
-    let route = circuit.phase.route()?;
-    let backup = route.backup.as_ref().filter(|backup| backup.ready);
-    Some(Ways {
-        path: first(&route.path, topology),
-        protected: backup.is_some(),
-        backup: backup.and_then(|backup| first(&backup.lane.path, topology)),
+/// The first link of a path of which nothing was ever heard: its probes alone may be kept from it.
+fn unheard(path: &Path, topology: &Topology) -> Option<String> {
+    path.links.iter().find_map(|id| match topology.link(id)?.silence? {
+        silence @ Silence::Ever(_) => Some(silence.of(id)),
+        Silence::Since(_) => None,
     })
 }
 
 pub fn of(circuit: &Circuit, topology: &Topology) -> Silent {
-    let Some(ways) = ways(circuit, topology) else { return Silent::default() };
-    let (path, backup) = (ways.path.is_some(), ways.backup.is_some());
-    Silent { path, backup, all: path && (backup || !ways.protected) }
-}
-
-/// Two sentences, each empty when there is nothing to say: that no way of the circuit answers; that its backup does not.
-pub fn text(circuit: &Circuit, topology: &Topology) -> (String, String) {
-    let none = String::new;
-    let Some(ways) = ways(circuit, topology) else { return (none(), none()) };
-    match (ways.path, ways.backup) {
-        (Some(path), Some(backup)) => (format!("both its ways are silent: {path}; and {backup}"), none()),
-        (Some(path), None) if !ways.protected => (format!("its path is silent: {path}"), none()),
-        (None, Some(backup)) => (none(), format!("the backup is silent: {backup}")),
-        (Some(_) | None, None) => (none(), none()),
-    }
+    let Some(route) = circuit.phase.route() else { return Silent::default() };
+    let backup = route.backup.as_ref().filter(|backup| backup.ready).map(|backup| &backup.lane.path);
+    let silent = (first(&route.path, topology), backup.and_then(|path| first(path, topology)));
+    let (dead, remark) = match silent {
+        (Some(path), Some(backup)) => (Some(format!("both its ways are silent: {path}; and {backup}")), None),
+        (Some(path), None) if backup.is_none() => (Some(format!("its path is silent: {path}")), None),
+        (None, Some(backup)) => (None, Some(format!("the backup is silent: {backup}"))),
+        (Some(_) | None, None) => (None, None),
+    };
+    let unheard = [Some(&route.path), backup].into_iter().flatten().find_map(|path| unheard(path, topology));
+    let remarks: Vec<_> = remark.into_iter().chain(unheard).collect();
+    Silent { dead: dead.unwrap_or_default(), remark: remarks.join("; ") }
 }
 
 /// What is to be said of a path before something is placed on it.
 pub fn warning(path: &Path, topology: &Topology) -> Option<String> {
-    first(path, topology).map(|why| format!("{path} is silent: {why}"))
+    let silent = first(path, topology).map(|why| format!("{path} is silent: {why}"));
+    silent.or_else(|| unheard(path, topology))
 }
 
 /// The link over which a host of these paths sends from one address to another, if it answers no probe.

@@ -61,7 +61,7 @@ pub struct Link {
     /// For the backups over it: what any one failure would bring here at most.
     pub shared: Bandwidth,
     samples: Samples,
-    /// Since when none of its probes is answered, as of the last report.
+    /// Since when none of its probes is answered, as of the last report, or when that became too old.
     pub silence: Option<Silence>,
     /// In the order of the link's ends.
     ends: [End; 2],
@@ -274,9 +274,7 @@ impl Topology {
         let link = &mut self.graph[*at];
         let before = link.samples;
         link.samples.take(end, measured, self.now);
-        let silence = link.samples.silence(self.now);
-        let turned = link.silence != silence;
-        link.silence = silence;
+        let turned = link.listen(self.now);
         News { better: link.samples.is_better(&before, self.now), turned }
     }
 
@@ -394,6 +392,7 @@ impl Topology {
     pub fn configure(&mut self, id: LinkId, values: LinkValues) {
         if let Some(at) = self.edges.get(&id).copied() {
             self.graph[at].values = values.clone();
+            self.graph[at].listen(self.now);
             self.changed.insert(id.clone());
             self.judge(at);
         }

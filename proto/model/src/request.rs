@@ -425,9 +425,9 @@ pub enum Event {
     Circuit(CircuitView),
     CircuitGone {
         id: CircuitId,
-        /// Hosts out of contact that may still have it: each removes it when its agent is back.
+        /// Hosts that may still have it.
         #[serde(default)]
-        pending: Vec<NodeName>,
+        left: Left,
     },
     Resource(ResourceView),
     ResourceGone(ResourceId),

@@ -102,7 +102,7 @@ async fn stream(
         if caught_up {
             for id in missing.take().into_iter().flatten() {
                 let gone =
-                    v1::Event { event: Some(v1::event::Event::CircuitGone(id.0)), pending: Vec::new() };
+                    v1::Event { event: Some(v1::event::Event::CircuitGone(id.0)), ..Default::default() };
                 if tell(&gone, only, seen, out)? {
                     return Ok(Ended::Gone);
                 }
@@ -157,9 +157,9 @@ fn lines(event: &v1::Event, seen: &mut Seen) -> Result<Option<String>, Failure> 
             Some(before) => show::circuit::changes(&before, &view),
             None => show::circuit::line(&view),
         },
-        Event::CircuitGone { id, pending } => {
+        Event::CircuitGone { id, left } => {
             seen.remove(&id);
-            show::circuit::gone(id, &pending)
+            show::circuit::gone(id, &left)
         }
         Event::Resource(view) => show::resource::line(&view),
         Event::ResourceGone(id) => format!("resource {id} is gone"),
@@ -187,7 +187,9 @@ async fn counts(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
     let mut answer = list(fabric, wish).await?;
     answer.drops.retain(|count| {
         let of_circuit = count.drop.as_ref().and_then(|drop| drop.circuit);
-        circuit.is_none() || of_circuit == circuit
+        // A controller of an older build tells of all hosts.
+        wish.node.as_ref().is_none_or(|node| count.node == node.as_str())
+            && (circuit.is_none() || of_circuit == circuit)
     });
     let drops: DropsView = understood(answer.clone())?;
     let rules = if out.json { Rules::new() } else { rules(fabric).await };

@@ -4,8 +4,8 @@ use super::{age, bounds, bytes, or_dash, rule, words};
 use proto_model::circuit::{Circuit, CircuitState};
 use proto_model::desired::Side;
 use proto_model::report::Traffic;
-use proto_model::request::CircuitView;
-use proto_model::{CircuitId, FabricAddress, NodeName, Timestamp};
+use proto_model::request::{CircuitView, Left};
+use proto_model::{CircuitId, FabricAddress, Timestamp};
 
 fn tone(state: &CircuitState) -> Tone {
     match state {
@@ -184,11 +184,12 @@ fn traffic(traffic: &Traffic) -> String {
 }
 
 /// One line for watchers.
-pub fn gone(id: CircuitId, pending: &[NodeName]) -> String {
-    match pending {
-        [] => format!("circuit {id} is gone"),
-        some => format!("circuit {id} is gone, pending on {} until its agent is back", words(some)),
-    }
+pub fn gone(id: CircuitId, left: &Left) -> String {
+    let late: Vec<_> = left.pending.iter().filter(|node| !left.absent.contains(node)).collect();
+    let late = (!late.is_empty()).then(|| format!(", not reported yet by {}", words(&late)));
+    let absent = (!left.absent.is_empty())
+        .then(|| format!(", pending on {} until its agent is back", words(&left.absent)));
+    format!("circuit {id} is gone{}{}", late.unwrap_or_default(), absent.unwrap_or_default())
 }
 
 /// One line for watchers.

@@ -437,9 +437,7 @@ impl Fabric {
         for (link, measured) in telemetry.links {
             let news = self.topology.measure(name, &link, measured);
             better |= news.better;
-            if news.turned {
-                self.listen_anew(&link, now);
-            }
+            self.follow_silence(&link, news.turned, now);
         }
         if better {
             self.retry_suspended(now);

@@ -1,6 +1,7 @@
 //! What must hold at any time in the world of the tests: wires and books.
 use super::world::{Agent, World};
 use crate::guarantee;
+use crate::silence::Silence;
 use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::{Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell};
 use proto_model::report::Way;
@@ -81,7 +82,8 @@ impl World {
                 (Some(_), 0) | (None, _) => counts.unprotected += 1,
             }
             let silent = |path: &Path| {
-                path.links.iter().any(|id| self.fabric.topology.link(id).is_some_and(|l| l.silence.is_some()))
+                let silence = |id| self.fabric.topology.link(id)?.silence;
+                path.links.iter().any(|id| matches!(silence(id), Some(Silence::Since(_))))
             };
             let second = route.backup.as_ref().filter(|backup| backup.ready);
             let all = silent(&route.path) && second.is_none_or(|backup| silent(&backup.lane.path));

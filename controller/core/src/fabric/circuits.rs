@@ -371,7 +371,8 @@ impl Fabric {
         };
         let route = circuit.phase.route().cloned();
         let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
-        let nodes = self.clear(id, now);
+        let mut nodes = self.clear(id, now);
+        nodes.extend(self.left_on(id).pending);
         for end in &ends {
             if let Some(member) = self.resources.get_mut(end) {
                 member.circuits.remove(&id);

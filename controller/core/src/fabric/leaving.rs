@@ -11,9 +11,16 @@ impl Fabric {
             Some((name, generation))
         });
         let told: Vec<_> = told.collect();
+        self.forget_left(id);
         let Some(circuit) = self.circuits.get_mut(id) else { return };
-        circuit.leaving.retain(|node, need| self.nodes.get(node).is_some_and(|at| at.reported < *need));
         circuit.leaving.extend(told);
+    }
+
+    /// Those that have reported it gone, or are gone themselves, are named no longer.
+    pub(super) fn forget_left(&mut self, id: CircuitId) {
+        if let Some(circuit) = self.circuits.get_mut(id) {
+            circuit.leaving.retain(|node, need| self.nodes.get(node).is_some_and(|at| at.reported < *need));
+        }
     }
 
     /// Those that have not reported it gone: one out of contact removes it when its agent is back.

@@ -294,13 +294,13 @@ impl Fabric {
     /// Every host in contact has let go of it.
     pub(super) fn vanish(&mut self, id: CircuitId) {
         self.end_trace(id);
-        let pending = self.left_on(id).pending;
+        let left = self.left_on(id);
         if self.circuits.remove(id).is_some() {
             self.deadlines.clear(&Deadline::Retry(id));
             self.deadlines.clear(&Deadline::Ends(id));
             self.step.delete(crate::record::RecordKey::Circuit(id));
             self.step.delete(crate::record::RecordKey::Decision(id));
-            self.step.announce_gone(proto_model::request::Event::CircuitGone { id, pending });
+            self.step.announce_gone(proto_model::request::Event::CircuitGone { id, left });
         }
     }
 

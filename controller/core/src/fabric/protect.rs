@@ -196,6 +196,7 @@ impl Fabric {
         }
         self.hold_labels(compile::lane_labels(lane));
         self.note_leaving(id, inner(&lane.path).iter().cloned());
+        self.step.persist(id);
     }
 
     /// The backup is gone or bad: another one is sought soon.

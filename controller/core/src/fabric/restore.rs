@@ -15,7 +15,7 @@ use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::report::Traffic;
 use proto_model::resource::Status;
-use proto_model::{CircuitId, Label, NodeName, ResourceId, Timestamp};
+use proto_model::{CircuitId, Generation, Label, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Why stored state cannot be used. Each write was one transaction, so none of these happens by a crash.
@@ -227,7 +227,8 @@ impl Fabric {
             trouble: BTreeMap::new(),
             lost_ends: BTreeMap::new(),
             rules_waiting: Waiting::new(),
-            leaving: Waiting::new(),
+            // From when on they have reported it is known when all is there.
+            leaving: record.leaving.into_iter().map(|node| (node, Generation(0))).collect(),
             protection: Protection {
                 retiring: record.retiring.map(|lane| Retiring { lane, waiting: Waiting::new() }),
                 ..Protection::default()
@@ -301,6 +302,8 @@ impl Fabric {
     fn settle_circuit(&mut self, id: CircuitId, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
         let phase = circuit.phase.clone();
+        let leaving: Vec<_> = circuit.leaving.keys().cloned().collect();
+        self.note_leaving(id, leaving);
         if self.circuits.get(id).and_then(|circuit| circuit.phase.route()).is_some() {
             self.settle_backup(id, now);
         }

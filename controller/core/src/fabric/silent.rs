@@ -2,13 +2,35 @@
 use super::Fabric;
 use crate::deadlines::Deadline;
 use crate::silence;
+use crate::topology::FRESH;
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, Timestamp};
+use std::time::Duration;
 
 /// Circuits that one step looks at.
 const LISTEN_PER_STEP: usize = 512;
+/// After it a measurement that was just fresh is not.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 impl Fabric {
+    /// Something was measured. What says that the link is silent is true for as long as measurements are fresh.
+    pub(super) fn follow_silence(&mut self, link: &LinkId, turned: bool, now: Timestamp) {
+        if turned {
+            self.listen_anew(link, now);
+        }
+        let known = Deadline::Silence(link.clone());
+        match self.topology.link(link).and_then(|link| link.silence) {
+            Some(_) => self.deadlines.set(known, now.plus(FRESH + A_MOMENT)),
+            None if turned => self.deadlines.clear(&known),
+            None => {}
+        }
+    }
+
+    pub(super) fn silence_is_old(&mut self, link: &LinkId, now: Timestamp) {
+        let turned = self.topology.listen(link);
+        self.follow_silence(link, turned, now);
+    }
+
     /// The link has fallen silent, answers again, or is another one.
     pub(super) fn listen_anew(&mut self, link: &LinkId, now: Timestamp) {
         let Some(node) = self.nodes.get(link.ends().0) else { return };

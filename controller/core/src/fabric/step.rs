@@ -106,6 +106,7 @@ impl Fabric {
             }
         }
         for id in std::mem::take(&mut step.persist) {
+            self.forget_left(id);
             if let Some(circuit) = self.circuits.get(id) {
                 step.put(Record::Circuit(circuit.record()));
             }

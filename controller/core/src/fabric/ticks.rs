@@ -38,6 +38,7 @@ impl Fabric {
                 Deadline::Token(hash) => self.drop_token(&hash),
                 Deadline::Query(query) => self.query_is_late(query, now),
                 Deadline::Trace(id) => self.end_trace(id),
+                Deadline::Silence(link) => self.silence_is_old(&link, now),
                 Deadline::Listen => return self.listen(now),
                 Deadline::Protect => return self.protect_some(now),
                 Deadline::Work => return self.work_off(now),

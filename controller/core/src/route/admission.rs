@@ -191,8 +191,8 @@ fn hosts(path: &Path, ask: &Ask<'_>) -> Vec<Broken> {
 
 /// The path that comes closest to the bounds: it breaks no condition that nobody can bargain about, if any does; then its
 /// quantities are the least beyond what was asked. The earlier one of equals.
-pub fn nearest(judged: &[Judged]) -> Option<&Judged> {
-    judged.iter().min_by(|a, b| {
+pub fn nearest<'a>(judged: impl IntoIterator<Item = &'a Judged>) -> Option<&'a Judged> {
+    judged.into_iter().min_by(|a, b| {
         let (x, y) = (distance(a), distance(b));
         x.0.cmp(&y.0).then(x.1.total_cmp(&y.1))
     })
@@ -302,7 +302,7 @@ fn both(judged: &[Judged], bounds: &Bounds) -> Option<String> {
     let quantity = |broken: &Broken| {
         broken.is_bandwidth() || broken.is_rtt() || broken.is_loss() || broken.is_price() || broken.is_hops()
     };
-    let nearest = nearest(judged).filter(|judged| judged.only(quantity))?;
+    let nearest = nearest(judged.iter().filter(|judged| judged.only(quantity)))?;
     let Candidate { path, offer, .. } = &nearest.candidate;
     let breaks = |which: fn(&Broken) -> bool| nearest.broken.iter().any(which);
     let what = match offer.free.filter(|_| breaks(Broken::is_bandwidth)) {

@@ -1,6 +1,7 @@
 //! Remembers what the probes of a link's two ends saw lately. Samples are never durable.
+use super::{Link, Topology};
 use crate::silence::Silence;
-use proto_model::topology::Measured;
+use proto_model::topology::{LinkId, Measured};
 use proto_model::{Latency, Loss, NodeName, Timestamp};
 use std::time::Duration;
 
@@ -104,15 +105,22 @@ impl Samples {
         self.of(now).next().is_some() && self.of(now).all(Sample::is_silent)
     }
 
-    /// Since when nobody hears anything over it, if that is long enough to be no accident.
+    /// Since when nobody hears anything over it, if that is long enough to be no accident. Without a fresh measurement that
+    /// is not known.
     pub(super) fn silence(&self, now: Timestamp) -> Option<Silence> {
-        match (self.heard, self.begun) {
-            (Some(at), _) => (self.is_silent(now) && now.since(at) >= SILENT).then_some(Silence::Since(at)),
-            (None, Some(at)) => {
-                (self.is_unanswered(now) && now.since(at) >= UNHEARD).then_some(Silence::Ever(at))
-            }
-            (None, None) => None,
-        }
+        let (silence, since, lasts) = match (self.heard, self.begun) {
+            (Some(at), _) => (Silence::Since(at), at, SILENT),
+            (None, Some(at)) => (Silence::Ever(at), at, UNHEARD),
+            (None, None) => return None,
+        };
+        let unanswered = self.newest(now).next().is_some() && self.newest(now).all(Sample::is_silent);
+        (unanswered && now.since(since) >= lasts).then_some(silence)
+    }
+
+    /// Without an end that has stopped to report while the other one goes on.
+    fn newest(&self, now: Timestamp) -> impl Iterator<Item = &Sample> {
+        let last = self.of(now).map(|sample| sample.at).max();
+        self.of(now).filter(move |sample| Some(sample.at) == last || now.since(sample.at) <= SILENT)
     }
 
     /// Whether a circuit that could not be placed by what was known `before` might be now.
@@ -132,6 +140,22 @@ impl Samples {
 impl Sample {
     fn is_silent(&self) -> bool {
         self.last.rtt_mean == Latency::ZERO
+    }
+}
+
+impl Link {
+    /// A disabled one is not measured. True: something else is known now than before.
+    pub(super) fn listen(&mut self, now: Timestamp) -> bool {
+        let silence = self.samples.silence(now).filter(|_| !self.values.disabled);
+        std::mem::replace(&mut self.silence, silence) != silence
+    }
+}
+
+impl Topology {
+    /// Whether something else is known now of the link's silence.
+    pub fn listen(&mut self, id: &LinkId) -> bool {
+        let Some(at) = self.edges.get(id) else { return false };
+        self.graph[*at].listen(self.now)
     }
 }
 
@@ -213,6 +237,18 @@ mod tests {
         assert_eq!(unheard.silence(at(29)), None);
         unheard.take(1, nothing(), at(30));
         assert_eq!(unheard.silence(at(30)), Some(Silence::Ever(at(0))));
+    }
+
+    #[test]
+    fn silence_is_said_in_time_when_one_end_stops_to_report() {
+        let mut samples = Samples::default();
+        samples.take(0, answered(10, 0), at(1));
+        samples.take(1, nothing(), at(3));
+        assert_eq!(samples.silence(at(6)), None, "the other end heard it not long ago");
+        samples.take(1, nothing(), at(7));
+        assert_eq!(samples.silence(at(7)), Some(Silence::Since(at(1))), "though this end never heard it");
+        assert_eq!(samples.silence(at(37)), Some(Silence::Since(at(1))));
+        assert_eq!(samples.silence(at(38)), None, "nobody has measured it lately");
     }
 
     #[test]

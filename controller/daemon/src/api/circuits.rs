@@ -1,11 +1,11 @@
 //! Circuits and policies whose callers want to wait until the fabric has complied.
 use super::{Answer, Api, odd};
 use crate::engine::Until;
-use proto_model::NodeName;
 use proto_model::access::Actor;
 use proto_model::circuit::CircuitState;
 use proto_model::request::{CircuitRef, CircuitView, Left, PolicyView, Request as Ask};
 use proto_model::rule::RuleSet;
+use proto_model::{Kind, NodeName, Refusal};
 use proto_wire::convert::requests::Awaited;
 use proto_wire::convert::status_of;
 use proto_wire::v1;
@@ -84,20 +84,28 @@ impl Api {
     ) -> Result<Left, Status> {
         let found = view(self.ask(actor.clone(), Ask::GetCircuit { circuit }).await?)?;
         let id = found.circuit.id;
-        let (done_sender, gone) = oneshot::channel();
+        let (done, mut gone) = oneshot::channel();
         let request = Ask::DeleteCircuit { circuit: CircuitRef::Id(id) };
-        let answer =
-            self.engine.ask_until(actor.clone(), request.clone(), Some(Until::Gone(id, done_sender))).await;
+        let answer = self.engine.ask_until(actor.clone(), request.clone(), Some(Until::Gone(id, done))).await;
         let begun = left(answer.map_err(|refusal| status_of(&refusal))?)?;
-        match tokio::time::timeout(wait, gone).await {
-            Ok(Ok(pending)) => Ok(Left { absent: pending.clone(), pending }),
-            // Time is over: asked again, it says who is late.
-            Ok(Err(_)) | Err(_) => match self.engine.ask(actor, request).await {
-                Ok(answer) => left(answer),
-                // It vanished this very moment.
-                Err(_) => Ok(Left { pending: begun.absent.clone(), absent: begun.absent }),
-            },
+        match tokio::time::timeout(wait, &mut gone).await {
+            Ok(Ok(left)) => Ok(left),
+            // Time is over, or the controller stops: asked again, it says who is late.
+            Ok(Err(_)) | Err(_) => {
+                let answer = self.engine.ask(actor, request).await;
+                late(answer, gone.try_recv().unwrap_or(begun))
+            }
         }
+    }
+}
+
+/// Whom a deletion still waits for by the answer to a second one, which finds nothing when the circuit vanished this very
+/// moment; `known`: of whom it is known then that they have not reported it.
+fn late(answer: Result<Answer, Refusal>, known: Left) -> Result<Left, Status> {
+    match answer {
+        Ok(answer) => left(answer),
+        Err(refusal) if refusal.kind == Kind::NotFound => Ok(known),
+        Err(refusal) => Err(status_of(&refusal)),
     }
 }
 
@@ -156,5 +164,23 @@ fn left(answer: Answer) -> Result<Left, Status> {
     match answer {
         Answer::Deleted(left) => Ok(left),
         other => Err(odd(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_circuit_that_is_not_found_has_vanished() {
+        let host: NodeName = "edge-b".parse().expect("a name");
+        let known = Left { pending: vec![host.clone()], absent: vec![host] };
+        let not_found = Err(Refusal::not_found("there is no circuit c1"));
+        assert_eq!(late(not_found, known.clone()).expect("vanished"), known);
+        let full = Err(Refusal::new(Kind::Unavailable, "the controller is stopping"));
+        let refused = late(full, known.clone()).expect_err("nothing is known");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        let answered = Ok(Answer::Deleted(Left { pending: known.pending.clone(), absent: Vec::new() }));
+        assert_eq!(late(answered, known.clone()).expect("late").absent, []);
     }
 }

@@ -72,7 +72,7 @@ fn messages(fed: Fed) -> Vec<v1::Event> {
     match fed {
         Fed::Snapshot(events) => events.into_iter().map(v1::Event::from).collect(),
         Fed::CaughtUp => {
-            vec![v1::Event { event: Some(v1::event::Event::CaughtUp(v1::Empty {})), pending: Vec::new() }]
+            vec![v1::Event { event: Some(v1::event::Event::CaughtUp(v1::Empty {})), ..Default::default() }]
         }
         Fed::Event(event) => vec![v1::Event::from(Arc::unwrap_or_clone(event))],
     }

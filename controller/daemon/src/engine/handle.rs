@@ -5,7 +5,7 @@ use super::{Clock, QUEUE};
 use controller_core::io::Session;
 use proto_model::access::{Actor, Fingerprint};
 use proto_model::report::Say;
-use proto_model::request::{CircuitView, Request, Response};
+use proto_model::request::{CircuitView, Left, Request, Response};
 use proto_model::{CircuitId, Kind, NodeName, Refusal, Timestamp};
 use proto_wire::convert::requests::Interest;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub enum Until {
     /// The policy of the answer is in force on its host.
     Policy(oneshot::Sender<()>),
     /// This circuit is gone, but for these hosts.
-    Gone(CircuitId, oneshot::Sender<Vec<NodeName>>),
+    Gone(CircuitId, oneshot::Sender<Left>),
 }
 
 /// The engine's queue is full, or the engine has stopped.

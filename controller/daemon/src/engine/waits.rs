@@ -1,7 +1,7 @@
 //! Callers that wait for a circuit to become active or to be gone, or for rules or a policy to be in force.
 use super::handle::{Answer, Until};
 use proto_model::circuit::CircuitState;
-use proto_model::request::{CircuitView, Event, Response};
+use proto_model::request::{CircuitView, Event, Left, Response};
 use proto_model::{CircuitId, NodeName};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ const SWEEP: usize = 4096;
 pub(super) struct Waits {
     active: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
     rules: HashMap<CircuitId, Vec<oneshot::Sender<CircuitView>>>,
-    gone: HashMap<CircuitId, Vec<oneshot::Sender<Vec<NodeName>>>>,
+    gone: HashMap<CircuitId, Vec<oneshot::Sender<Left>>>,
     policies: HashMap<NodeName, Vec<oneshot::Sender<()>>>,
     added: usize,
 }
@@ -65,11 +65,11 @@ impl Waits {
                     let _ = done.send(view.clone());
                 }
             }
-            Event::CircuitGone { id, pending } => {
+            Event::CircuitGone { id, left } => {
                 self.active.remove(id);
                 self.rules.remove(id);
                 for done in self.gone.remove(id).into_iter().flatten() {
-                    let _ = done.send(pending.clone());
+                    let _ = done.send(left.clone());
                 }
             }
             Event::Node(view) if !view.policy_pending => {

@@ -223,7 +223,7 @@ mod tests {
     const ALL: Interest = Interest { circuits: true, resources: true, nodes: true };
 
     fn gone(number: u64) -> Event {
-        Event::CircuitGone { id: CircuitId(number), pending: Vec::new() }
+        Event::CircuitGone { id: CircuitId(number), left: proto_model::request::Left::default() }
     }
 
     /// A watcher that has its snapshots.

@@ -7,7 +7,7 @@ use super::units::{bandwidth, key_bytes, latency, loss, mtu, price, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
-use proto_model::request::{DropsView, Event, LinkView, NodeView, StatusView};
+use proto_model::request::{DropsView, Event, Left, LinkView, NodeView, StatusView};
 use proto_model::topology::{LinkValues, Measured, NodeState, Underlay};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
@@ -248,12 +248,12 @@ impl TryFrom<v1::ListDropsResponse> for DropsView {
 impl From<Event> for v1::Event {
     fn from(event: Event) -> Self {
         use v1::event::Event as Wire;
-        let mut late = Vec::new();
+        let mut late = Left::default();
         Self {
             event: Some(match event {
                 Event::Circuit(view) => Wire::Circuit(view.into()),
-                Event::CircuitGone { id, pending } => {
-                    late = strings(pending);
+                Event::CircuitGone { id, left } => {
+                    late = left;
                     Wire::CircuitGone(id.0)
                 }
                 Event::Resource(view) => Wire::Resource(view.into()),
@@ -261,7 +261,8 @@ impl From<Event> for v1::Event {
                 Event::Node(view) => Wire::Node(view.into()),
                 Event::NodeGone(name) => Wire::NodeGone(name.to_string()),
             }),
-            pending: late,
+            pending: strings(late.pending),
+            absent: strings(late.absent),
         }
     }
 }
@@ -275,7 +276,10 @@ impl TryFrom<v1::Event> for Option<Event> {
             Wire::Circuit(view) => Event::Circuit(inner("circuit", view)?),
             Wire::CircuitGone(id) => Event::CircuitGone {
                 id: CircuitId(id),
-                pending: names("pending", limits::OBJECTS, &event.pending)?,
+                left: Left {
+                    pending: names("pending", limits::OBJECTS, &event.pending)?,
+                    absent: names("absent", limits::OBJECTS, &event.absent)?,
+                },
             },
             Wire::Resource(view) => Event::Resource(inner("resource", view)?),
             Wire::ResourceGone(id) => Event::ResourceGone(name("resource_gone", &id)?),

@@ -9,8 +9,8 @@ use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
 use proto_model::desired::Side;
 use proto_model::report::{Failure, Traffic};
 use proto_model::request::{
-    CircuitRef, CircuitRequest, CircuitView, Event, LinkView, NodeView, Request, ResourceView, RuleChange,
-    RuleEdit, StatusView,
+    CircuitRef, CircuitRequest, CircuitView, Event, Left, LinkView, NodeView, Request, ResourceView,
+    RuleChange, RuleEdit, StatusView,
 };
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, RuleSpec};
@@ -423,7 +423,8 @@ pub(crate) fn status_view() -> impl Strategy<Value = StatusView> {
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         circuit_view().prop_map(Event::Circuit),
-        (circuit_id(), vec(node(), 0..3)).prop_map(|(id, pending)| Event::CircuitGone { id, pending }),
+        (circuit_id(), vec(node(), 0..3), vec(node(), 0..3))
+            .prop_map(|(id, pending, absent)| Event::CircuitGone { id, left: Left { pending, absent } }),
         resource_view().prop_map(Event::Resource),
         resource_id().prop_map(Event::ResourceGone),
         node_view().prop_map(Event::Node),

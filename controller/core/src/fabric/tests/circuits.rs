@@ -4,6 +4,7 @@ use proto_model::circuit::CircuitState;
 use proto_model::desired::{Gate, Object, ObjectKey, Side};
 use proto_model::request::{CircuitRef, Event, Left, Request, Response, RuleChange, RuleEdit};
 use proto_model::{Bandwidth, CircuitId};
+use std::time::Duration;
 
 #[test]
 fn a_circuit_becomes_active_over_the_cheaper_way_and_is_wired_through() {
@@ -78,7 +79,7 @@ fn deletion_leaves_nothing_behind() {
     let id = world.create(wanted).expect("feasible").circuit.id;
     world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(id) }).expect("there");
     assert_eq!(world.state(id), "gone");
-    assert!(world.events.contains(&Event::CircuitGone { id, pending: Vec::new() }));
+    assert!(world.events.contains(&Event::CircuitGone { id, left: Left::default() }));
     for (node, agent) in &world.agents {
         assert!(agent.is_bare(), "{node}: {:?}", agent.objects);
         assert_eq!(world.fabric.nodes[node].labels.given(), 0);
@@ -120,6 +121,47 @@ fn delete(world: &mut World, id: CircuitId) -> Left {
     }
 }
 
+/// Nobody but this host, which is out of contact.
+fn absent(host: &str) -> Left {
+    Left { pending: vec![name(host)], absent: vec![name(host)] }
+}
+
+#[test]
+fn a_host_that_the_circuit_left_while_it_was_lost_is_named_after_a_restart() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let path = world.view(id).expect("there").circuit.path.expect("placed");
+    assert!(path.nodes.contains(&name("t1")), "{path}");
+    world.disconnect("t1");
+    world.pass(Duration::from_secs(120));
+    let circuit = world.view(id).expect("there").circuit;
+    let ways: Vec<_> = circuit.path.iter().chain(&circuit.backup).collect();
+    assert!(ways.iter().all(|way| !way.nodes.contains(&name("t1"))), "it has left: {ways:?}");
+    world.restart();
+    let left = delete(&mut world, id);
+    assert_eq!(left.absent, [name("t1")]);
+    assert_eq!(world.state(id), "gone");
+    assert!(world.events.contains(&Event::CircuitGone { id, left: absent("t1") }));
+    world.connect("t1");
+    assert!(world.agents[&name("t1")].is_bare());
+}
+
+#[test]
+fn a_host_that_is_back_and_late_is_waited_for_and_not_called_absent() {
+    let mut world = World::diamond();
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.disconnect("t1");
+    world.pass(Duration::from_secs(120));
+    world.agents.get_mut(&name("t1")).expect("agent").mute = true;
+    world.connect("t1");
+    let left = delete(&mut world, id);
+    assert_eq!(left.absent, []);
+    assert!(left.pending.contains(&name("t1")), "{left:?}");
+    assert_eq!(delete(&mut world, id), Left { pending: vec![name("t1")], absent: vec![] });
+    world.disconnect("t1");
+    assert!(world.events.contains(&Event::CircuitGone { id, left: absent("t1") }));
+}
+
 #[test]
 fn a_deletion_names_hosts_out_of_contact() {
     let mut world = World::diamond();
@@ -129,12 +171,12 @@ fn a_deletion_names_hosts_out_of_contact() {
     assert_eq!(left.absent, [name("b")]);
     assert_eq!(left.pending, [name("a"), name("b"), name("t1"), name("t2")], "the others are told just now");
     assert_eq!(world.state(id), "gone");
-    assert!(world.events.contains(&Event::CircuitGone { id, pending: vec![name("b")] }));
+    assert!(world.events.contains(&Event::CircuitGone { id, left: absent("b") }));
     world.connect("b");
     assert!(world.agents[&name("b")].is_bare());
     let again = world.create(request("web", "db")).expect("feasible").circuit.id;
     assert_eq!(delete(&mut world, again).absent, []);
-    assert!(world.events.contains(&Event::CircuitGone { id: again, pending: Vec::new() }));
+    assert!(world.events.contains(&Event::CircuitGone { id: again, left: Left::default() }));
 }
 
 #[test]
@@ -145,7 +187,7 @@ fn a_host_that_goes_while_it_is_waited_for_is_named_too() {
     assert_eq!(delete(&mut world, id).absent, []);
     assert_eq!(delete(&mut world, id).pending, [name("t1")], "asked again, when the others have reported");
     world.disconnect("t1");
-    assert!(world.events.contains(&Event::CircuitGone { id, pending: vec![name("t1")] }));
+    assert!(world.events.contains(&Event::CircuitGone { id, left: absent("t1") }));
 }
 
 #[test]
@@ -154,7 +196,7 @@ fn hosts_that_a_circuit_left_while_they_were_lost_are_named_when_it_is_deleted()
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
     world.disconnect("t1");
     world.disconnect("b");
-    world.pass(std::time::Duration::from_secs(3600));
+    world.pass(Duration::from_secs(3600));
     assert_eq!(world.state(id), "suspended");
     assert_eq!(delete(&mut world, id).pending, [name("b"), name("t1")]);
 }
@@ -164,7 +206,7 @@ fn after_a_restart_a_suspended_circuit_is_pending_where_its_ends_were() {
     let mut world = World::diamond();
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
     world.disconnect("b");
-    world.pass(std::time::Duration::from_secs(3600));
+    world.pass(Duration::from_secs(3600));
     world.restart();
     assert_eq!(world.state(id), "suspended");
     assert_eq!(delete(&mut world, id).pending, [name("b")]);
@@ -346,6 +388,6 @@ fn a_repeated_key_makes_one_circuit_and_another_content_is_refused() {
     world.restart();
     let Ok(Response::Circuit(after)) = world.ask(ask("db")) else { panic!("a circuit") };
     assert_eq!(first.circuit.id, after.circuit.id);
-    world.pass(std::time::Duration::from_secs(86_401));
+    world.pass(Duration::from_secs(86_401));
     assert!(!world.store.keys().any(|key| matches!(key, crate::record::RecordKey::Idempotency(_))));
 }

@@ -131,6 +131,26 @@ fn a_refusal_offers_each_bound_against_the_other() {
 }
 
 #[test]
+fn a_path_of_which_little_is_known_does_not_hide_what_another_one_offers() {
+    let mut world = World::diamond();
+    for (one, other) in [("a", "t2"), ("t2", "b")] {
+        world.ask(Request::SetLink { link: link(one, other), values: LinkValues::default() }).expect("known");
+    }
+    let values = LinkValues {
+        capacity: Some(Bandwidth::mbit(1)),
+        rtt: Some(Latency::from_millis(1)),
+        ..LinkValues::default()
+    };
+    world.ask(Request::SetLink { link: link("a", "t1"), values }).expect("known");
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(1_100);
+    wanted.bounds.max_rtt = Some(Latency::from_millis(1));
+    let refusal = refused(&mut world, wanted);
+    let offer = "up to 1 Mbit/s now by a → t1 → b if latency ≤ 2 ms is allowed";
+    assert!(refusal.hint.contains(offer), "{refusal}");
+}
+
+#[test]
 fn what_is_offered_is_accepted() {
     let mut world = World::diamond();
     let mut wanted = request("web", "db");

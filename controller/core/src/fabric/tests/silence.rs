@@ -97,11 +97,64 @@ fn a_link_that_this_controller_never_heard_is_said_to_be_so() {
     let id = world.create(pinned()).expect("feasible").circuit.id;
     hear(&mut world, "t1");
     world.restart();
+    let remark = |world: &mut World| world.view(id).expect("there").circuit.protection;
     cut(&mut world, "t1", 20);
-    assert_eq!(said(&mut world, id), "", "the other end may have begun later");
+    assert!(!remark(&mut world).contains("a–t1"), "the other end may have begun later");
+    world.events.clear();
     cut(&mut world, "t1", 20);
-    let text = said(&mut world, id);
-    assert!(text.contains("since this controller first heard of it"), "{text}");
+    let text = remark(&mut world);
+    assert!(text.contains("the link a–t1") && text.contains("first heard of it"), "{text}");
+    assert_eq!(announced(&world, id), [""], "once");
+    assert_eq!((said(&mut world, id).as_str(), silent(&mut world)), ("", 0), "it may carry everything else");
+    world.check();
+}
+
+#[test]
+fn silence_ends_when_nobody_measures_the_link_any_longer() {
+    let mut world = World::diamond();
+    let id = world.create(pinned()).expect("feasible").circuit.id;
+    hear(&mut world, "t1");
+    cut(&mut world, "t1", 10);
+    assert_eq!(silent(&mut world), 1);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(silent(&mut world), 1, "the last measurement is fresh");
+    world.events.clear();
+    world.pass(Duration::from_secs(1));
+    assert_eq!((said(&mut world, id).as_str(), silent(&mut world)), ("", 0));
+    assert_eq!(announced(&world, id), [""]);
+    world.check();
+}
+
+#[test]
+fn a_link_that_is_disabled_is_not_said_to_be_silent() {
+    let mut world = World::diamond();
+    let id = world.create(pinned()).expect("feasible").circuit.id;
+    hear(&mut world, "t1");
+    cut(&mut world, "t1", 10);
+    assert_eq!(silent(&mut world), 1);
+    let values = LinkValues { disabled: true, ..LinkValues::default() };
+    world.ask(Request::SetLink { link: link("a", "t1"), values }).expect("known");
+    world.pass(Duration::ZERO);
+    assert_eq!((said(&mut world, id).as_str(), silent(&mut world)), ("", 0));
+    cut(&mut world, "t1", 10);
+    assert_eq!(silent(&mut world), 0, "what was under way when it was disabled does not count");
+    world.check();
+}
+
+#[test]
+fn another_silent_link_of_the_path_is_told_of() {
+    let mut world = World::diamond();
+    let id = world.create(pinned()).expect("feasible").circuit.id;
+    hear(&mut world, "t1");
+    cut(&mut world, "t1", 10);
+    let before = said(&mut world, id);
+    world.events.clear();
+    hear(&mut world, "t1");
+    world.pass(Duration::ZERO);
+    cut(&mut world, "t1", 10);
+    let after = said(&mut world, id);
+    assert!(after != before && after.contains("its path is silent"), "{after}");
+    assert_eq!(announced(&world, id), [String::new(), after]);
 }
 
 #[test]

@@ -186,6 +186,7 @@ fn circuit(id: u64, size: usize) -> Write {
         created: Timestamp(0),
         since: Timestamp(0),
         retiring: None,
+        leaving: Vec::new(),
     }))
 }
 
