@@ -125,8 +125,8 @@ struct Engine {
     told: mpsc::Receiver<Told>,
     underlays: Underlays,
     keys: Keys,
-    /// The last attempt to start a sealer failed.
-    unsealed: bool,
+    /// The kernel's thread looks after the sealer.
+    tending: bool,
     state: PathBuf,
     host_clock: Watch,
     /// When the keys' file and the host's clock are looked at again.
@@ -201,7 +201,7 @@ impl Engine {
             told,
             underlays: Underlays { summary, looking: false, again: false },
             keys,
-            unsealed: false,
+            tending: false,
             state: run.config.state.clone(),
             host_clock: Watch::of(clock),
             glance: tokio::time::interval(GLANCE),
@@ -331,14 +331,10 @@ impl Engine {
     /// Beside this loop: with many circuits it takes some milliseconds.
     fn start_counting(&self) {
         let (counters, count) = (self.counters.clone(), self.count.clone());
-        let state = self.state.clone();
         tokio::task::spawn_blocking(move || {
             let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?)));
             if let Ok(reasons) = counters.reasons() {
                 crate::metrics::counted(counters.slots(), &reasons);
-            }
-            if let Ok(sealer) = crate::seal::look(&state) {
-                crate::metrics::sealed(sealer.as_ref());
             }
             // Closed only when the agent stops.
             let _ = count.blocking_send(counted);
@@ -370,7 +366,7 @@ impl Engine {
                 if let Err(why) = &outcome {
                     warn!(%why, "there is no sealer; encrypted circuits pass nothing until there is one");
                 }
-                self.unsealed = outcome.is_err();
+                self.tending = false;
                 Ok(None)
             }
             Reply::Performed { results, made_anew, took } => {

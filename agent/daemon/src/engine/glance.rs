@@ -23,9 +23,9 @@ impl Engine {
         }
     }
 
-    /// One that could not be started is tried again.
+    /// One that could not be started is tried again, and one that does not answer is replaced.
     pub(super) async fn look_at_sealer(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.unsealed) {
+        if !std::mem::replace(&mut self.tending, true) {
             self.kernel.ask(Request::Sealer(None)).await?;
         }
         Ok(())

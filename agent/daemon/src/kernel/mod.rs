@@ -49,6 +49,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use zerocopy::FromZeros;
 
 pub use programs::Attach;
@@ -88,6 +89,8 @@ pub struct Linux {
     seals: Table<u64, SealRow>,
     sealers: Slots<u32>,
     sealer: Sealer,
+    /// Whether it is well.
+    sealer_asked: Instant,
     settings: Slots<Settings>,
     traced: Table<u64, Wanted>,
     /// ENIs that are there.
@@ -197,6 +200,7 @@ impl Linux {
             seals: Table::new(programs.take_map("SEALS")?)?,
             sealers: Slots::new(programs.take_map("SEALERS")?)?,
             sealer,
+            sealer_asked: Instant::now(),
             settings,
             traced,
             namespaces,

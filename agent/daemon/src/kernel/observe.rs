@@ -173,7 +173,9 @@ impl Linux {
             }
         }
         let seals = self.seals()?;
-        self.resume_seals(&seals)?;
+        if let Err(error) = self.resume_seals(&seals) {
+            warn!(error = %format!("{error:#}"), "what is encrypted passes nothing until there is a sealer; it is tried again");
+        }
         entries.extend(seals.into_iter().map(Entry::Seal));
         for row in self.traced.rows().collect::<Result<Vec<_>, _>>()? {
             let trace = abi::read_trace(row.0, &row.1);

@@ -8,7 +8,11 @@ use agent_core::abi;
 use agent_core::kernel_state::Seal;
 use anyhow::{Context, Result, bail};
 use ebpf_abi::seal::SealRow;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
+
+/// How often the sealer is asked whether it is well.
+const ASK: Duration = Duration::from_secs(3);
 
 impl Linux {
     /// Idempotent. The first one makes the interfaces.
@@ -29,13 +33,20 @@ impl Linux {
     /// The last one takes the interfaces along.
     pub(super) fn remove_seal(&mut self, circuit: u64) -> Result<()> {
         self.seals.remove(&circuit)?;
+        if !self.has_seals() {
+            return self.end_sealer();
+        }
         match self.sealer.remove(circuit) {
-            Ok(0) => self.end_sealer(),
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) => self.begin_again(&error),
         }
     }
 
+    fn has_seals(&self) -> bool {
+        self.seals.keys().next().is_some()
+    }
+
+    /// Nothing is encrypted here any more.
     fn end_sealer(&mut self) -> Result<()> {
         self.say_sealers([0, 0])?;
         let ended = self.sealer.stop();
@@ -54,13 +65,13 @@ impl Linux {
     /// What was encrypted before goes on: by the sealer that a former agent left, with its sessions, or by a new one, as
     /// soon as the ends have agreed on new sessions.
     pub(super) fn resume_seals(&mut self, seals: &[Seal]) -> Result<()> {
-        match self.sealer.find()? {
-            Some(_) if seals.is_empty() => return self.end_sealer(),
+        match self.sealer.find(seals)? {
+            _ if seals.is_empty() => return self.end_sealer(),
             Some(indexes) => self.bring_up(indexes)?,
-            None if seals.is_empty() => return self.end_sealer(),
-            None => self.encrypt()?,
+            None => return self.encrypt(),
         }
-        self.sealer.settle(seals)
+        // One that did not do what it was told is not there any more when this is tried again.
+        self.sealer.settle(seals).inspect_err(|_| _ = self.sealer.lose(None))
     }
 
     /// It did not do what it was told, so it is not trusted any more.
@@ -84,20 +95,27 @@ impl Linux {
         self.resume_seals(&seals).map(|()| true)
     }
 
-    /// Circuits are to be encrypted, and nobody does it.
-    pub(crate) fn lacks_sealer(&self) -> bool {
-        !self.sealer.is_running() && self.seals.keys().next().is_some()
-    }
-
-    /// Tries again to start one.
+    /// To be called every second or so: starts the sealer that is lacking, and replaces one that does not answer.
     ///
     /// # Errors
     /// As [`Self::sealer_ended`].
-    pub(crate) fn start_sealer(&mut self) -> Result<()> {
-        let seals = self.seals()?;
-        self.resume_seals(&seals)?;
-        info!(circuits = seals.len(), "there is a sealer again");
-        Ok(())
+    pub(crate) fn tend_sealer(&mut self) -> Result<()> {
+        if !self.sealer.is_settled() && self.has_seals() {
+            let seals = self.seals()?;
+            self.resume_seals(&seals)?;
+            info!(circuits = seals.len(), "there is a sealer again");
+        }
+        if self.sealer_asked.elapsed() < ASK {
+            return Ok(());
+        }
+        self.sealer_asked = Instant::now();
+        match self.sealer.hello() {
+            Ok(hello) => {
+                crate::metrics::sealed(hello.as_ref());
+                Ok(())
+            }
+            Err(error) => self.begin_again(&error),
+        }
     }
 
     pub(crate) fn when_sealer_ends(&mut self, tell: Ended) {
@@ -117,10 +135,11 @@ impl Linux {
     fn encrypt(&mut self) -> Result<()> {
         let done = match self.sealer.prepare() {
             Ok(None) => return Ok(()),
-            Ok(Some(indexes)) => self.bring_up(indexes).and_then(|()| self.sealer.start()),
+            Ok(Some(indexes)) => self.bring_up(indexes).and_then(|()| self.sealer.start(&self.seals()?)),
             Err(error) => Err(error),
         };
-        if done.is_err() {
+        // Otherwise it is tried again, and what is sent meanwhile waits.
+        if done.is_err() && !self.has_seals() {
             self.end_sealer()?;
         }
         done

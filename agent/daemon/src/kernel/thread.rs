@@ -18,7 +18,7 @@ pub(crate) enum Request {
     Refresh,
     /// From now on the host has these encryption keys.
     Keys(Keys),
-    /// This sealer has ended; none: look whether one is lacking.
+    /// This sealer has ended; none: look whether one is lacking, or is not well.
     Sealer(Option<u32>),
 }
 
@@ -127,8 +127,7 @@ fn reply(linux: &mut Linux, request: Request) -> Reply {
         Request::Sealer(ended) => {
             let outcome = match ended {
                 Some(pid) => linux.sealer_ended(pid).map(drop),
-                None if linux.lacks_sealer() => linux.start_sealer(),
-                None => Ok(()),
+                None => linux.tend_sealer(),
             };
             Reply::Sealed(outcome.map_err(|error| format!("{error:#}")))
         }

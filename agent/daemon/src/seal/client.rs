@@ -1,4 +1,5 @@
 //! The agent's side of encryption: finds or starts the sealer, relieves one of another build, and tells it what to do.
+use super::holder;
 use super::keys::Keys;
 use super::line::{self, Line};
 use super::taps::{Indexes, Taps};
@@ -24,6 +25,8 @@ pub(crate) struct Sealer {
     keys: Keys,
     timing: Timing,
     running: Option<Running>,
+    /// What runs has the circuits that it is to have, and the programs know its interfaces.
+    settled: bool,
     /// They outlive a sealer that was killed.
     taps: Option<Taps>,
     ended: Option<Ended>,
@@ -46,7 +49,7 @@ impl std::fmt::Debug for Sealer {
 impl Sealer {
     pub(crate) fn new(place: Place, keys: Keys, timing: Timing) -> Self {
         let build = build::of_this_process();
-        Self { place, build, keys, timing, running: None, taps: None, ended: None }
+        Self { place, build, keys, timing, running: None, settled: false, taps: None, ended: None }
     }
 
     pub(crate) fn when_ended(&mut self, tell: Ended) {
@@ -57,20 +60,28 @@ impl Sealer {
         Sessions { state: Some(self.place.state.clone()) }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.running.is_some()
+    pub(crate) fn is_settled(&self) -> bool {
+        self.running.is_some() && self.settled
+    }
+
+    /// What it says of itself; none: there is no sealer.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn hello(&self) -> Result<Option<Hello>> {
+        self.running.as_ref().map(|running| running.line.hello()).transpose()
     }
 
     /// Takes up the sealer that a former agent left; relieves it if it is of another build. None: there is none that can
     /// be used.
     ///
     /// # Errors
-    /// When one is there that neither answers nor ends.
-    pub(crate) fn find(&mut self) -> Result<Option<Indexes>> {
+    /// When one is there that cannot be ended.
+    pub(crate) fn find(&mut self, seals: &[Seal]) -> Result<Option<Indexes>> {
         if let (Some(_), Some(taps)) = (&self.running, &self.taps) {
             return Ok(Some(taps.indexes));
         }
-        let Some(line) = Line::to(&self.place.state)? else { return Ok(None) };
+        let Some(line) = reach(&self.place.state)? else { return Ok(None) };
         let (hello, taps) = match greet(&line) {
             Ok(known) => known,
             Err(error) => {
@@ -80,23 +91,26 @@ impl Sealer {
         };
         let indexes = taps.indexes;
         self.taps = Some(taps);
-        if hello.build == self.build || !self.relieve(&line, &hello) {
+        if hello.build == self.build || !self.relieve(&line, &hello, seals) {
             info!(
                 pid = hello.pid,
                 circuits = hello.circuits,
                 sessions = hello.sessions,
                 "the sealer is taken up"
             );
-            line.tell(&Ask::Use { keys: self.keys.clone(), timing: self.timing }, &[])?;
+            if let Err(error) = line.tell(&self.keys_in_use(), &[]) {
+                warn!(error = %format!("{error:#}"), "the sealer that is there does not take the keys");
+                return line.kill(line.who()?).map(|()| None);
+            }
             self.run(line, hello.pid, None)?;
         }
         Ok(Some(indexes))
     }
 
     /// False: that did not succeed, and the former one goes on.
-    fn relieve(&mut self, former: &Line, hello: &Hello) -> bool {
+    fn relieve(&mut self, former: &Line, hello: &Hello, seals: &[Seal]) -> bool {
         info!(pid = hello.pid, theirs = %hello.build, ours = %self.build, "the sealer is of another build");
-        match self.begin(Some(former)) {
+        match self.begin(Some(former), seals) {
             Ok(()) => true,
             Err(error) => {
                 warn!(error = %format!("{error:#}"), "the sealer of the former build stays");
@@ -123,17 +137,24 @@ impl Sealer {
 
     /// # Errors
     /// When the process cannot be started, or refuses.
-    pub(crate) fn start(&mut self) -> Result<()> {
-        self.begin(None)
+    pub(crate) fn start(&mut self, seals: &[Seal]) -> Result<()> {
+        self.begin(None, seals)?;
+        self.settled = true;
+        Ok(())
     }
 
-    fn begin(&mut self, former: Option<&Line>) -> Result<()> {
+    /// It knows its circuits before it reads the first frame: some may wait in the interfaces.
+    fn begin(&mut self, former: Option<&Line>, seals: &[Seal]) -> Result<()> {
         let taps = self.taps.as_ref().context("there are no interfaces")?;
         let (line, mut child) = self.spawn()?;
         let mut with = taps.descriptors().to_vec();
         with.extend(former.map(AsFd::as_fd));
         let take = Ask::Take { keys: self.keys.clone(), timing: self.timing };
-        if let Err(error) = line.tell(&take, &with) {
+        let told = line.tell(&self.keys_in_use(), &[]).and_then(|()| {
+            seals.iter().try_for_each(|seal| line.tell(&Ask::Put(seal.clone()), &[]))?;
+            line.tell(&take, &with)
+        });
+        if let Err(error) = told {
             // Nothing depends on it yet.
             let _ = child.kill();
             let _ = child.wait();
@@ -170,35 +191,29 @@ impl Sealer {
             })?;
         }
         self.running = Some(Running { line, pid, child });
+        self.settled = false;
         Ok(())
     }
 
     /// Ends the sealer. Its interfaces are closed, and are to be removed.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        let Some(mut running) = self.running.take() else {
-            self.taps = None;
-            return Ok(());
-        };
-        let ended = running.line.end(running.pid);
-        if let Some(child) = &mut running.child {
-            let _ = child.wait();
-        }
         self.taps = None;
+        let Some(running) = self.running.take() else { return Ok(()) };
+        let ended = running.line.end(running.pid);
+        running.reap(ended.is_ok());
         ended
     }
 
     /// It has ended, or does not do what it is told: forgets it. True: it was the one in use.
     pub(crate) fn lose(&mut self, pid: Option<u32>) -> bool {
-        let Some(mut running) = self.running.take_if(|running| pid.is_none_or(|pid| pid == running.pid))
-        else {
+        let Some(running) = self.running.take_if(|running| pid.is_none_or(|pid| pid == running.pid)) else {
             return false;
         };
-        if let Err(error) = running.line.end(running.pid) {
+        let ended = running.line.kill(running.pid);
+        if let Err(error) = &ended {
             warn!(error = %format!("{error:#}"), "the sealer is given up");
         }
-        if let Some(child) = &mut running.child {
-            let _ = child.wait();
-        }
+        running.reap(ended.is_ok());
         true
     }
 
@@ -219,19 +234,18 @@ impl Sealer {
         self.tell(&Ask::Put(seal.clone()))
     }
 
-    /// How many are left.
-    pub(crate) fn remove(&self, circuit: u64) -> Result<usize> {
+    pub(crate) fn remove(&self, circuit: u64) -> Result<()> {
         if self.running.is_none() {
-            return Ok(0);
+            return Ok(());
         }
         match self.ask(&Ask::Remove { circuit })? {
-            Said::Left(left) => Ok(left),
+            Said::Left(_) => Ok(()),
             other => bail!("the sealer answered {other:?}"),
         }
     }
 
     /// What is encrypted becomes what is wanted: sessions of circuits that stay are kept.
-    pub(crate) fn settle(&self, wanted: &[Seal]) -> Result<()> {
+    pub(crate) fn settle(&mut self, wanted: &[Seal]) -> Result<()> {
         let running = self.running.as_ref().context("there is no sealer")?;
         let numbers: BTreeSet<u64> = wanted.iter().map(|seal| seal.circuit).collect();
         for (circuit, _) in running.line.list()? {
@@ -239,7 +253,9 @@ impl Sealer {
                 self.remove(circuit)?;
             }
         }
-        wanted.iter().try_for_each(|seal| self.put(seal))
+        wanted.iter().try_for_each(|seal| self.put(seal))?;
+        self.settled = true;
+        Ok(())
     }
 
     /// Other keys of this host: all circuits agree on new sessions, and use the old ones until then.
@@ -248,7 +264,35 @@ impl Sealer {
         if self.running.is_none() {
             return Ok(());
         }
-        self.tell(&Ask::Use { keys: self.keys.clone(), timing: self.timing })
+        self.tell(&self.keys_in_use())
+    }
+
+    fn keys_in_use(&self) -> Ask {
+        Ask::Use { keys: self.keys.clone(), timing: self.timing }
+    }
+}
+
+impl Running {
+    /// Nobody waits here for a process that would not end.
+    fn reap(self, ended: bool) {
+        let Some(mut child) = self.child else { return };
+        if ended {
+            let _ = child.wait();
+            return;
+        }
+        // Refused: it is reaped when the agent ends.
+        let _ = std::thread::Builder::new().name("reap".into()).spawn(move || child.wait());
+    }
+}
+
+/// A line to the sealer of this state directory. One that lets nobody in is ended by force: there is none then.
+fn reach(state: &Path) -> Result<Option<Line>> {
+    match Line::to(state) {
+        Err(error) => {
+            warn!(error = %format!("{error:#}"), "the sealer cannot be reached");
+            if holder::kill(state)? { Ok(None) } else { Err(error) }
+        }
+        reached => reached,
     }
 }
 
@@ -284,7 +328,7 @@ pub(crate) fn look(state: &Path) -> Result<Option<Hello>> {
 
 /// Ends the sealer of this state directory. True: there was one.
 pub(crate) fn end(state: &Path) -> Result<bool> {
-    let Some(line) = Line::to(state)? else { return Ok(false) };
+    let Some(line) = reach(state)? else { return Ok(false) };
     line.end(line.who()?).map(|()| true)
 }
 
@@ -325,10 +369,10 @@ mod tests {
                 }
                 heard
             });
-            assert_eq!(sealer.find().expect("it ends"), None);
+            assert_eq!(sealer.find(&[]).expect("it ends"), None);
             other.join().expect("no panic")
         });
         assert_eq!(heard, ["Hello", "End"]);
-        assert!(!sealer.is_running());
+        assert!(!sealer.is_settled());
     }
 }

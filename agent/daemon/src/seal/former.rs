@@ -5,13 +5,15 @@
 use super::table::Table;
 use agent_core::seal::message;
 use ebpf_abi::seal::Tag;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown, sockopt};
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Once all circuits have new sessions and nothing was passed for so long, the former one can go.
 const QUIET: Duration = Duration::from_secs(3);
@@ -19,6 +21,8 @@ const QUIET: Duration = Duration::from_secs(3);
 const LIFE: Duration = Duration::from_secs(185);
 /// How often the far ends are shown the new sessions meanwhile.
 const REMIND: Duration = Duration::from_millis(400);
+/// How long it may take for a frame; it works on one within microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Former {
     plain: OwnedFd,
@@ -39,10 +43,13 @@ struct Progress {
 
 impl Former {
     /// `passing`: the circuits that it has sessions of.
-    pub(super) fn new([plain, cipher]: [OwnedFd; 2], passing: BTreeSet<u64>) -> Self {
+    pub(super) fn new([plain, cipher]: [OwnedFd; 2], passing: BTreeSet<u64>) -> io::Result<Self> {
+        for socket in [&plain, &cipher] {
+            sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+        }
         let now = Instant::now();
         let progress = Mutex::new(Progress { passing, passed: now, reminded: now, frames: 0 });
-        Self { plain, cipher, there: AtomicBool::new(true), since: now, progress }
+        Ok(Self { plain, cipher, there: AtomicBool::new(true), since: now, progress })
     }
 
     pub(super) fn is_there(&self) -> bool {
@@ -73,7 +80,7 @@ impl Former {
         self.pass(&self.cipher, &message::bare(tag, bytes));
     }
 
-    /// Waits until there is room: what waits meanwhile waits in the interface's queue.
+    /// Waits until there is room, but not for long: what waits meanwhile waits in the interface's queue.
     fn pass(&self, socket: &OwnedFd, frame: &[u8]) {
         match send(socket, frame, SendFlags::NOSIGNAL) {
             Ok(_) => {
@@ -81,11 +88,22 @@ impl Former {
                 progress.passed = Instant::now();
                 progress.frames += 1;
             }
-            Err(rustix::io::Errno::INTR) => self.pass(socket, frame),
-            Err(error) => {
-                warn!(%error, "the former sealer has ended too early; its sessions are lost");
-                self.there.store(false, Ordering::Relaxed);
+            Err(Errno::INTR) => self.pass(socket, frame),
+            Err(error @ (Errno::NOBUFS | Errno::NOMEM | Errno::MSGSIZE)) => {
+                debug!(%error, length = frame.len(), "a frame was not passed to the former sealer");
             }
+            Err(error) => {
+                warn!(%error, "the former sealer has ended too early or takes nothing; its sessions are lost");
+                self.leave();
+            }
+        }
+    }
+
+    /// It reads what is left, and ends.
+    fn leave(&self) {
+        self.there.store(false, Ordering::Relaxed);
+        for socket in [&self.plain, &self.cipher] {
+            let _ = shutdown(socket, Shutdown::Write);
         }
     }
 
@@ -112,11 +130,7 @@ impl Former {
         if quiet || self.since.elapsed() > LIFE {
             let (frames, after) = (progress.frames, self.since.elapsed());
             info!(frames, ?after, unsettled = progress.passing.len(), "the former sealer is relieved");
-            self.there.store(false, Ordering::Relaxed);
-            // It reads what is left, and ends.
-            for socket in [&self.plain, &self.cipher] {
-                let _ = shutdown(socket, Shutdown::Write);
-            }
+            self.leave();
             return false;
         }
         let due = progress.reminded.elapsed() > REMIND;

@@ -1,4 +1,5 @@
 //! The line between an agent and a sealer: a Unix socket that keeps messages whole and carries file descriptors.
+use super::holder::{self, Holder};
 use super::words::{Ask, DESCRIPTORS, Hello, LONGEST, PROTOCOL, Said};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,7 +22,7 @@ use tracing::warn;
 
 const NAME: &str = "sealer.sock";
 /// How long an answer may take. A sealer answers within a millisecond, but a host can be busy.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Questioners that wait to be let in.
 const WAITING: i32 = 16;
 
@@ -47,9 +48,12 @@ impl Line {
     pub(super) fn to(state: &Path) -> Result<Option<Self>> {
         let Ok(folder) = File::open(state) else { return Ok(None) };
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        match connect(&socket, &address(&folder, NAME)?) {
-            Ok(()) => Self::over(socket).map(Some),
+        // Its patience also holds for a sealer that lets nobody in.
+        let line = Self::over(socket)?;
+        match connect(&line.0, &address(&folder, NAME)?) {
+            Ok(()) => Ok(Some(line)),
             Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR) => Ok(None),
+            Err(Errno::AGAIN) => bail!("the sealer lets nobody in for {PATIENCE:?}"),
             Err(error) => Err(error).with_context(|| format!("connecting to {}", path(state).display())),
         }
     }
@@ -140,13 +144,22 @@ impl Line {
         if self.is_closed_within(Some(Duration::ZERO)) {
             return Ok(());
         }
-        if let Err(error) = self.tell(&Ask::End, &[]) {
-            warn!(pid, error = %format!("{error:#}"), "the sealer is ended by force");
-            // While the line to it is open, nobody else has its number.
-            if !self.is_closed_within(Some(Duration::ZERO)) {
-                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        match self.tell(&Ask::End, &[]) {
+            Ok(()) if self.is_closed_within(Some(PATIENCE)) => return Ok(()),
+            Ok(()) => {
+                warn!(pid, "the sealer is ended by force: it stays, {PATIENCE:?} after it said that it ends")
             }
+            Err(error) => warn!(pid, error = %format!("{error:#}"), "the sealer is ended by force"),
+        }
+        self.kill(pid)
+    }
+
+    /// Ends the sealer, this process, without asking it, and waits until it has ended.
+    pub(super) fn kill(&self, pid: u32) -> Result<()> {
+        // While the line to it is open, nobody else has its number.
+        if !self.is_closed_within(Some(Duration::ZERO)) {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
         if self.is_closed_within(Some(PATIENCE)) {
             return Ok(());
@@ -197,6 +210,7 @@ pub(super) struct Door {
     socket: OwnedFd,
     path: PathBuf,
     inode: u64,
+    _holder: Holder,
 }
 
 impl Door {
@@ -218,8 +232,9 @@ impl Door {
         listen(&socket, WAITING)?;
         let inode = std::fs::symlink_metadata(&temporary)?.ino();
         let path = path(state);
+        let holder = Holder::take(state)?;
         std::fs::rename(&temporary, &path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { socket, path, inode })
+        Ok(Self { socket, path, inode, _holder: holder })
     }
 
     /// A questioner, if there is one who may ask: root, or the user that runs this.
@@ -254,11 +269,11 @@ impl Drop for Door {
 
 /// Removes the place where a sealer was found.
 pub(super) fn forget(state: &Path) -> Result<()> {
-    match std::fs::remove_file(path(state)) {
+    [path(state), state.join(holder::NAME)].iter().try_for_each(|path| match std::fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path(state).display())),
-    }
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+    })
 }
 
 #[cfg(test)]
@@ -304,7 +319,7 @@ mod tests {
         std::fs::rename(&kept, path(state.path())).expect("put back");
         assert!(Line::to(state.path()).expect("asked").is_none());
         drop(Door::open(state.path()).expect("opened"));
-        assert!(!path(state.path()).exists());
+        assert!(!path(state.path()).exists() && !state.path().join(holder::NAME).exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod circuit;
 mod client;
 mod former;
 mod frames;
+mod holder;
 pub mod keys;
 mod line;
 pub mod process;

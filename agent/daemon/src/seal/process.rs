@@ -75,6 +75,8 @@ fn detach() -> Result<()> {
     let name = c"fw-sealer";
     nix::sys::prctl::set_name(name)?;
     nix::sys::prctl::set_no_new_privs()?;
+    // No core file with keys, and nobody of the same user reads its memory.
+    nix::sys::prctl::set_dumpable(false)?;
     for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::clear(None, set).map_err(|error| anyhow!("cannot give up capabilities: {error}"))?;
     }
@@ -262,7 +264,7 @@ impl Sealer {
         let passing = line.list()?.into_iter().filter(|(_, has)| *has).map(|(circuit, _)| circuit);
         let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let ([plain, for_plain], [cipher, for_cipher]) = (<[_; 2]>::from(pair()?), <[_; 2]>::from(pair()?));
-        let former = Former::new([plain, cipher], passing.collect());
+        let former = Former::new([plain, cipher], passing.collect())?;
         let work = Work::start(interfaces, Some(Arc::new(former)), &self.table)?;
         line.tell(&Ask::Yield, &[for_plain.as_fd(), for_cipher.as_fd()])?;
         info!("frames of sessions that are there go on to the former sealer");

@@ -262,7 +262,7 @@ mod tests {
 
         // Both read for a while, and the new one knows no circuit yet.
         let ([plain, for_plain], [cipher, for_cipher]) = (sockets(), sockets());
-        let relieving = Arc::new(Former::new([plain, cipher], BTreeSet::from([CIRCUIT])));
+        let relieving = Arc::new(Former::new([plain, cipher], BTreeSet::from([CIRCUIT])).expect("sockets"));
         let table = Table::default();
         let new = hosts[0].work(Some(relieving.clone()), &table);
         (0..20).for_each(|_| hosts.iter_mut().for_each(Host::send));
@@ -289,12 +289,29 @@ mod tests {
         let hosts = [Host::new(), Host::new()];
         let table = Table::default();
         let ([plain, for_plain], [cipher, for_cipher]) = (sockets(), sockets());
-        let former = Former::new([plain, cipher], BTreeSet::from([CIRCUIT]));
+        let former = Former::new([plain, cipher], BTreeSet::from([CIRCUIT])).expect("sockets");
         hosts[0].put(&table, &hosts[1]);
         assert!(former.keeps(CIRCUIT, &table), "there is no other session yet");
         drop((for_plain, for_cipher));
         former.packet(&[0; 100]);
         assert!(!former.is_there());
         assert_eq!(former.passing(), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_relieved_sealer_that_takes_nothing_is_given_up() {
+        let ([plain, for_plain], [cipher, for_cipher]) = (sockets(), sockets());
+        let former = Former::new([plain, cipher], BTreeSet::from([CIRCUIT])).expect("sockets");
+        // Longer than any frame: it alone is lost.
+        former.packet(&vec![0; 16 << 20]);
+        assert!(former.is_there());
+        let mut passed = 0;
+        while former.is_there() {
+            former.packet(&[0; 10_000]);
+            passed += 1;
+            assert!(passed < 100_000, "nobody reads, and all is taken");
+        }
+        assert!(passed > 1, "there was room for some");
+        drop((for_plain, for_cipher));
     }
 }

@@ -23,6 +23,8 @@ use zerocopy::IntoBytes;
 const TICK: Duration = Duration::from_millis(100);
 /// How long packets wait for timers, and timers for packets.
 const SLICE: Duration = Duration::from_millis(2);
+/// Frames after which is looked whether it is time to stop.
+const BATCH: usize = 256;
 /// Bytes of the longest frame that a TAP interface gives.
 const FRAME: usize = HEAD + 65_536;
 
@@ -96,7 +98,8 @@ pub(super) fn encrypt(devices: &Devices, table: &Table) {
     let mut out = Messages { cipher: &devices.cipher, packed: Packed::default() };
     let mut more = true;
     while more && devices.wait(&devices.from_plain, PollTimeout::NONE) {
-        while let Some(length) = read(&devices.from_plain, &mut frame, &mut more) {
+        for _ in 0..BATCH {
+            let Some(length) = read(&devices.from_plain, &mut frame, &mut more) else { break };
             seal(&mut frame[..length], table, devices.former(), &mut out);
         }
         out.write();
@@ -129,7 +132,9 @@ fn seal(frame: &mut [u8], table: &Table, former: Option<&Former>, out: &mut Mess
     {
         return former.packet(frame);
     }
-    let Some(circuit) = table.get(tag.circuit()) else { return };
+    let Some(circuit) = table.get(tag.circuit()) else {
+        return refuse(out.cipher, &tag, Reason::NoSealSession);
+    };
     let mut circuit = circuit.lock();
     let (index, number) = (circuit.seal.slot, tag.circuit());
     let mut dropped = 0;
@@ -243,19 +248,16 @@ fn open(
         return refuse(packets.plain, &tag, Reason::SealBroken);
     };
     let Some(circuit) = table.get(tag.circuit()) else {
-        // Not told of here yet.
-        if let Some(former) = former {
-            packet[range].chunks(size).for_each(|bytes| former.message(&tag, bytes));
-        }
-        return;
+        // Not told of here yet, or no longer.
+        let Some(former) = former else { return refuse(packets.plain, &tag, Reason::NoSealSession) };
+        return packet[range].chunks(size).for_each(|bytes| former.message(&tag, bytes));
     };
     let mut circuit = circuit.lock();
     let index = circuit.seal.slot;
+    let mut formers = Vec::new();
     for bytes in packet[range].chunks(size) {
-        if let Some(former) = former
-            && !circuit.owns(bytes)
-        {
-            former.message(&tag, bytes);
+        if former.is_some() && !circuit.owns(bytes) {
+            formers.push(bytes);
             continue;
         }
         match circuit.open(BytesMut::from(bytes)) {
@@ -267,6 +269,11 @@ fn open(
             Opened::Nothing => circuit.flush(&mut |message| messages.put(index, tag.circuit(), message)),
             Opened::Broken => refuse(packets.plain, &tag, Reason::SealBroken),
         }
+    }
+    // The former one may take its time; nobody waits for the circuit meanwhile.
+    drop(circuit);
+    if let Some(former) = former {
+        formers.into_iter().for_each(|bytes| former.message(&tag, bytes));
     }
 }
 

@@ -1,8 +1,11 @@
 //! What encrypts outlives its agent, is replaced without losing a packet, and leaves nothing when it is not needed.
 use crate::encryption::sealed;
-use crate::support::{Fabric, ROW, allow_icmp, allow_udp, eventually};
+use crate::support::{Fabric, ROW, allow_icmp, allow_udp, eventually, within};
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::Pid;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tests_kernel::lab::{binary, namespace};
@@ -10,6 +13,8 @@ use tests_kernel::traffic::{self, Flow};
 
 const ENDS: [&str; 2] = ["a", "b"];
 const RATE: u32 = 5_000;
+/// Until one that does not answer is given up.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A fabric with an encrypted circuit that passes packets.
 fn up(test: &str) -> Result<Fabric> {
@@ -129,6 +134,59 @@ fn a_killed_sealer_is_replaced_by_its_agent() -> Result<()> {
         assert_eq!(fabric.lab.agent(host).pid(), agent, "the same agent");
     }
     assert_eq!(interfaces(&fabric, "a")?, taps, "the agent held them");
+    fabric.lab.down()
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("process {pid}"))
+}
+
+/// As many questioners as may wait to be let in. A stopped process keeps their places when they are gone.
+fn crowd(state: &Path) -> Result<usize> {
+    let folder = std::fs::File::open(state)?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/sealer.sock", folder.as_raw_fd()).as_str())?;
+    for waiting in 0..1_000 {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let questioner = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        match connect(questioner.as_raw_fd(), &address) {
+            Ok(()) => {}
+            Err(nix::Error::EAGAIN) => return Ok(waiting),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("there is room for 1,000 questioners")
+}
+
+#[test]
+fn a_sealer_that_does_not_answer_is_replaced() -> Result<()> {
+    let fabric = up("sealer-still")?;
+    let taps = interfaces(&fabric, "a")?;
+    // By the agent that runs.
+    let (former, agent) = (sealer(&fabric, "a")?, fabric.lab.agent("a").pid());
+    signal(former, Signal::SIGSTOP)?;
+    within(LONG, "another one is there", || Ok(sealer(&fabric, "a")? != former))?;
+    eventually("packets pass again", || passes(&fabric))?;
+    assert_eq!(fabric.lab.agent("a").pid(), agent, "the same agent");
+    // By one that is started, also when nobody can be let in any more.
+    for full in [false, true] {
+        let former = sealer(&fabric, "a")?;
+        fabric.lab.kill_agent("a")?;
+        signal(former, Signal::SIGSTOP)?;
+        if full {
+            assert!(crowd(&fabric.lab.home("a").join("state"))? > 0);
+        }
+        fabric.lab.start_agent("a")?;
+        within(LONG, "another one is there", || Ok(sealer(&fabric, "a")? != former))?;
+        fabric.lab.wait_connected(&["a"])?;
+        eventually("packets pass again", || passes(&fabric))?;
+    }
+    assert_eq!(interfaces(&fabric, "a")?, taps);
+    // By `uninstall`.
+    fabric.lab.kill_agent("a")?;
+    signal(sealer(&fabric, "a")?, Signal::SIGSTOP)?;
+    crowd(&fabric.lab.home("a").join("state"))?;
+    fabric.lab.uninstall("a")?;
+    nothing_left(&fabric, "a")?;
     fabric.lab.down()
 }
 
