@@ -215,7 +215,11 @@ impl Fabric {
         let note = self.note(&journey, &ran);
         let parts = [note, silent.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()];
         let note = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-        journey.silent = journey.silent.or(silent);
+        journey.silent = match (journey.silent, silent) {
+            // What was heard once and is silent now says more than what was never heard.
+            (Some((Silence::Ever(_), _)), worse @ Some((Silence::Since(_), _))) => worse,
+            (known, found) => known.or(found),
+        };
         let (next, sent) = match &mut ran.fate {
             Fate::Sent(sent) => {
                 let frame = std::mem::take(&mut sent.frame);

@@ -4,7 +4,7 @@ use crate::fabric::world::{World, link, name, request};
 use proto_model::query::{Answer, Connection, Fate, Ran, Sealing, Sent};
 use proto_model::report::Say;
 use proto_model::request::{CircuitRequest, Event, Request, Response};
-use proto_model::topology::LinkValues;
+use proto_model::topology::{LinkValues, Measured};
 use proto_model::trail::{Trail, Verdict, Wonder};
 use proto_model::{Bandwidth, CircuitId, Label};
 use std::time::Duration;
@@ -145,16 +145,28 @@ fn a_link_that_is_disabled_is_not_said_to_be_silent() {
 fn another_silent_link_of_the_path_is_told_of() {
     let mut world = World::diamond();
     let id = world.create(pinned()).expect("feasible").circuit.id;
-    hear(&mut world, "t1");
-    cut(&mut world, "t1", 10);
-    let before = said(&mut world, id);
-    world.events.clear();
-    hear(&mut world, "t1");
+    let both = |world: &mut World, (one, other): (&str, &str), measured: Measured| {
+        measure(world, one, one, other, measured);
+        measure(world, other, one, other, measured);
+    };
+    let (first, second) = (("a", "t1"), ("t1", "b"));
+    both(&mut world, first, answered(1_000, 0));
+    both(&mut world, second, answered(1_000, 0));
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(2));
+        both(&mut world, first, silence());
+        both(&mut world, second, silence());
+    }
     world.pass(Duration::ZERO);
-    cut(&mut world, "t1", 10);
+    assert!(said(&mut world, id).contains("the link a–t1"));
+    world.events.clear();
+    // The path is silent as before, by another link.
+    both(&mut world, first, answered(1_000, 0));
+    world.pass(Duration::ZERO);
     let after = said(&mut world, id);
-    assert!(after != before && after.contains("its path is silent"), "{after}");
-    assert_eq!(announced(&world, id), [String::new(), after]);
+    assert!(after.contains("the link b–t1") && !after.contains("a–t1"), "{after}");
+    assert_eq!(announced(&world, id), [after]);
+    world.check();
 }
 
 #[test]
