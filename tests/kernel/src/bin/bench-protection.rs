@@ -13,7 +13,7 @@ use tests_kernel::protection::{Times, away, count};
 
 #[derive(Parser)]
 struct Arguments {
-    /// How often each failure is repeated; babeld, which needs half a minute each time, a fifth as often.
+    /// How often each failure is repeated; babeld needs half a minute each time.
     #[arg(long, default_value_t = 30)]
     repeats: usize,
     /// How long the machine is kept busy to provoke false switches.
@@ -260,10 +260,7 @@ impl Bench {
                 self.notes.push(missing.to_owned());
                 continue;
             }
-            let repeats = match protocol {
-                Protocol::Frr => self.arguments.repeats,
-                Protocol::Babel => self.arguments.repeats.div_ceil(5),
-            };
+            let repeats = self.arguments.repeats;
             for (death, what) in
                 [(Death::Silent, "silent blackhole"), (Death::Carrier, "carrier loss of the local link")]
             {
