@@ -2,7 +2,7 @@
 use crate::circuit::Circuit;
 use crate::registry::nodes::Node;
 use crate::silence::{self, Silent};
-use crate::topology::Topology;
+use crate::topology::{Port, Topology};
 use proto_model::circuit::Path;
 use proto_model::desired::ObjectKey;
 use proto_model::request::CircuitView;
@@ -39,8 +39,11 @@ fn text(paths: &[&Path], topology: &Topology, nodes: &BTreeMap<NodeName, Node>) 
         narrow.extend(link.over_booked().map(|over| over_booked(id, over)));
         missing.extend(link.unshaped().map(|node| format!("{node} in {}", id.network())));
         let (one, other) = id.ends();
-        let troubles = [one, other].into_iter().filter_map(|name| trouble(nodes.get(name)?, id.network()));
-        failed.extend(troubles);
+        for host in [one, other] {
+            let port = topology.port(host, id.network());
+            narrow.extend(port.and_then(|port| over_booked_port(host, port)));
+            failed.extend(nodes.get(host).and_then(|node| trouble(node, id.network())));
+        }
     }
     let join = |places: BTreeSet<String>| places.into_iter().collect::<Vec<_>>().join(", ");
     let part = |text: &str, places: BTreeSet<String>| {
@@ -61,6 +64,11 @@ fn text(paths: &[&Path], topology: &Topology, nodes: &BTreeMap<NodeName, Node>) 
 fn over_booked(id: &LinkId, over: Bandwidth) -> String {
     let (a, b) = id.ends();
     format!("{a}–{b} ({}) is over-booked by {over}", id.network())
+}
+
+/// The same of an interface: of all that leaves by it.
+fn over_booked_port(host: &NodeName, port: &Port) -> Option<String> {
+    port.over_booked().map(|over| format!("{} of {host} is over-booked by {over}", port.interface))
 }
 
 /// Why a host that may shape what it sends into a network does not.

@@ -5,17 +5,18 @@
 mod ahead;
 mod measure;
 mod shared;
+mod spot;
 mod views;
 
 pub use ahead::Ahead;
 pub use measure::{FRESH, Known, Source};
-pub use shared::Failure;
+pub use shared::{Failure, moved_to};
+pub use spot::{Port, Spot, Tight, free_of, spots};
 
 use crate::silence::Silence;
 use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
 use petgraph::visit::EdgeRef;
-use proto_model::circuit::Path;
 use proto_model::topology::{LinkId, LinkValues, Measured, Underlay};
 use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Timestamp};
 use shared::Shared;
@@ -39,6 +40,8 @@ pub struct Place {
     /// Its agent is in contact.
     pub connected: bool,
     underlays: Vec<Underlay>,
+    /// By network; those of known speed.
+    ports: BTreeMap<Name, Port>,
 }
 
 /// What one end of a link offers.
@@ -81,8 +84,14 @@ impl Link {
         self.values.capacity.or_else(|| Some(a.speed?.min(b.speed?)))
     }
 
+    /// Of its capacity, what circuits can reserve.
+    pub fn most(&self) -> Option<Bandwidth> {
+        let queued = self.ends.iter().any(|end| end.shape);
+        self.capacity().map(|capacity| if queued { spot::reservable(capacity) } else { capacity })
+    }
+
     pub fn free(&self) -> Option<Bandwidth> {
-        self.capacity().map(|capacity| capacity.saturating_sub(self.taken()))
+        self.most().map(|most| most.saturating_sub(self.taken()))
     }
 
     /// By how much more is promised than it has; none: by nothing.
@@ -94,11 +103,6 @@ impl Link {
     /// By paths and backups.
     pub fn taken(&self) -> Bandwidth {
         self.reserved.saturating_add(self.shared)
-    }
-
-    /// What its paths leave for backups.
-    fn room(&self) -> Option<Bandwidth> {
-        self.capacity().map(|capacity| capacity.saturating_sub(self.reserved))
     }
 
     /// As configured, else as measured lately.
@@ -200,7 +204,7 @@ pub struct Topology {
     networks: BTreeMap<Name, BTreeSet<NodeName>>,
     /// Also of links that are not there at the moment.
     configured: BTreeMap<LinkId, LinkValues>,
-    reserved: BTreeMap<LinkId, Bandwidth>,
+    reserved: BTreeMap<Spot, Bandwidth>,
     shared: Shared,
     /// Links whose neighbours are to be told anew whom to measure.
     changed: BTreeSet<LinkId>,
@@ -284,7 +288,8 @@ impl Topology {
 
     pub fn add_node(&mut self, name: NodeName) {
         if !self.places.contains_key(&name) {
-            let place = Place { name: name.clone(), connected: false, underlays: Vec::new() };
+            let (underlays, ports) = (Vec::new(), BTreeMap::new());
+            let place = Place { name: name.clone(), connected: false, underlays, ports };
             self.places.insert(name, self.graph.add_node(place));
         }
     }
@@ -320,9 +325,20 @@ impl Topology {
             return false;
         }
         self.detach(name, at);
+        let port = |network: Name| Some((network.clone(), Port::of(&underlays, &network)?));
+        self.graph[at].ports = networks_of(&underlays).into_iter().filter_map(port).collect();
         self.graph[at].underlays = underlays;
         self.attach(name, at);
+        for spot in self.ports_of(name) {
+            self.show(&spot);
+        }
         true
+    }
+
+    /// Those of known speed.
+    pub fn ports_of(&self, name: &NodeName) -> Vec<Spot> {
+        let Some(at) = self.place(name) else { return Vec::new() };
+        self.graph[at].ports.keys().map(|network| Spot::Port(name.clone(), network.clone())).collect()
     }
 
     fn detach(&mut self, name: &NodeName, at: NodeIndex) {
@@ -370,8 +386,8 @@ impl Topology {
             return;
         };
         let values = self.configured.get(&id).cloned().unwrap_or_default();
-        let reserved = self.reserved.get(&id).copied().unwrap_or_default();
-        let shared = self.shared.of(&id);
+        let spot = Spot::Link(id.clone());
+        let (reserved, shared) = (self.reserved(&spot), self.shared.of(&spot));
         let samples = Samples::default();
         let link =
             Link { id: id.clone(), values, reserved, shared, samples, silence: None, ends, usable: false };
@@ -407,27 +423,6 @@ impl Topology {
             self.configured.remove(id);
         }
         known
-    }
-
-    pub fn reserve(&mut self, path: &Path, bandwidth: Bandwidth) {
-        self.book(path, |reserved| reserved.saturating_add(bandwidth));
-    }
-
-    pub fn release(&mut self, path: &Path, bandwidth: Bandwidth) {
-        self.book(path, |reserved| reserved.saturating_sub(bandwidth));
-    }
-
-    fn book(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {
-        for id in &path.links {
-            let reserved = change(self.reserved.get(id).copied().unwrap_or_default());
-            match reserved.is_zero() {
-                true => self.reserved.remove(id),
-                false => self.reserved.insert(id.clone(), reserved),
-            };
-            if let Some(at) = self.edges.get(id) {
-                self.graph[*at].reserved = reserved;
-            }
-        }
     }
 
     /// Why nothing new is placed on it; none: it is usable.

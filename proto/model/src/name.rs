@@ -2,11 +2,13 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// A DNS label in lower case (RFC 1123 §2.1): 1–63 characters of `a`–`z`, `0`–`9` and `-`, no `-` at either end.
+/// A DNS label in lower case (RFC 1123 §2.1): 1–63 characters of `a`–`z`, `0`–`9` and `-`, no `-` at either end. Copies share
+/// their text: names are the keys of most books.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     pub const MAX: usize = 63;
@@ -35,7 +37,7 @@ impl FromStr for Name {
             _ if text.len() > Self::MAX => "it is longer than 63 characters",
             _ if !text.chars().all(allowed) => "it has a character that is not allowed",
             _ if text.starts_with('-') || text.ends_with('-') => "it starts or ends with -",
-            _ => return Ok(Self(text.to_owned())),
+            _ => return Ok(Self(text.into())),
         };
         Err(NotAName { text: text.chars().take(80).collect(), why })
     }
@@ -50,7 +52,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

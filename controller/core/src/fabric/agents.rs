@@ -124,6 +124,7 @@ impl Fabric {
         underlays: Vec<proto_model::topology::Underlay>,
         now: Timestamp,
     ) {
+        let before = self.topology.over_booked_ports(name);
         if !self.topology.set_underlays(name, underlays.clone()) {
             return;
         }
@@ -134,6 +135,11 @@ impl Fabric {
         for id in circuits {
             self.follow_topology(id, now);
         }
+        if before != self.topology.over_booked_ports(name) {
+            self.announce_promises(name, |_| true);
+        }
+        let ports = self.topology.ports_of(name);
+        self.relieve(&ports, now);
     }
 
     /// Encryption keys that differ go to the other ends of the encrypted circuits that end here.

@@ -2,11 +2,12 @@
 use super::world::{Agent, World};
 use crate::guarantee;
 use crate::silence::Silence;
+use crate::topology::{Port, Spot};
 use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::{Endpoint, Gate, Hop, Leg, NextHop, Object, ObjectKey, Receive, Side, Tell};
 use proto_model::report::Way;
 use proto_model::topology::LinkId;
-use proto_model::{CircuitId, NodeName};
+use proto_model::{CircuitId, Name, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
@@ -96,7 +97,11 @@ impl World {
     pub(super) fn check_books(&self) {
         self.check_sums();
         for view in self.fabric.topology.views() {
-            assert!(view.capacity.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
+            let most = self.fabric.topology.link(&view.id).map_or(view.capacity, |link| link.most());
+            assert!(most.is_none_or(|most| view.reserved <= most), "{} is over-booked", view.id);
+        }
+        for ((node, _), port) in self.ports() {
+            assert!(port.taken() <= port.most, "{} of {node} is over-booked: {port:?}", port.interface);
         }
         self.check_failures();
     }
@@ -105,7 +110,7 @@ impl World {
     pub(super) fn check_books_in_use(&self) {
         self.check_sums();
         for view in self.fabric.topology.views() {
-            for (failure, _) in self.fabric.topology.excess(&view.id) {
+            for (failure, _) in self.fabric.topology.excess(&Spot::Link(view.id.clone())) {
                 for circuit in self.fabric.circuits.iter() {
                     let Some(route) = circuit.phase.route() else { continue };
                     let Some(backup) = route.second().filter(|_| !circuit.spec.bounds.bandwidth.is_zero())
@@ -124,6 +129,25 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Those of known speed.
+    fn ports(&self) -> Vec<((&NodeName, &Name), &Port)> {
+        let named = self.fabric.nodes.iter().flat_map(|(name, node)| {
+            node.record.underlays.iter().map(move |underlay| (name, &underlay.network))
+        });
+        named.filter_map(|at| Some((at, self.fabric.topology.port(at.0, at.1)?))).collect()
+    }
+
+    /// How many times a path leaves or comes by an interface of that host in that network, counted by its hosts.
+    fn crossings<'a>(path: &'a Path) -> BTreeMap<(&'a NodeName, &'a Name), u64> {
+        let mut crossings = BTreeMap::new();
+        for (pair, link) in path.nodes.windows(2).zip(&path.links) {
+            for node in pair {
+                *crossings.entry((node, link.network())).or_default() += 1;
+            }
+        }
+        crossings
     }
 
     fn check_sums(&self) {
@@ -146,6 +170,28 @@ impl World {
             let sum = reserved.get(&view.id).copied().unwrap_or(0) + worst.unwrap_or(0);
             assert_eq!(view.reserved.bits_per_second(), sum, "{}", view.id);
         }
+        self.check_sums_of_interfaces(&circuits);
+    }
+
+    fn check_sums_of_interfaces(&self, circuits: &[Booked<'_>]) {
+        let mut sums: BTreeMap<(&NodeName, &Name), (u64, BTreeMap<Failure<'_>, u64>)> = BTreeMap::new();
+        for circuit in circuits {
+            let on_path = Self::crossings(circuit.path);
+            for (interface, times) in &on_path {
+                sums.entry(*interface).or_default().0 += times * circuit.need;
+            }
+            for (interface, times) in circuit.backup.into_iter().flat_map(Self::crossings) {
+                let more = times.saturating_sub(on_path.get(&interface).copied().unwrap_or(0)) * circuit.need;
+                for failure in circuit.failures.difference(&circuit.of_backup).filter(|_| more > 0) {
+                    *sums.entry(interface).or_default().1.entry(*failure).or_default() += more;
+                }
+            }
+        }
+        for (at, port) in self.ports() {
+            let (reserved, moved) = sums.remove(&at).unwrap_or_default();
+            let sum = reserved + moved.values().max().copied().unwrap_or(0);
+            assert_eq!(port.taken().bits_per_second(), sum, "{} of {}", port.interface, at.0);
+        }
     }
 
     fn check_failures(&self) {
@@ -153,12 +199,24 @@ impl World {
         let everything: BTreeSet<_> = circuits.iter().flat_map(|circuit| &circuit.failures).collect();
         for failure in everything {
             let mut crossing: BTreeMap<&LinkId, u64> = BTreeMap::new();
+            let mut interfaces: BTreeMap<(&NodeName, &Name), u64> = BTreeMap::new();
             for circuit in &circuits {
                 let path = (!circuit.failures.contains(failure)).then_some(circuit.path);
                 let way = path.or(circuit.backup.filter(|_| !circuit.of_backup.contains(failure)));
                 for link in way.into_iter().flat_map(|way| &way.links) {
                     *crossing.entry(link).or_default() += circuit.need;
                 }
+                for (interface, times) in way.into_iter().flat_map(Self::crossings) {
+                    *interfaces.entry(interface).or_default() += times * circuit.need;
+                }
+            }
+            for ((node, network), sum) in interfaces {
+                let Some(port) = self.fabric.topology.port(node, network) else { continue };
+                let most = port.most.bits_per_second();
+                assert!(
+                    sum <= most,
+                    "after the end of {failure:?}, {node} in {network} carries {sum} of {most}"
+                );
             }
             for (link, sum) in crossing {
                 let capacity = self.fabric.topology.link(link).and_then(|link| link.capacity());

@@ -41,9 +41,8 @@ use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
 use crate::registry::resources::Resources;
 use crate::silence::Silences;
-use crate::topology::Topology;
+use crate::topology::{Spot, Topology};
 use proto_model::request::Request;
-use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,9 +68,9 @@ pub struct Fabric {
     /// Circuits to place anew, those with the highest priority first.
     work: BTreeSet<(Reverse<u8>, CircuitId)>,
     /// Circuits with bandwidth by the links that only their backup crosses, those of the least priority first.
-    backups: BTreeMap<LinkId, BTreeSet<(u8, CircuitId)>>,
-    /// Links that have less free than a failure may bring, because those whose backups cross them need these now.
-    over_booked: BTreeSet<LinkId>,
+    backups: BTreeMap<Spot, BTreeSet<(u8, CircuitId)>>,
+    /// Where less is free than a failure may bring, because those whose backups cross it need these now.
+    over_booked: BTreeSet<Spot>,
     /// Circuits that lost their backup, in the order of `work`.
     seeking: BTreeSet<(Reverse<u8>, CircuitId)>,
     /// Placed circuits without a disjoint backup that may have one.

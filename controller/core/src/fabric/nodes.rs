@@ -3,8 +3,9 @@ use super::Fabric;
 use crate::deadlines::Deadline;
 use crate::record::{Keys, NodeRecord, PolicyRecord, Record, RecordKey, TokenRecord};
 use crate::registry::nodes::{Contact, Node};
-use crate::topology::Link;
+use crate::topology::{Link, Spot};
 use proto_model::access::Fingerprint;
+use proto_model::circuit::Path;
 use proto_model::request::{Event, NodeView, Response};
 use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Bandwidth, CircuitId, Kind, NodeName, Refusal, Timestamp};
@@ -226,20 +227,19 @@ impl Fabric {
     /// `before`: by how much it was over-booked.
     fn link_is_set(&mut self, link: &LinkId, before: Option<Bandwidth>, now: Timestamp) {
         if before != self.topology.link(link).and_then(Link::over_booked) {
-            self.announce_promises(link);
+            self.announce_promises(link.ends().0, |path| path.links.contains(link));
         }
-        self.relieve(std::slice::from_ref(link), now);
+        self.relieve(&[Spot::Link(link.clone())], now);
         self.retry_suspended(now);
     }
 
-    /// What is promised to circuits over a link is kept, or not any longer.
-    fn announce_promises(&mut self, link: &LinkId) {
-        let Some(node) = self.nodes.get(link.ends().0) else { return };
+    /// What is promised to circuits that cross something at a host is kept, or not any longer.
+    pub(super) fn announce_promises(&mut self, at: &NodeName, crosses: impl Fn(&Path) -> bool) {
+        let Some(node) = self.nodes.get(at) else { return };
         for id in &node.circuits {
             let circuit = self.circuits.get(*id).filter(|c| !c.spec.bounds.bandwidth.is_zero());
             let Some(route) = circuit.and_then(|circuit| circuit.phase.route()) else { continue };
-            let second = route.second().is_some_and(|lane| lane.path.links.contains(link));
-            if second || route.path.links.contains(link) {
+            if crosses(&route.path) || route.second().is_some_and(|lane| crosses(&lane.path)) {
                 self.step.announce_circuit(*id);
             }
         }

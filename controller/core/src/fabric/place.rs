@@ -6,6 +6,7 @@ use crate::deadlines::Deadline;
 use crate::protection::Protection;
 use crate::record::{Placed, Record};
 use crate::route::paths::inner;
+use crate::topology::moved_to;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::{Gate, Object, ObjectKey};
 use proto_model::intent::Bounds;
@@ -36,8 +37,8 @@ impl Fabric {
         self.topology.reserve(&route.path, spec.bounds.bandwidth);
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.reserve_backup(&route.path, &lane.path, spec.bounds.bandwidth);
-        for link in lane.path.links.iter().filter(|link| !route.path.links.contains(link)) {
-            self.backups.entry(link.clone()).or_default().insert((spec.priority, id));
+        for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
+            self.backups.entry(spot).or_default().insert((spec.priority, id));
         }
     }
 
@@ -45,11 +46,11 @@ impl Fabric {
         self.topology.release(&route.path, spec.bounds.bandwidth);
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.release_backup(&route.path, &lane.path, spec.bounds.bandwidth);
-        for link in &lane.path.links {
-            if let Some(circuits) = self.backups.get_mut(link) {
+        for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
+            if let Some(circuits) = self.backups.get_mut(&spot) {
                 circuits.remove(&(spec.priority, id));
                 if circuits.is_empty() {
-                    self.backups.remove(link);
+                    self.backups.remove(&spot);
                 }
             }
         }

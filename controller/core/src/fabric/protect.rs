@@ -9,10 +9,9 @@ use crate::record::{Backup, Lane, Placed, Record};
 use crate::route;
 use crate::route::backup::{self, Second};
 use crate::route::paths::inner;
-use crate::topology::Failure;
+use crate::topology::{Failure, Spot, spots};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::ObjectKey;
-use proto_model::topology::LinkId;
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -256,7 +255,8 @@ impl Fabric {
         self.tell_anew(id, now);
         self.wait_for_ends(id, &new);
         self.note_promotion(id, &new.path);
-        self.relieve(&new.path.links, now);
+        let crossed: Vec<_> = spots(&new.path).into_keys().collect();
+        self.relieve(&crossed, now);
         self.seek_soon(id, now);
     }
 
@@ -310,36 +310,36 @@ impl Fabric {
         Some(lane)
     }
 
-    /// After one failure its moves are made good; against the next one less may be left. Backups that would come to the
-    /// link by a failure that brings too much give way, those of the least priority first; what is in use stays, and the
-    /// link is shown to be over-booked until it is not.
-    pub(super) fn relieve(&mut self, links: &[LinkId], now: Timestamp) {
-        for link in links {
-            for (failure, _) in self.topology.excess(link) {
-                for circuit in self.not_needed(link, &failure) {
-                    if self.topology.excess_by(link, &failure).is_zero() {
+    /// After one failure its moves are made good; against the next one less may be left. Backups that would come to a
+    /// link or an interface by a failure that brings too much give way, those of the least priority first; what is in use stays, and the
+    /// place is shown to be over-booked until it is not.
+    pub(super) fn relieve(&mut self, spots: &[Spot], now: Timestamp) {
+        for spot in spots {
+            for (failure, _) in self.topology.excess(spot) {
+                for circuit in self.not_needed(spot, &failure) {
+                    if self.topology.excess_by(spot, &failure).is_zero() {
                         break;
                     }
-                    let why = format!("the backup made room on {link}; another one is sought");
+                    let why = format!("the backup made room on {spot}; another one is sought");
                     self.lose_backup(circuit, &why, now);
                 }
             }
-            match self.topology.excess(link).is_empty() {
-                true => self.over_booked.remove(link),
-                false => self.over_booked.insert(link.clone()),
+            match self.topology.excess(spot).is_empty() {
+                true => self.over_booked.remove(spot),
+                false => self.over_booked.insert(spot.clone()),
             };
         }
     }
 
     /// An end has left its backup, or has said that it is not on it.
     pub(super) fn relieve_again(&mut self, now: Timestamp) {
-        let links: Vec<_> = self.over_booked.iter().cloned().collect();
-        self.relieve(&links, now);
+        let spots: Vec<_> = self.over_booked.iter().cloned().collect();
+        self.relieve(&spots, now);
     }
 
-    /// Circuits that a failure would move to the link and that do not need this way now, those of the least priority
+    /// Circuits that a failure would move there and that do not need this way now, those of the least priority
     /// first.
-    fn not_needed(&self, link: &LinkId, failure: &Failure) -> Vec<CircuitId> {
+    fn not_needed(&self, spot: &Spot, failure: &Failure) -> Vec<CircuitId> {
         // True: its hosts were lost, and it is about to be moved there.
         let spare = |id: CircuitId| {
             let route = self.circuits.get(id).and_then(|circuit| circuit.phase.route())?;
@@ -347,7 +347,7 @@ impl Fabric {
             let moved = failure.moves(&route.path, &backup.lane.path) && !self.may_be_on_backup(id);
             moved.then(|| (backup.ready && self.is_broken(&route.path), id))
         };
-        let holders = self.backups.get(link).into_iter().flatten();
+        let holders = self.backups.get(spot).into_iter().flatten();
         let mut spare: Vec<_> = holders.filter_map(|(_, id)| spare(*id)).collect();
         spare.sort_by_key(|(soon, _)| *soon);
         spare.into_iter().map(|(_, id)| id).collect()

@@ -3,8 +3,6 @@ use super::Fabric;
 use crate::circuit::Circuit;
 use proto_model::Timestamp;
 use proto_model::circuit::{CircuitSpec, Path};
-use proto_model::topology::LinkId;
-use std::collections::BTreeSet;
 
 /// Ends that are looked at; of more, those of the oldest circuits. What is said is true then, but it may fit earlier.
 const LOOKED_AT: usize = 1_000;
@@ -12,16 +10,14 @@ const LOOKED_AT: usize = 1_000;
 impl Fabric {
     /// `full`: paths that lack bandwidth and nothing else.
     pub(super) fn when(&self, spec: &CircuitSpec, full: &[&Path]) -> Option<String> {
-        if full.is_empty() {
+        let (need, before) = (spec.bounds.bandwidth, spec.expires);
+        let mut ending = self.next_to_end();
+        ending.retain(|(at, _)| before.is_none_or(|end| *at < end));
+        if full.is_empty() || ending.is_empty() {
             return None;
         }
-        let need = spec.bounds.bandwidth;
-        let links: BTreeSet<&LinkId> = full.iter().flat_map(|path| &path.links).collect();
-        let mut ahead = self.topology.ahead(&links);
-        let before = spec.expires;
-        for (at, circuit) in
-            self.next_to_end().into_iter().filter(|(at, _)| before.is_none_or(|end| *at < end))
-        {
+        let mut ahead = self.topology.ahead(full);
+        for (at, circuit) in ending {
             let Some(route) = circuit.phase.route() else { continue };
             let backup = route.second().map(|lane| &lane.path);
             let freed = ahead.release(&route.path, backup, circuit.spec.bounds.bandwidth);

@@ -141,6 +141,20 @@ impl World {
         self.ask(Request::SetLink { link: link(one, other), values }).expect("both are known");
     }
 
+    /// Plans an interface in the one network that all share.
+    pub(super) fn attach(&mut self, node: &str, host: u8, mbit: u64, shape: bool) {
+        let underlay = Underlay {
+            interface: "eth0".into(),
+            network: name("lan"),
+            addresses: vec![[10, 0, 0, host].into()],
+            mtu: 1500,
+            speed: Some(Bandwidth::mbit(mbit)),
+            shape,
+        };
+        self.underlays.insert(name(node), vec![underlay]);
+        self.expect(node);
+    }
+
     fn expect(&mut self, node: &str) {
         let expires = self.now.plus(Duration::from_secs(3600));
         let _ = self.ask(Request::CreateToken { node: name(node), hash: hash(node), expires });

@@ -1,6 +1,6 @@
 //! Whether a path keeps the bounds; and if none does, what would be feasible.
 use super::{Ask, DEFAULT_HOPS, Judged};
-use crate::topology::{self, Link};
+use crate::topology::{self, Link, Tight};
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Feasible, Offer};
@@ -19,7 +19,9 @@ const UNKNOWN: f64 = 1_000.0;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     #[error("{link} has {free} free, {need} is asked")]
-    Bandwidth { link: LinkId, free: Bandwidth, capacity: Bandwidth, need: Bandwidth },
+    Bandwidth { link: LinkId, free: Bandwidth, most: Bandwidth, capacity: Bandwidth, need: Bandwidth },
+    #[error("{}, {}", tight.said(), tight.taken_by(*need))]
+    Interface { tight: Tight, need: Bandwidth },
     #[error("capacity of {link} is not known, {need} is asked")]
     CapacityUnknown { link: LinkId, need: Bandwidth },
     #[error("{rtt} round trip, at most {max} is asked")]
@@ -54,7 +56,7 @@ pub enum Broken {
 
 impl Broken {
     pub fn is_bandwidth(&self) -> bool {
-        matches!(self, Self::Bandwidth { .. })
+        matches!(self, Self::Bandwidth { .. } | Self::Interface { .. })
     }
     /// By how much a quantity is beyond its bound: more than 1. None: a condition, which is kept or not.
     fn factor(&self) -> Option<f64> {
@@ -62,6 +64,9 @@ impl Broken {
         match self {
             Self::Bandwidth { free, need, .. } => {
                 Some(ratio(need.bits_per_second() as f64, free.bits_per_second() as f64))
+            }
+            Self::Interface { tight, need } => {
+                Some(ratio(need.bits_per_second() as f64, tight.free().bits_per_second() as f64))
             }
             Self::Rtt { rtt, max } => Some(ratio(rtt.nanos() as f64, max.nanos() as f64)),
             Self::Loss { loss, max } => Some(ratio(loss.ppm().into(), max.ppm().into())),
@@ -103,10 +108,16 @@ impl Broken {
 }
 
 /// Every bound that the path breaks; of a kind that several links break, the worst link.
-pub fn broken(path: &Path, links: &[&Link], offer: &Offer, ask: &Ask<'_>, now: Timestamp) -> Vec<Broken> {
-    let bounds = ask.bounds;
+pub fn broken(
+    candidate: &Candidate,
+    links: &[&Link],
+    tight: Option<Tight>,
+    ask: &Ask<'_>,
+    now: Timestamp,
+) -> Vec<Broken> {
+    let (path, offer, bounds) = (&candidate.path, &candidate.offer, ask.bounds);
     let mut broken = Vec::new();
-    broken.extend(bandwidth(links, bounds.bandwidth));
+    broken.extend(bandwidth(links, tight, bounds.bandwidth));
     broken.extend(bounds.max_rtt.and_then(|max| rtt(links, offer, max, now)));
     broken.extend(
         bounds.max_loss.filter(|max| offer.loss > *max).map(|max| Broken::Loss { loss: offer.loss, max }),
@@ -131,7 +142,8 @@ pub fn broken(path: &Path, links: &[&Link], offer: &Offer, ask: &Ask<'_>, now: T
     broken
 }
 
-fn bandwidth(links: &[&Link], need: Bandwidth) -> Option<Broken> {
+/// Of links and interfaces, that which leaves least.
+fn bandwidth(links: &[&Link], tight: Option<Tight>, need: Bandwidth) -> Option<Broken> {
     if need.is_zero() {
         return None;
     }
@@ -139,9 +151,12 @@ fn bandwidth(links: &[&Link], need: Bandwidth) -> Option<Broken> {
         return Some(Broken::CapacityUnknown { link: link.id.clone(), need });
     }
     let tightest = links.iter().min_by_key(|link| link.free())?;
+    if let Some(tight) = tight.filter(|tight| tight.free() < need && Some(tight.free()) < tightest.free()) {
+        return Some(Broken::Interface { tight, need });
+    }
     let free = tightest.free().filter(|free| *free < need)?;
-    let capacity = tightest.capacity()?;
-    Some(Broken::Bandwidth { link: tightest.id.clone(), free, capacity, need })
+    let (most, capacity) = (tightest.most()?, tightest.capacity()?);
+    Some(Broken::Bandwidth { link: tightest.id.clone(), free, most, capacity, need })
 }
 
 fn rtt(links: &[&Link], offer: &Offer, max: Latency, now: Timestamp) -> Option<Broken> {
@@ -284,14 +299,15 @@ fn asked(judged: &Judged, bounds: &Bounds) -> String {
     if bounds.bandwidth.is_zero() { path.to_string() } else { format!("{} by {path}", bounds.bandwidth) }
 }
 
-/// What a path that only lacks bandwidth has, and the link that holds it up.
+/// What a path that only lacks bandwidth has, and the link or interface that holds it up.
 fn up_to(judged: &Judged) -> String {
     let Candidate { path, offer, .. } = &judged.candidate;
     let tightest = judged.broken.iter().find_map(|broken| match broken {
-        Broken::Bandwidth { link, free, capacity, .. } => {
+        Broken::Bandwidth { link, free, most, capacity, .. } => {
             let (a, b) = link.ends();
-            Some(format!("; {a}–{b} has {free} of {capacity} free"))
+            Some(format!("; {a}–{b} has {}", topology::free_of(*free, *most, *capacity)))
         }
+        Broken::Interface { tight, .. } => Some(format!("; {}{}", tight.said(), tight.and_again())),
         _ => None,
     });
     format!("up to {} now by {path}{}", offer.free.unwrap_or_default(), tightest.unwrap_or_default())

@@ -2,8 +2,7 @@
 use super::admission::Broken;
 use super::paths::{self, Beside, Query, inner};
 use super::{Ask, Decision, Judged, ends, judge};
-use crate::topology::Need;
-use crate::topology::Topology;
+use crate::topology::{Need, Spot, Tight, Topology, moved_to};
 use proto_model::NodeName;
 use proto_model::circuit::Path;
 use proto_model::plan::{Candidate, Weights};
@@ -114,11 +113,24 @@ fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> 
     if asked.is_zero() {
         return None;
     }
-    backup.links.iter().find_map(|id| {
-        let need = topology.need_for_backup(id, path, backup, asked);
-        let link = topology.link(id)?;
-        let (free, capacity) = (link.free()?, link.capacity()?);
-        (free < need).then(|| Broken::Bandwidth { link: id.clone(), free, capacity, need })
+    moved_to(path, backup, asked).find_map(|(spot, more)| {
+        // Where there is room for all of it, nobody has to know how much of it is shared.
+        let free = topology.free(&spot).filter(|free| *free < more)?;
+        let need = topology.need_for_backup(&spot, path, backup, more);
+        if free >= need {
+            return None;
+        }
+        match spot {
+            Spot::Link(link) => {
+                let known = topology.link(&link)?;
+                let (most, capacity) = (known.most()?, known.capacity()?);
+                Some(Broken::Bandwidth { link, free, most, capacity, need })
+            }
+            Spot::Port(node, network) => {
+                let port = topology.port(&node, &network)?.clone();
+                Some(Broken::Interface { tight: Tight { node, port, times: 1 }, need })
+            }
+        }
     })
 }
 

@@ -5,7 +5,7 @@ pub mod cost;
 pub mod paths;
 pub mod tour;
 
-use crate::topology::{Link, Topology};
+use crate::topology::{Link, Tight, Topology};
 use admission::Broken;
 use cost::Sum;
 use paths::{End, Query, Trail};
@@ -200,27 +200,39 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
         links: links.iter().map(|link| link.id.clone()).collect(),
     };
     let now = topology.now();
-    let mut candidate = candidate(path, &links, weights, ask.bounds, now);
-    let broken = admission::broken(&candidate.path, &links, &candidate.offer, ask, now);
+    let tight = tightest_port(topology, &path, ask.bounds);
+    let mut candidate = candidate(path, &links, tight.as_ref(), weights, ask.bounds, now);
+    let broken = admission::broken(&candidate, &links, tight, ask, now);
     candidate.rejected = broken.iter().map(ToString::to_string).collect();
     Judged { candidate, broken }
 }
 
-fn candidate(path: Path, links: &[&Link], weights: &Weights, bounds: &Bounds, now: Timestamp) -> Candidate {
-    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, bounds.bandwidth, now));
-    Candidate {
-        terms: sum.terms(weights),
-        cost: sum.cost(weights),
-        rejected: Vec::new(),
-        offer: cost::offer(links, bounds, now),
-        path,
+/// Best effort takes nothing of any.
+fn tightest_port(topology: &Topology, path: &Path, bounds: &Bounds) -> Option<Tight> {
+    if bounds.bandwidth.is_zero() { None } else { topology.tightest_port(path) }
+}
+
+fn candidate(
+    path: Path,
+    links: &[&Link],
+    tight: Option<&Tight>,
+    weights: &Weights,
+    bounds: &Bounds,
+    now: Timestamp,
+) -> Candidate {
+    let mut offer = cost::offer(links, bounds, now);
+    if let Some(tight) = tight {
+        offer.free = offer.free.map(|free| free.min(tight.free()));
     }
+    let sum = links.iter().fold(Sum::default(), |sum, link| sum.and(link, bounds.bandwidth, now));
+    Candidate { terms: sum.terms(weights), cost: sum.cost(weights), rejected: Vec::new(), offer, path }
 }
 
 /// What a path that is in use offers and costs now; none: a link of it is not there.
 pub fn examine(topology: &Topology, weights: &Weights, bounds: &Bounds, path: &Path) -> Option<Candidate> {
     let links: Vec<&Link> = path.links.iter().map(|id| topology.link(id)).collect::<Option<_>>()?;
-    Some(candidate(path.clone(), &links, weights, bounds, topology.now()))
+    let tight = tightest_port(topology, path, bounds);
+    Some(candidate(path.clone(), &links, tight.as_ref(), weights, bounds, topology.now()))
 }
 
 /// Both ends on one host: nothing to choose.

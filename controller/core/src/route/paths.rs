@@ -7,12 +7,12 @@
 use super::cost::{self, Sum};
 use super::tour::Tour;
 use super::{Ask, DEFAULT_HOPS, hops_searched};
-use crate::topology::{Family, Link, Need, Topology};
+use crate::topology::{Family, Link, Need, Spot, Topology};
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeRef, NodeIndexable};
 use proto_model::circuit::Path;
 use proto_model::plan::Weights;
-use proto_model::{Latency, Loss, NodeName, Price, Timestamp};
+use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -187,6 +187,9 @@ impl<'a> Search<'a> {
             if !self.may_step(hops, next, edge.weight()) || self.crosses(from, next) {
                 continue;
             }
+            if !self.may_turn(from, edge.weight()) {
+                continue;
+            }
             let (partial, link) = (&self.partials[from], edge.weight());
             let grown = Partial {
                 before: Some((from, edge.id())),
@@ -214,6 +217,16 @@ impl<'a> Search<'a> {
             return false;
         }
         allowed(self.query, link) && (!self.query.strict || self.welcome(next))
+    }
+
+    /// Out of the interface by which it comes, it takes twice as much of it.
+    fn may_turn(&self, from: usize, link: &Link) -> bool {
+        let Some((_, before)) = self.partials[from].before.filter(|_| self.query.strict) else { return true };
+        let graph = self.query.topology.graph();
+        let network = link.id.network();
+        self.query.ask.bounds.bandwidth.is_zero()
+            || graph[before].id.network() != network
+            || has_port(self.query, &graph[self.partials[from].at].name, network, 2)
     }
 
     /// Not among the hosts to avoid.
@@ -299,13 +312,36 @@ fn allowed(query: &Query<'_>, link: &Link) -> bool {
 }
 
 fn has_room(query: &Query<'_>, link: &Link) -> bool {
+    if query.beside.is_some_and(|beside| beside.path.links.contains(&link.id)) {
+        return false;
+    }
     let asked = query.ask.bounds.bandwidth;
-    let need = match query.beside {
-        Some(beside) if beside.path.links.contains(&link.id) => return false,
-        Some(beside) => query.topology.need_beside(&link.id, beside.path, beside.need, asked),
-        None => asked,
-    };
-    asked.is_zero() || link.free().is_some_and(|free| free >= need)
+    if asked.is_zero() {
+        return true;
+    }
+    let (a, b) = link.id.ends();
+    let has_port = |node| has_port(query, node, link.id.network(), 1);
+    let spot = || Spot::Link(link.id.clone());
+    link.free().is_some_and(|free| serves(query, free, 1, spot)) && has_port(a) && has_port(b)
+}
+
+/// Whether the host's interface in that network, if its speed is known, can be crossed so many times.
+fn has_port(query: &Query<'_>, node: &NodeName, network: &Name, times: u64) -> bool {
+    let spot = || Spot::Port(node.clone(), network.clone());
+    query.topology.port(node, network).is_none_or(|port| serves(query, port.free(), times, spot))
+}
+
+/// What is enough for a path is enough for a backup: it needs less as far as it shares, and the books, which take longer, are
+/// asked where that decides.
+fn serves(query: &Query<'_>, free: Bandwidth, times: u64, spot: impl FnOnce() -> Spot) -> bool {
+    let asked = query.ask.bounds.bandwidth.bits_per_second().saturating_mul(times);
+    let enough = free.bits_per_second() >= asked;
+    enough || query.beside.is_some_and(|beside| free >= need_at(query, beside, &spot(), times))
+}
+
+fn need_at(query: &Query<'_>, beside: Beside<'_>, spot: &Spot, times: u64) -> Bandwidth {
+    let asked = query.ask.bounds.bandwidth;
+    query.topology.need_beside((spot, times), beside.path, beside.need, asked)
 }
 
 /// The hosts of a path between its ends.

@@ -1,37 +1,35 @@
 //! What some links will have free when circuits have ended.
 use super::Topology;
 use super::shared::Shared;
+use super::spot::{Spot, multiply, spots};
 use proto_model::Bandwidth;
 use proto_model::circuit::Path;
-use proto_model::topology::LinkId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// These links alone, later.
+/// These links and interfaces alone, later.
 #[derive(Clone, Debug)]
 pub struct Ahead {
-    /// Capacity, and what is reserved for paths.
-    links: BTreeMap<LinkId, (Bandwidth, Bandwidth)>,
+    /// What can be reserved, and what is reserved for paths.
+    spots: BTreeMap<Spot, (Bandwidth, Bandwidth)>,
     shared: Shared,
 }
 
 impl Topology {
-    /// As it is now; a link of unknown capacity is left out.
-    pub fn ahead(&self, links: &BTreeSet<&LinkId>) -> Ahead {
-        let known = |id: &&LinkId| {
-            let link = self.link(id)?;
-            Some(((*id).clone(), (link.capacity()?, link.reserved)))
-        };
-        Ahead { links: links.iter().filter_map(known).collect(), shared: self.shared.only(links) }
+    /// As it is now, where these paths go; what can be reserved must be known.
+    pub fn ahead(&self, paths: &[&Path]) -> Ahead {
+        let all: BTreeSet<Spot> = paths.iter().flat_map(|path| spots(path).into_keys()).collect();
+        let known = |spot: &Spot| Some((spot.clone(), (self.most(spot)?, self.reserved(spot))));
+        Ahead { spots: all.iter().filter_map(known).collect(), shared: self.shared.only(&all) }
     }
 }
 
 impl Ahead {
-    /// A circuit has ended. True: one of the links has more free.
+    /// A circuit has ended. True: there is more free somewhere.
     pub fn release(&mut self, path: &Path, backup: Option<&Path>, bandwidth: Bandwidth) -> bool {
         let mut freed = false;
-        for link in &path.links {
-            if let Some((_, reserved)) = self.links.get_mut(link) {
-                *reserved = reserved.saturating_sub(bandwidth);
+        for (spot, times) in spots(path) {
+            if let Some((_, reserved)) = self.spots.get_mut(&spot) {
+                *reserved = reserved.saturating_sub(multiply(bandwidth, times));
                 freed = true;
             }
         }
@@ -39,12 +37,15 @@ impl Ahead {
         freed || moved.is_some_and(|moved| !moved.is_empty())
     }
 
-    /// Whether all links of a path have so much free.
+    /// Whether all of a path has so much free.
     pub fn fits(&self, path: &Path, need: Bandwidth) -> bool {
-        let free = |link| {
-            let (capacity, reserved) = self.links.get(link)?;
-            Some(capacity.saturating_sub(reserved.saturating_add(self.shared.of(link))))
-        };
-        path.links.iter().all(|link| free(link).is_some_and(|free| free >= need))
+        spots(path).into_iter().all(|(spot, times)| match (self.spots.get(&spot), &spot) {
+            (Some((most, reserved)), _) => {
+                let taken = reserved.saturating_add(self.shared.of(&spot));
+                most.saturating_sub(taken) >= multiply(need, times)
+            }
+            (None, Spot::Link(_)) => false,
+            (None, Spot::Port(..)) => true,
+        })
     }
 }

@@ -1,5 +1,5 @@
 //! Shows links as the API does.
-use super::Topology;
+use super::{Spot, Topology};
 use proto_model::request::LinkView;
 use proto_model::topology::LinkId;
 use std::collections::BTreeSet;
@@ -20,11 +20,12 @@ impl Topology {
         }
         let values = self.configured.get(id).cloned().unwrap_or_default();
         let (a, b) = id.ends();
+        let spot = Spot::Link(id.clone());
         LinkView {
             id: id.clone(),
             capacity: values.capacity,
             values,
-            reserved: self.reserved.get(id).copied().unwrap_or_default().saturating_add(self.shared.of(id)),
+            reserved: self.reserved(&spot).saturating_add(self.shared.of(&spot)),
             usable: false,
             why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
             measured: Vec::new(),

@@ -5,7 +5,7 @@ use crate::record::RecordKey;
 use proto_model::access::Role;
 use proto_model::request::{CircuitRef, CircuitRequest, Request, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
-use proto_model::topology::LinkValues;
+use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Bandwidth, Kind, Latency, Loss, Refusal, Timestamp, Until};
 use std::time::Duration;
 
@@ -51,6 +51,64 @@ fn the_nearest_path_is_the_one_that_comes_closest_and_hints_name_theirs() {
     let refusal = refused(&mut world, wanted);
     assert!(refusal.what.contains("the nearest is a → t2 → b: 0.2 % loss"), "{refusal}");
     assert!(refusal.hint.contains("feasible: a → t2 → b if a loss of 0.2 % is allowed"), "{refusal}");
+}
+
+#[test]
+fn several_links_of_an_interface_are_not_promised_more_than_it_sends() {
+    let mut world = World::new(Settings::default());
+    for (host, node) in [(1, "a"), (2, "b"), (3, "c")] {
+        world.attach(node, host, 100, node == "a");
+        world.enrol(node);
+        world.connect(node);
+        world.register(&format!("at-{node}"), node);
+        world.register(&format!("more-{node}"), node);
+    }
+    // Each link alone holds as much.
+    let mut first = request("at-a", "at-b");
+    first.bounds.bandwidth = Bandwidth::mbit(60);
+    first.until = Some(Until::After(Duration::from_secs(3600)));
+    let end = world.create(first).expect("it fits").circuit.spec.expires.expect("a time").to_string();
+    let (_, time) = end.split_once(' ').expect("a date and a time");
+    let mut second = request("more-a", "at-c");
+    second.bounds.bandwidth = Bandwidth::mbit(60);
+    let refusal = refused(&mut world, second.clone());
+    let what = "eth0 of a has 35 Mbit/s free of 95 Mbit/s (95 % of 100 Mbit/s)";
+    assert!(refusal.what.contains(&format!("{what}, 60 Mbit/s is asked")), "{refusal}");
+    assert!(refusal.hint.contains(&format!("up to 35 Mbit/s now by a → c; {what}")), "{refusal}");
+    assert!(refusal.hint.ends_with(&format!("60 Mbit/s from {time}, when c1 ends")), "{refusal}");
+    second.bounds.bandwidth = Bandwidth::mbit(35);
+    world.create(second).expect("as was said");
+    // b and c have some left, and what they shape nobody said: all of it.
+    let mut third = request("more-b", "more-c");
+    third.bounds.bandwidth = Bandwidth::mbit(41);
+    let refusal = refused(&mut world, third.clone());
+    assert!(refusal.what.contains("eth0 of b has 40 Mbit/s of 100 Mbit/s free"), "{refusal}");
+    third.bounds.bandwidth = Bandwidth::mbit(40);
+    world.create(third).expect("as was said");
+    world.check();
+}
+
+#[test]
+fn a_host_that_passes_a_circuit_on_by_the_same_interface_has_to_have_twice_as_much() {
+    let mut world = World::new(Settings::default());
+    for (host, node) in [(1, "a"), (2, "t"), (3, "b")] {
+        world.attach(node, host, 100, false);
+        world.enrol(node);
+        world.connect(node);
+    }
+    world.register("web", "a");
+    world.register("db", "b");
+    let link = LinkId::new(name("a"), name("b"), name("lan")).expect("two ends");
+    let values = LinkValues { disabled: true, ..LinkValues::default() };
+    world.ask(Request::SetLink { link, values }).expect("known");
+    let mut wanted = request("web", "db");
+    wanted.bounds.bandwidth = Bandwidth::mbit(51);
+    let refusal = refused(&mut world, wanted.clone());
+    assert!(refusal.what.contains("eth0 of t has 100 Mbit/s of 100 Mbit/s free"), "{refusal}");
+    assert!(refusal.what.contains("asked 2 times") && refusal.hint.contains("up to 50 Mbit/s"), "{refusal}");
+    wanted.bounds.bandwidth = Bandwidth::mbit(50);
+    world.create(wanted).expect("as was said");
+    world.check();
 }
 
 fn lasting(world: &mut World, mbit: u64) -> Timestamp {

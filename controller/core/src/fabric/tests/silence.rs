@@ -1,10 +1,11 @@
 //! What is said of circuits whose links answer no probe, or are promised to more than they carry.
 use super::links::{answered, measure, silence};
+use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
 use proto_model::query::{Answer, Connection, Fate, Ran, Sealing, Sent};
 use proto_model::report::Say;
 use proto_model::request::{CircuitRequest, Event, Request, Response};
-use proto_model::topology::{LinkValues, Measured};
+use proto_model::topology::{LinkId, LinkValues, Measured};
 use proto_model::trail::{Trail, Verdict, Wonder};
 use proto_model::{Bandwidth, CircuitId, Label};
 use std::time::Duration;
@@ -282,4 +283,41 @@ fn an_over_booked_link_is_said_of_the_circuits_over_it() {
     assert_eq!(announced(&world, id).len(), 1, "whoever watches is told");
     world.ask(Request::ForgetLink { link: link("a", "t1") }).expect("it was set");
     assert_eq!(guarantee(&mut world), "kept at every host");
+}
+
+#[test]
+fn an_over_booked_interface_is_said_of_all_circuits_over_it() {
+    let mut world = World::new(Settings::default());
+    for (host, node) in [(1, "a"), (2, "b"), (3, "c")] {
+        world.attach(node, host, 100, true);
+        world.enrol(node);
+        world.connect(node);
+        world.register(&format!("at-{node}"), node);
+    }
+    // No backup, which would take of b and c.
+    let beside = LinkId::new(name("b"), name("c"), name("lan")).expect("two ends");
+    let values = LinkValues { disabled: true, ..LinkValues::default() };
+    world.ask(Request::SetLink { link: beside, values }).expect("known");
+    let circuits = ["at-b", "at-c"].map(|to| {
+        let mut wanted = request("at-a", to);
+        wanted.bounds.bandwidth = Bandwidth::mbit(40);
+        world.create(wanted).expect("feasible").circuit.id
+    });
+    let guarantee = |world: &mut World, id| world.view(id).expect("there").circuit.guarantee;
+    for id in circuits {
+        assert_eq!(guarantee(&mut world, id), "kept at every host");
+    }
+    world.events.clear();
+    // Each link alone still holds its circuit.
+    world.underlays.get_mut(&name("a")).expect("attached")[0].speed = Some(Bandwidth::mbit(60));
+    world.connect("a");
+    for id in circuits {
+        assert_eq!(guarantee(&mut world, id), "not kept in full: eth0 of a is over-booked by 20 Mbit/s");
+        assert!(!announced(&world, id).is_empty(), "whoever watches is told");
+    }
+    world.underlays.get_mut(&name("a")).expect("attached")[0].speed = Some(Bandwidth::mbit(100));
+    world.connect("a");
+    for id in circuits {
+        assert_eq!(guarantee(&mut world, id), "kept at every host");
+    }
 }

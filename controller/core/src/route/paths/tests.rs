@@ -16,7 +16,7 @@ pub(in crate::route) fn topology(count: usize, links: &[(usize, usize, u64, u64)
     let mut topology = Topology::new(100_000);
     let mut underlays = vec![Vec::new(); count];
     for (at, (a, b, rtt, mbit)) in links.iter().enumerate() {
-        let network: proto_model::Name = format!("l{at}").parse().expect("a name");
+        let network: Name = format!("l{at}").parse().expect("a name");
         for (end, host) in [(*a, 1u8), (*b, 2)] {
             underlays[end].push(Underlay {
                 interface: format!("e{at}"),

@@ -1,0 +1,231 @@
+//! Where bandwidth is booked: on links, and on the interfaces of hosts by which several links leave.
+use super::{Link, Topology};
+use proto_model::circuit::Path;
+use proto_model::topology::{LinkId, Underlay};
+use proto_model::{Bandwidth, Name, NodeName};
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// In each direction.
+    Link(LinkId),
+    /// What a host sends into a network, and receives from it.
+    Port(NodeName, Name),
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(link) => write!(f, "{link}"),
+            Self::Port(node, network) => write!(f, "{node}'s interface in {network}"),
+        }
+    }
+}
+
+/// Every place that a path takes bandwidth of, and how many times: a host that passes a circuit on by the interface by which it
+/// came sends and receives it twice there.
+pub fn spots(path: &Path) -> BTreeMap<Spot, u64> {
+    let mut spots = BTreeMap::new();
+    for link in &path.links {
+        let (a, b) = link.ends();
+        for end in [a, b] {
+            *spots.entry(Spot::Port(end.clone(), link.network().clone())).or_default() += 1;
+        }
+        spots.insert(Spot::Link(link.clone()), 1);
+    }
+    spots
+}
+
+/// How many times a path takes bandwidth there.
+pub(super) fn times(path: &Path, spot: &Spot) -> u64 {
+    match spot {
+        Spot::Link(link) => u64::from(path.links.contains(link)),
+        Spot::Port(node, network) => crossed(path, node, network),
+    }
+}
+
+fn crossed(path: &Path, node: &NodeName, network: &Name) -> u64 {
+    let here = |link: &&LinkId| link.other(node).is_some() && link.network() == network;
+    path.links.iter().filter(here).count() as u64
+}
+
+pub(super) fn multiply(need: Bandwidth, times: u64) -> Bandwidth {
+    Bandwidth::from_bits_per_second(need.bits_per_second().saturating_mul(times))
+}
+
+/// Of what an agent queues for, hundredths that circuits can reserve: the rest is for probes, control and the host's own
+/// traffic.
+const RESERVABLE: u64 = 95;
+
+pub(super) fn reservable(capacity: Bandwidth) -> Bandwidth {
+    multiply(Bandwidth::from_bits_per_second(capacity.bits_per_second() / 100), RESERVABLE)
+}
+
+/// How much of how much is free, for people.
+pub fn free_of(free: Bandwidth, most: Bandwidth, capacity: Bandwidth) -> String {
+    match most == capacity {
+        true => format!("{free} of {capacity} free"),
+        false => format!("{free} free of {most} ({RESERVABLE} % of {capacity})"),
+    }
+}
+
+/// An interface of known speed, in one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Kernel name.
+    pub interface: String,
+    pub speed: Bandwidth,
+    /// Of it, what circuits can reserve.
+    pub most: Bandwidth,
+    pub(super) reserved: Bandwidth,
+    pub(super) shared: Bandwidth,
+}
+
+impl Port {
+    /// Several interfaces in one network count as the first of them.
+    pub(super) fn of(underlays: &[Underlay], network: &Name) -> Option<Self> {
+        let mut here = underlays.iter().filter(|underlay| underlay.network == *network);
+        let first = here.clone().find(|underlay| underlay.speed.is_some())?;
+        let (interface, speed) = (first.interface.clone(), first.speed?);
+        let most = if here.any(|underlay| underlay.shape) { reservable(speed) } else { speed };
+        Some(Self { interface, speed, most, reserved: Bandwidth::ZERO, shared: Bandwidth::ZERO })
+    }
+
+    pub fn free(&self) -> Bandwidth {
+        self.most.saturating_sub(self.taken())
+    }
+
+    /// By paths and backups.
+    pub fn taken(&self) -> Bandwidth {
+        self.reserved.saturating_add(self.shared)
+    }
+
+    /// By how much more is promised than it sends; none: by nothing.
+    pub fn over_booked(&self) -> Option<Bandwidth> {
+        let over = self.taken().saturating_sub(self.speed);
+        (!over.is_zero()).then_some(over)
+    }
+}
+
+/// The interface that holds up a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tight {
+    pub node: NodeName,
+    pub port: Port,
+    /// So many times the path takes bandwidth of it.
+    pub times: u64,
+}
+
+impl Tight {
+    /// Which interface, and how much of how much is free there.
+    pub fn said(&self) -> String {
+        let Port { interface, speed, most, .. } = &self.port;
+        format!("{interface} of {} has {}", self.node, free_of(self.port.free(), *most, *speed))
+    }
+
+    /// How much of it a circuit takes that needs so much.
+    pub fn taken_by(&self, need: Bandwidth) -> String {
+        match self.times {
+            0 | 1 => format!("{need} is asked"),
+            more => format!("{need} is asked {more} times: the path comes and goes by it"),
+        }
+    }
+
+    /// That a circuit gets less than is free, where it does.
+    pub fn and_again(&self) -> &'static str {
+        if self.times > 1 { ", and the path comes and goes by it" } else { "" }
+    }
+
+    /// What each crossing can have at most.
+    pub fn free(&self) -> Bandwidth {
+        Bandwidth::from_bits_per_second(self.port.free().bits_per_second() / self.times.max(1))
+    }
+}
+
+impl Topology {
+    /// None: its speed is not known, or it is not there.
+    pub fn port(&self, node: &NodeName, network: &Name) -> Option<&Port> {
+        self.graph[self.place(node)?].ports.get(network)
+    }
+
+    /// By network, the interfaces of a host that are over-booked, and by how much.
+    pub fn over_booked_ports(&self, node: &NodeName) -> BTreeMap<Name, Bandwidth> {
+        let ports = self.place(node).map(|at| &self.graph[at].ports).into_iter().flatten();
+        ports.filter_map(|(network, port)| Some((network.clone(), port.over_booked()?))).collect()
+    }
+
+    /// The interface that leaves a path least.
+    pub fn tightest_port(&self, path: &Path) -> Option<Tight> {
+        let ends = path.links.iter().flat_map(|link| {
+            let (a, b) = link.ends();
+            [(a, link.network()), (b, link.network())]
+        });
+        let known = ends.filter_map(|(node, network)| {
+            let port = self.port(node, network)?;
+            let times = crossed(path, node, network);
+            Some((port.free().bits_per_second() / times.max(1), node, port, times))
+        });
+        let (_, node, port, times) = known.min_by_key(|(free, ..)| *free)?;
+        Some(Tight { node: node.clone(), port: port.clone(), times })
+    }
+
+    /// What circuits can reserve there; none: nobody knows, which keeps circuits from a link and not from an interface.
+    pub(super) fn most(&self, spot: &Spot) -> Option<Bandwidth> {
+        match spot {
+            Spot::Link(link) => self.link(link).and_then(Link::most),
+            Spot::Port(node, network) => self.port(node, network).map(|port| port.most),
+        }
+    }
+
+    pub(super) fn reserved(&self, spot: &Spot) -> Bandwidth {
+        self.reserved.get(spot).copied().unwrap_or_default()
+    }
+
+    pub fn free(&self, spot: &Spot) -> Option<Bandwidth> {
+        let taken = self.reserved(spot).saturating_add(self.shared.of(spot));
+        self.most(spot).map(|most| most.saturating_sub(taken))
+    }
+
+    /// What its paths leave for backups.
+    pub(super) fn room(&self, spot: &Spot) -> Option<Bandwidth> {
+        self.most(spot).map(|most| most.saturating_sub(self.reserved(spot)))
+    }
+
+    /// The books are the truth; links and hosts show them where searches ask.
+    pub(super) fn show(&mut self, spot: &Spot) {
+        let (reserved, shared) = (self.reserved(spot), self.shared.of(spot));
+        match spot {
+            Spot::Link(link) => {
+                if let Some(at) = self.edges.get(link) {
+                    (self.graph[*at].reserved, self.graph[*at].shared) = (reserved, shared);
+                }
+            }
+            Spot::Port(node, network) => {
+                let Some(at) = self.place(node) else { return };
+                if let Some(port) = self.graph[at].ports.get_mut(network) {
+                    (port.reserved, port.shared) = (reserved, shared);
+                }
+            }
+        }
+    }
+
+    pub fn reserve(&mut self, path: &Path, bandwidth: Bandwidth) {
+        self.book(path, |reserved, times| reserved.saturating_add(multiply(bandwidth, times)));
+    }
+
+    pub fn release(&mut self, path: &Path, bandwidth: Bandwidth) {
+        self.book(path, |reserved, times| reserved.saturating_sub(multiply(bandwidth, times)));
+    }
+
+    fn book(&mut self, path: &Path, change: impl Fn(Bandwidth, u64) -> Bandwidth) {
+        for (spot, times) in spots(path) {
+            let reserved = change(self.reserved(&spot), times);
+            match reserved.is_zero() {
+                true => self.reserved.remove(&spot),
+                false => self.reserved.insert(spot.clone(), reserved),
+            };
+            self.show(&spot);
+        }
+    }
+}
