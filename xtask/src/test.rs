@@ -10,7 +10,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::all(false)?;
     let checks = [tidy::run(), lints(), doctests(), fuzz_targets_by_rote()];
     // The runner's own summary is the last thing on the screen when everything passes.
-    let tests = shell::run(runner().args(arguments));
+    let tests = shell::run(runner(&["--workspace"]).args(arguments));
     checks.into_iter().chain([tests]).collect()
 }
 
@@ -50,22 +50,23 @@ fn fuzz_targets_by_rote() -> Result<()> {
 }
 
 /// nextest where it is there: one process per test, root tests one after the other (.config/nextest.toml).
-fn runner() -> std::process::Command {
+fn runner(packages: &[&str]) -> std::process::Command {
     let mut cargo = shell::cargo();
     if shell::output(shell::cargo().args(["nextest", "--version"])).is_some() {
-        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        cargo.args(["nextest", "run", "--no-fail-fast"]);
     } else {
         // One thread, since tests that make namespaces share the machine.
-        cargo.env("RUST_TEST_THREADS", "1").args(["test", "--workspace", "--no-fail-fast"]);
+        cargo.env("RUST_TEST_THREADS", "1").args(["test", "--no-fail-fast"]);
     }
+    cargo.args(packages);
     cargo
 }
 
 /// Golden tests write what they now say; a person reads the difference in the version control.
 pub(crate) fn bless() -> Result<()> {
-    let mut cargo = runner();
+    let mut cargo = runner(&["--package", "tests-sim"]);
     cargo.env("INSTA_UPDATE", "always").env("INSTA_FORCE_PASS", "1").env("FOREWEAVE_BLESS", "1");
-    shell::run(cargo.args(["--package", "tests-sim"]))?;
+    shell::run(&mut cargo)?;
     shell::run(shell::command("git").args(["status", "--short", "tests"]))
 }
 

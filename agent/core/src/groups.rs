@@ -100,6 +100,11 @@ impl Groups {
         }
     }
 
+    /// Slots of which flows speak.
+    pub(crate) fn in_use(&self) -> BTreeSet<u32> {
+        self.slots.iter().filter(|(_, slot)| slot.held > 0).map(|(number, _)| *number).collect()
+    }
+
     /// The protector turned a group.
     pub(crate) fn turned(&mut self, number: u32, to: Way, why: String, at: Timestamp) {
         let Some(slot) = self.slots.get_mut(&number) else { return };

@@ -476,3 +476,16 @@ fn an_unguarded_group_is_left_at_its_first_way() {
     protector.stop().expect("stopped");
     assert_eq!(guarded.way_in_the_map(), PRIMARY);
 }
+
+#[test]
+fn what_an_earlier_life_left_turned_in_slots_of_no_flow_is_put_back() {
+    let [near, far] = hosts();
+    let mut guarded = guarded(&near, Began::Now);
+    guarded.measured(&link(&ways(0)[1]));
+    far.run(|_| ip("link set first down"));
+    assert_eq!(guarded.turned().0, Way::Backup);
+    let protector = guarded.protector.take().expect("running");
+    protector.order(vec![Order::InUse([GROUP + 1].into())]).expect("ordered");
+    protector.stop().expect("stopped");
+    assert_eq!(guarded.way_in_the_map(), PRIMARY);
+}

@@ -58,7 +58,7 @@ impl Node {
 
     /// Protects what the kernel forwards before any controller has spoken: a restart must not cost the second way.
     pub(super) fn assume(&mut self, seen: Vec<Seen>) {
-        let mut guards = Vec::new();
+        let mut guards = vec![Order::InUse(self.ledger.groups.in_use())];
         for Seen { group, ends } in seen {
             let [primary, backup] = [1, 0].map(|way| PathId(u64::MAX - 2 * u64::from(group) - way));
             let guard = Guard { primary, backup, max_rtt: None, max_loss: None };
@@ -71,10 +71,8 @@ impl Node {
             }
             guards.push(order);
         }
-        let orders: Vec<Order> = self.orders.take().into_iter().chain(guards).collect();
-        if !orders.is_empty() {
-            self.outputs.push_back(Output::Protect(orders));
-        }
+        let orders = self.orders.take().into_iter().chain(guards).collect();
+        self.outputs.push_back(Output::Protect(orders));
     }
 
     /// From now on the controller's words count.

@@ -22,6 +22,7 @@ use proto_model::report::Way;
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{Latency, Loss, PathId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What the engine wants of the protector. Orders may be repeated; the last one for a key counts.
@@ -39,6 +40,9 @@ pub enum Order {
     },
     /// The group's slot is free: it is left at [`ebpf_abi::flow::PRIMARY`].
     Unguard(u32),
+    /// Right after a start: the only groups that flows in the kernel speak of. What an earlier life left in the slots of others
+    /// is put back to [`ebpf_abi::flow::PRIMARY`].
+    InUse(BTreeSet<u32>),
     Peer(Peer),
     Unpeer(LinkId),
 }
@@ -167,6 +171,8 @@ pub enum Wish {
         group: u32,
         to: Way,
     },
+    /// Turn every group to its primary but these.
+    Sweep(BTreeSet<u32>),
     /// Take note that a path was answered after so long, the reflector's own time left out.
     Took(Latency),
     /// Tell the engine.

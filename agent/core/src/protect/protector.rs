@@ -94,6 +94,7 @@ impl Protector {
             Order::Forget(path) => self.forget(path, now),
             Order::Guard { group, guard, began } => self.guard(group, guard, began, now),
             Order::Unguard(group) => self.unguard(group),
+            Order::InUse(groups) => self.wishes.push_back(Wish::Sweep(groups)),
             Order::Peer(peer) => self.add_peer(peer, now),
             Order::Unpeer(link) => self.remove_peer(&link),
         }

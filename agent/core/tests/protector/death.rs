@@ -177,3 +177,13 @@ fn a_group_that_goes_leaves_its_slot_on_the_primary() {
     world.order(Order::Forget(BACKUP));
     assert_eq!(world.protector.next_deadline(), None);
 }
+
+/// An agent that was killed between taking flows out of the kernel and putting their group back.
+#[test]
+fn what_an_earlier_life_left_in_slots_of_no_flow_is_put_back() {
+    let mut world = World::new(1, |_| Behaviour::millis(2), |_| Behaviour::millis(4));
+    world.groups.extend([(1, Way::Backup), (7, Way::Backup)]);
+    world.order(Order::InUse([1].into()));
+    assert_eq!(world.groups.get(&7).copied().unwrap_or_default(), Way::Primary);
+    assert_eq!(world.way(), Way::Backup, "flows are on it");
+}

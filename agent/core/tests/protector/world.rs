@@ -280,6 +280,7 @@ impl World {
             Wish::Turn { group, to } => {
                 self.groups.insert(group, to);
             }
+            Wish::Sweep(kept) => self.groups.retain(|group, _| kept.contains(group)),
             Wish::Tell(Told::Turned { to, why, .. }) => {
                 let at = self.now.since(START);
                 self.moves.push(Move { at, to, why });

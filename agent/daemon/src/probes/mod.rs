@@ -282,6 +282,10 @@ impl Worker {
                 self.put(group, to);
                 Ok(None)
             }
+            Wish::Sweep(kept) => {
+                self.sweep(&kept);
+                Ok(None)
+            }
             Wish::Tell(told) => self.news.tell(told).map(|()| None),
         }
     }
@@ -296,6 +300,14 @@ impl Worker {
         };
         self.count(group, way);
         way
+    }
+
+    fn sweep(&mut self, kept: &BTreeSet<u32>) {
+        for group in (0..self.groups.len()).filter(|group| !kept.contains(group)) {
+            if self.look(group) == Way::Backup {
+                self.put(group, Way::Primary);
+            }
+        }
     }
 
     fn put(&mut self, group: u32, to: Way) {

@@ -62,6 +62,11 @@ impl World {
                     site.kernel_mut().maps.groups.insert(group, value);
                 }
             }
+            Wish::Sweep(kept) => {
+                if let Some(site) = self.sites.get_mut(node) {
+                    site.kernel_mut().maps.groups.retain(|group, _| kept.contains(group));
+                }
+            }
             Wish::Tell(Told::Turned { group, to, why, at }) => {
                 self.turns.push((node.clone(), to, at));
                 self.agent_handles(node, Input::Protector(Told::Turned { group, to, why, at }));
