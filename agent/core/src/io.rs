@@ -40,10 +40,12 @@ pub enum Input {
     /// A step had to make this interface anew although the core took it for present; what was bound to the former one
     /// is gone. Comes before the batch's [`Input::Performed`].
     MadeAnew(HostSide),
-    /// Counters by label index, and drops: only what is not zero.
+    /// Counters by label index, drops, and drops of queues: only what is not zero.
     Counted {
         traffic: Vec<(u32, Traffic)>,
         drops: Vec<DropCount>,
+        #[serde(default)]
+        queues: Vec<ClassDrops>,
     },
     /// Sampled drops out of the ring buffer.
     Dropped(Vec<DropEvent>),
@@ -64,6 +66,14 @@ pub enum Input {
     },
     /// A deadline that was asked for has come.
     Tick,
+}
+
+/// What a class of a shaped interface had no room for since it was made; the kernel counts a superpacket as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassDrops {
+    pub interface: String,
+    pub number: u16,
+    pub packets: u64,
 }
 
 /// What is asked of the world.

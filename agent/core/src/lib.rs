@@ -15,6 +15,7 @@ pub mod migrate;
 pub mod node;
 mod orders;
 pub mod protect;
+mod queued;
 mod rows;
 mod sample;
 pub mod seal;

@@ -1,6 +1,7 @@
 //! What circuits have of this host's underlay: their numbers, their classes in the queues of shaped interfaces, and what
 //! is left there for the rest.
 mod interface;
+mod owners;
 
 use crate::bounds::Refused;
 use crate::groups::End;

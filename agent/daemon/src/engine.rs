@@ -17,7 +17,7 @@ use crate::seal::Place;
 use crate::seal::keys::Keys;
 use crate::stamp::Reflector;
 use crate::uplink::{self, Line};
-use agent_core::io::{Input, Output};
+use agent_core::io::{ClassDrops, Input, Output};
 use agent_core::node::Node;
 use agent_core::protect::Told;
 use anyhow::{Context, Result, anyhow, bail};
@@ -95,7 +95,7 @@ fn check_host(run: &Run) -> Result<()> {
 }
 
 /// What was counted: traffic by slot, and drops.
-type Counted = Result<(Vec<(u32, Traffic)>, Vec<DropCount>)>;
+type Counted = Result<(Vec<(u32, Traffic)>, Vec<DropCount>, Vec<ClassDrops>)>;
 
 #[derive(Debug)]
 struct Engine {
@@ -332,10 +332,14 @@ impl Engine {
     fn start_counting(&self) {
         let (counters, count) = (self.counters.clone(), self.count.clone());
         tokio::task::spawn_blocking(move || {
-            let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?)));
-            if let Ok(reasons) = counters.reasons() {
+            let queues = Counters::queues().unwrap_or_else(|error| {
+                warn!(error = %format!("{error:#}"), "drops of queues not read");
+                Vec::new()
+            });
+            if let Ok(reasons) = counters.reasons(&queues) {
                 crate::metrics::counted(counters.slots(), &reasons);
             }
+            let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?, queues)));
             // Closed only when the agent stops.
             let _ = count.blocking_send(counted);
         });
@@ -343,10 +347,10 @@ impl Engine {
 
     fn counted(&self, counted: Counted) -> Option<Input> {
         match counted {
-            Ok((traffic, drops)) => Some(Input::Counted { traffic, drops }),
+            Ok((traffic, drops, queues)) => Some(Input::Counted { traffic, drops, queues }),
             Err(error) => {
                 warn!(error = %format!("{error:#}"), "counters not read");
-                Some(Input::Counted { traffic: Vec::new(), drops: Vec::new() })
+                Some(Input::Counted { traffic: Vec::new(), drops: Vec::new(), queues: Vec::new() })
             }
         }
     }

@@ -101,6 +101,8 @@ reasons! {
     NoSealer = 33, "no_sealer";
     /// More than the circuit's limit allows.
     OverLimit = 34, "over_limit";
+    /// No room in the queue of a shaped interface: counted by the kernel, one for each superpacket, without its bytes.
+    QueueFull = 35, "queue_full";
 }
 
 /// Size of `REASONS`; numbers stay below it.

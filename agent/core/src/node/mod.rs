@@ -7,11 +7,12 @@ mod protection;
 
 use crate::diff::Work;
 use crate::groups::End;
-use crate::io::{Input, Output};
+use crate::io::{ClassDrops, Input, Output};
 use crate::kernel_state::{Entry, KernelState, Step};
 use crate::ledger::{Have, Ledger};
 use crate::orders::Orders;
 use crate::protect::Told;
+use crate::queued::Queued;
 use crate::sample::Sampler;
 use crate::shares::{self, Shares};
 use crate::slots::Slots;
@@ -21,7 +22,7 @@ use crate::timed::Timed;
 use crate::traces::Traces;
 use crate::uplink::{Heard, Uplink};
 use proto_model::desired::{Object, ObjectKey, Side, Tell};
-use proto_model::report::Say;
+use proto_model::report::{DropCount, Say, Traffic};
 use proto_model::{CircuitId, Generation, PathId, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -46,6 +47,7 @@ pub struct Node {
     work: Work,
     status: Status,
     sampler: Sampler,
+    queued: Queued,
     orders: Orders,
     traces: Traces,
     /// Paths that are probed only because the kernel's flows use them.
@@ -89,6 +91,7 @@ impl Node {
             work: Work::default(),
             status: Status::default(),
             sampler: Sampler::default(),
+            queued: Queued::default(),
             orders: Orders::default(),
             traces: Traces::default(),
             assumed: Vec::new(),
@@ -128,13 +131,7 @@ impl Node {
             }
             (_, Input::Vanished(host)) => self.vanished(&host, now),
             (_, Input::MadeAnew(host)) => self.doubt_bound(&host, now),
-            (_, Input::Counted { traffic, drops }) => {
-                if let Some((session, _)) = self.uplink.synced()
-                    && let Some(telemetry) = self.sampler.digest(&traffic, drops)
-                {
-                    self.outputs.push_back(Output::Say { session, say: Say::Telemetry(telemetry) });
-                }
-            }
+            (_, Input::Counted { traffic, drops, queues }) => self.counted(&traffic, drops, queues),
             (_, Input::Dropped(events)) => {
                 if let Some(session) = self.uplink.session() {
                     self.outputs.push_back(Output::Say { session, say: Say::Drops(events) });
@@ -215,6 +212,15 @@ impl Node {
             self.ledger.set_have(&key, Have::Is(Arc::new(entry)), now);
         }
         self.assume(seen);
+    }
+
+    fn counted(&mut self, traffic: &[(u32, Traffic)], mut drops: Vec<DropCount>, queues: Vec<ClassDrops>) {
+        drops.extend(self.queued.count(queues, &self.shares.owners()));
+        if let Some((session, _)) = self.uplink.synced()
+            && let Some(telemetry) = self.sampler.digest(traffic, drops)
+        {
+            self.outputs.push_back(Output::Say { session, say: Say::Telemetry(telemetry) });
+        }
     }
 
     fn told(&mut self, session: u64, tell: Tell, now: Timestamp) {

@@ -1,6 +1,9 @@
 //! Reads the data plane's counters, beside the thread that changes things.
 use super::Shared;
 use super::maps::{self, PerCpu, Table};
+use super::netlink::Netlink;
+use super::queues;
+use agent_core::io::ClassDrops;
 use anyhow::{Context, Result};
 use aya::maps::{Map, MapData};
 use ebpf_abi::Reason;
@@ -52,13 +55,23 @@ impl Counters {
         self.drops.rows().map(|row| row.map(|(key, value)| count(&key, &value)).map_err(Into::into)).collect()
     }
 
-    /// Packets dropped for each reason since the maps were made.
-    pub(crate) fn reasons(&self) -> Result<Vec<(Reason, u64)>> {
+    /// What the queues of shaped interfaces had no room for.
+    pub(crate) fn queues() -> Result<Vec<ClassDrops>> {
+        queues::lost(&mut Netlink::open()?)
+    }
+
+    /// Packets dropped for each reason since the maps were made; those of queues since the queues were made.
+    pub(crate) fn reasons(&self, queues: &[ClassDrops]) -> Result<Vec<(Reason, u64)>> {
         Reason::ALL
             .iter()
             .map(|reason| {
                 let rows = self.reasons.get(*reason as u32)?;
-                Ok((*reason, rows.iter().map(|row| row.packets).sum()))
+                let packets: u64 = rows.iter().map(|row| row.packets).sum();
+                let queued = match reason {
+                    Reason::QueueFull => queues.iter().map(|class| class.packets).sum(),
+                    _ => 0,
+                };
+                Ok((*reason, packets + queued))
             })
             .collect()
     }

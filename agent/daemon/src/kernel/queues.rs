@@ -4,6 +4,7 @@
 //! away brings back what was there.
 use super::links;
 use super::netlink::{Netlink, Refused};
+use agent_core::io::ClassDrops;
 use agent_core::kernel_state::{Class, Entry, Shaper};
 use anyhow::{Context, Result, anyhow, bail};
 use ebpf_abi::share::{CONTROL, HANDLE, REST, ROOT};
@@ -23,6 +24,9 @@ const LOOPBACK: u32 = 1;
 const TOP: u32 = u32::MAX;
 const KIND: u16 = 1;
 const OPTIONS: u16 = 2;
+/// `TCA_STATS2`, and `TCA_STATS_QUEUE` in it.
+const STATS: u16 = 7;
+const STATS_QUEUE: u16 = 3;
 const HTB_PARMS: u16 = 1;
 const HTB_INIT: u16 = 2;
 const HTB_RATE64: u16 = 6;
@@ -100,6 +104,31 @@ pub(crate) fn shaped(netlink: &mut Netlink) -> Result<Vec<String>> {
         queues(netlink)?.into_iter().filter(Queue::is_ours).map(|queue| queue.interface).collect();
     let links = links::all(netlink)?;
     Ok(links.into_iter().filter(|link| ours.contains(&link.index)).map(|link| link.name).collect())
+}
+
+/// What classes of ours had no room for.
+pub(crate) fn lost(netlink: &mut Netlink) -> Result<Vec<ClassDrops>> {
+    let mut lost = Vec::new();
+    for interface in shaped(netlink)? {
+        let index = index(netlink, &interface)?;
+        let answers = netlink.raw(GET_CLASS, NLM_F_DUMP, &message(index, 0, 0, &[]))??;
+        let all = answers.iter().filter_map(|body| drops(body)).filter(|(_, packets)| *packets > 0);
+        lost.extend(all.map(|(number, packets)| ClassDrops {
+            interface: interface.clone(),
+            number,
+            packets: packets.into(),
+        }));
+    }
+    Ok(lost)
+}
+
+/// Of our classes, by number.
+fn drops(body: &[u8]) -> Option<(u16, u32)> {
+    let handle = word(body, 8)?;
+    let find = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    // `struct gnet_stats_queue`: packets and bytes that wait come first.
+    let queue = find(find(body.get(20..)?, STATS)?, STATS_QUEUE)?;
+    (handle >> 16 == u32::from(HANDLE)).then_some((handle as u16, word(queue, 8)?))
 }
 
 /// Whether this kernel can queue as it must, tried in a network namespace that goes with this.
@@ -387,6 +416,16 @@ mod tests {
         let body = message(3, id(7), id(ROOT), &[attribute(OPTIONS, &long.concat())]);
         assert_eq!(read(&body), Some((7, Rates::of(7, 1 << 40, 12_250_000))));
         assert_eq!(read(&message(3, 0x1_0007, 0, &[])), None, "another's");
+    }
+
+    #[test]
+    fn drops_of_a_class_are_read() {
+        let queue: Vec<u8> = [0u32, 0, 9, 0, 4].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let stats = attribute(STATS, &attribute(STATS_QUEUE, &queue));
+        let body = message(3, id(7), id(ROOT), &[kind("htb"), stats.clone()]);
+        assert_eq!(drops(&body), Some((7, 9)));
+        assert_eq!(drops(&message(3, 0x1_0007, 0, &[stats])), None, "another's");
+        assert_eq!(drops(&message(3, id(7), id(ROOT), &[kind("htb")])), None);
     }
 
     #[test]

@@ -129,3 +129,13 @@ fn what_exceeds_a_limit_is_dropped_where_it_enters() -> Result<()> {
     drop(floods);
     fabric.lab.down()
 }
+
+#[test]
+fn what_a_class_has_no_room_for_is_counted_by_circuit() -> Result<()> {
+    let fabric = up("full")?;
+    let gold = circuit(&fabric, "gold", 8 * MBIT, None)?;
+    let floods = [flood(&fabric, "gold", false, 40 * MBIT)?];
+    fabric.drops_eventually(gold.id, "queue_full")?;
+    drop(floods);
+    fabric.lab.down()
+}
