@@ -1,6 +1,7 @@
 //! Decides: which resources there are, which path a circuit takes, what each node shall have. No I/O, no clock.
 #![forbid(unsafe_code)]
 
+pub mod choice;
 pub mod circuit;
 pub mod compile;
 pub mod deadlines;
@@ -17,6 +18,7 @@ pub mod pool;
 pub mod protection;
 pub mod record;
 pub mod registry;
+pub mod replay;
 pub mod roles;
 pub mod route;
 pub mod rules;

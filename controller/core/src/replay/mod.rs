@@ -1,0 +1,6 @@
+//! Plays recorded series against policies, offline: what each would have cost, beside direct and beside the best.
+pub mod policy;
+pub mod regret;
+pub mod score;
+pub mod series;
+pub mod table;
