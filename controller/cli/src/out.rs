@@ -41,6 +41,15 @@ impl Out {
         line(text().trim_end())
     }
 
+    /// The whole answer of a command that asks no controller.
+    pub fn value(self, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json {
+            let value = serde_json::to_value(value).map_err(|error| Failure::usage(error.to_string()))?;
+            return line(&format!("{value:#}"));
+        }
+        line(text().trim_end())
+    }
+
     /// A line for people alone.
     pub fn text(self, text: &str) -> Result<(), Failure> {
         line(text)

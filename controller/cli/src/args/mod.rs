@@ -4,6 +4,7 @@ pub mod circuit;
 pub mod fabric;
 pub mod packets;
 pub mod policy;
+pub mod replay;
 pub mod resource;
 pub mod rule;
 
@@ -80,6 +81,8 @@ pub enum Command {
     Capture(packets::Capture),
     /// Show everything that is and then whatever changes
     Watch(fabric::Watch),
+    /// Play a recorded series against policies, offline: what each would have chosen, and what that would have cost
+    Replay(replay::Replay),
     /// Print a completion script for a shell
     Completion {
         /// bash, zsh or fish (also elvish, powershell)

@@ -4,6 +4,7 @@ mod files;
 mod node;
 mod packets;
 mod policy;
+mod replay;
 mod resource;
 mod rule;
 mod watch;
@@ -19,6 +20,7 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
     match &cli.command {
         Command::Completion { shell } => return files::completion(*shell),
         Command::Man { dir } => return files::man_pages(dir, out),
+        Command::Replay(wish) => return replay::replay(wish, out),
         Command::Status
         | Command::Node(_)
         | Command::Link(_)
@@ -37,7 +39,7 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
     let config = Config::load(cli.global.config.as_deref())?;
     let mut fabric = Fabric::connect(&config, cli.global.timeout.0).await?;
     match &cli.command {
-        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Completion { .. } | Command::Man { .. } | Command::Replay(_) => Ok(()),
         Command::Status => node::status(&mut fabric, &config.region, out).await,
         Command::Node(command) => node::node(&mut fabric, &config, command, out).await,
         Command::Link(command) => node::link(&mut fabric, command, out).await,

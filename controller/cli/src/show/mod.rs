@@ -1,4 +1,5 @@
 //! How answers look to people. Values in, text out; colours are stripped where the output is no terminal.
+pub mod chart;
 pub mod circuit;
 pub mod discovery;
 pub mod drops;
@@ -6,6 +7,7 @@ pub mod fabric;
 pub mod link;
 pub mod plan;
 pub mod policy;
+pub mod replay;
 pub mod resource;
 pub mod rule;
 pub mod table;

@@ -1,0 +1,104 @@
+//! `foreweave replay` as it is run: a table, the same numbers as JSON, a picture, and refusals that name the place.
+use serde_json::Value;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn foreweave(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_foreweave"))
+        .arg("replay")
+        .args(arguments)
+        .env_remove("FOREWEAVE_CONFIG")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .output()
+        .expect("foreweave runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Three nodes: between a and c the direct link is bad, and over b it is good.
+fn series() -> String {
+    let mut series = String::from("step,src,a,b,c\n");
+    for step in 0..40 {
+        let noise = step * 7 % 5;
+        series += &format!(
+            "{step},a,,1{noise},9{noise}\n{step},b,1{noise},,2{noise}\n{step},c,9{noise},2{noise},\n"
+        );
+    }
+    series
+}
+
+fn packed(dir: &Path) -> PathBuf {
+    let path = dir.join("rtt.csv.gz");
+    let file = std::fs::File::create(&path).expect("a file");
+    let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    packer.write_all(series().as_bytes()).expect("written");
+    packer.finish().expect("packed");
+    path
+}
+
+#[test]
+fn a_packed_series_gives_a_table_and_a_picture() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (series, picture) = (packed(dir.path()), dir.path().join("regret.svg"));
+    let (series, picture) = (series.to_str().expect("utf-8"), picture.to_str().expect("utf-8"));
+    let output = foreweave(&[series, "--policy", "direct,last,ours,oracle", "--svg", picture]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(shown.contains("3 nodes, 40 steps: 8 to learn, 31 scored (186 choices)"), "{shown}");
+    for title in ["direct", "last value", "ours", "oracle"] {
+        assert!(shown.lines().any(|line| line.starts_with(title)), "{shown}");
+    }
+    assert!(std::fs::read_to_string(picture).expect("a picture").starts_with("<svg "));
+}
+
+#[test]
+fn json_has_the_same_numbers() {
+    let dir = tempfile::tempdir().expect("directory");
+    let series = packed(dir.path());
+    let output = foreweave(&[series.to_str().expect("utf-8"), "--policy", "direct,ours", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(text(&output.stderr), "", "nothing for people");
+    assert_eq!(json["rows"][0]["policy"], "direct");
+    assert_eq!(json["rows"][1]["worse"], 0.0);
+    let (direct, ours) = (json["rows"][0]["regret"].as_f64(), json["rows"][1]["regret"].as_f64());
+    assert!(ours < direct, "{json:#}");
+}
+
+#[test]
+fn what_is_no_series_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("rtt.csv");
+    let path = path.to_str().expect("utf-8");
+    for (content, part) in [
+        ("step,src,a,b\n0,a,,fast\n", "rtt.csv: line 2, column 4: \"fast\" is no sample"),
+        ("step,src,a,b\n0,a,,1\n", "2 nodes and 1 steps are left"),
+        ("", "line 1, column 1"),
+    ] {
+        std::fs::write(path, content).expect("written");
+        let output = foreweave(&[path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    }
+    let missing = foreweave(&["/nonexistent/rtt.csv"]);
+    assert_eq!(missing.status.code(), Some(2));
+    std::fs::write(format!("{path}.gz"), "not packed").expect("written");
+    assert_eq!(foreweave(&[&format!("{path}.gz")]).status.code(), Some(2));
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused_with_what_would() {
+    for (options, part) in [
+        (["--policy", "best"], "ewma:GAIN"),
+        (["--every", "0"], "0 is not in 1.."),
+        (["--burn-in", "1"], "from 0 to 0.9"),
+        (["--span", "0.9..0.1"], "0.4..1"),
+        (["--relay-cost", "1"], "20ms"),
+    ] {
+        let output = foreweave(&[&["rtt.csv"], &options[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        assert!(text(&output.stderr).contains(part), "{options:?}: {}", text(&output.stderr));
+    }
+}
