@@ -3,6 +3,7 @@ mod bench;
 mod build;
 mod ebpf;
 mod elf;
+mod eval;
 mod setup;
 mod shell;
 mod test;
@@ -65,6 +66,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Replay recorded series, and write docs/evaluation.md.
+    Eval {
+        what: Option<eval::Eval>,
+        /// The folder with the recorded series; without it ../shared/data beside the repository.
+        #[arg(long, value_name = "DIR")]
+        data: Option<std::path::PathBuf>,
+    },
     /// Feed random input to one target (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         target: Option<String>,
@@ -117,6 +125,7 @@ fn run(task: Task) -> Result<()> {
             build::lab(true, &words)
         }
         Task::Bench { what, arguments } => bench::run(what, &arguments),
+        Task::Eval { what, data } => eval::run(what, data.as_deref()),
         Task::Fuzz { target, arguments } => test::fuzz(target.as_deref(), &arguments),
     }
 }
