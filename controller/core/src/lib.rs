@@ -9,6 +9,7 @@ pub mod desire;
 pub mod discover;
 pub mod external;
 pub mod fabric;
+pub mod forecast;
 pub mod guarantee;
 mod half;
 pub mod intent;
