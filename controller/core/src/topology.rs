@@ -4,12 +4,14 @@
 //! changes it, never built anew.
 mod ahead;
 mod measure;
+mod roads;
 mod shared;
 mod spot;
 mod views;
 
 pub use ahead::Ahead;
 pub use measure::{FRESH, Known, Source};
+pub use roads::{PortAt, Road, Roads, lost};
 pub use shared::{Failure, moved_to};
 pub use spot::{Port, Spot, Tight, free_of, spots};
 
@@ -210,6 +212,8 @@ pub struct Topology {
     changed: BTreeSet<LinkId>,
     /// Measurements are as old as this clock says.
     now: Timestamp,
+    /// What searches read.
+    roads: Roads,
     max_links: usize,
     /// Pairs left out because of `max_links`, by the host whose announcement brought them.
     left_out: BTreeMap<NodeName, usize>,
@@ -260,6 +264,7 @@ impl Topology {
 
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+        self.mirror_due();
     }
 
     /// Links that came, went or changed since the last call.
@@ -274,12 +279,14 @@ impl Topology {
             (_, b) if b == node => 1,
             _ => return News::default(),
         };
-        let Some(at) = self.edges.get(id) else { return News::default() };
-        let link = &mut self.graph[*at];
+        let Some(at) = self.edges.get(id).copied() else { return News::default() };
+        let link = &mut self.graph[at];
         let before = link.samples;
         link.samples.take(end, measured, self.now);
         let turned = link.listen(self.now);
-        News { better: link.samples.is_better(&before, self.now), turned }
+        let better = link.samples.is_better(&before, self.now);
+        self.mirror(at);
+        News { better, turned }
     }
 
     pub fn left_out(&self, node: &NodeName) -> usize {
@@ -328,6 +335,7 @@ impl Topology {
         let port = |network: Name| Some((network.clone(), Port::of(&underlays, &network)?));
         self.graph[at].ports = networks_of(&underlays).into_iter().filter_map(port).collect();
         self.graph[at].underlays = underlays;
+        self.mirror_ports(at);
         self.attach(name, at);
         for spot in self.ports_of(name) {
             self.show(&spot);
@@ -344,6 +352,7 @@ impl Topology {
     fn detach(&mut self, name: &NodeName, at: NodeIndex) {
         let edges: Vec<_> = self.graph.edges(at).map(|edge| edge.id()).collect();
         for edge in edges {
+            self.mirror_no_more(edge);
             if let Some(link) = self.graph.remove_edge(edge) {
                 self.edges.remove(&link.id);
                 self.changed.insert(link.id);
@@ -441,6 +450,7 @@ impl Topology {
     fn judge(&mut self, edge: EdgeIndex) {
         let usable = self.why_unusable(&self.graph[edge]).is_none();
         self.graph[edge].usable = usable;
+        self.mirror(edge);
     }
 }
 

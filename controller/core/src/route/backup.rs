@@ -7,6 +7,7 @@ use proto_model::NodeName;
 use proto_model::circuit::Path;
 use proto_model::plan::{Candidate, Weights};
 use proto_model::topology::LinkId;
+use std::cell::OnceCell;
 
 /// Candidates of a search of its own, when the way is not among those that the path was chosen from.
 const FEW: usize = 4;
@@ -32,15 +33,6 @@ impl Overlap {
             hosts: inner(path).iter().filter(|host| inner(other).contains(host)).cloned().collect(),
         }
     }
-
-    /// Disjoint first; then without a common link; then as little as possible in common.
-    fn rank(&self) -> (bool, usize) {
-        (!self.links.is_empty(), self.links.len() + self.hosts.len())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.links.is_empty() && self.hosts.is_empty()
-    }
 }
 
 impl std::fmt::Display for Overlap {
@@ -51,11 +43,29 @@ impl std::fmt::Display for Overlap {
     }
 }
 
-/// A way beside the path, with what keeps it from being the backup.
-struct Way {
-    candidate: Candidate,
-    overlap: Overlap,
-    broken: Vec<Broken>,
+/// Disjoint first; then without a common link; then as little as possible in common.
+fn rank(path: &Path, other: &Path) -> (bool, usize) {
+    let links = path.links.iter().filter(|link| other.links.contains(link)).count();
+    let hosts = inner(path).iter().filter(|host| inner(other).contains(host)).count();
+    (links > 0, links + hosts)
+}
+
+const DISJOINT: (bool, usize) = (false, 0);
+
+/// A way beside the path.
+struct Way<'a> {
+    judged: &'a Judged,
+    rank: (bool, usize),
+    /// What keeps it from being the backup, once it was asked for: the books take longer than all else.
+    broken: OnceCell<Vec<Broken>>,
+}
+
+/// What a backup is sought for.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    topology: &'a Topology,
+    ask: &'a Ask<'a>,
+    path: &'a Path,
 }
 
 /// `decision` is about the same question as `path` was chosen for. The error says why there is no second way.
@@ -66,46 +76,71 @@ pub fn choose(
     decision: &Decision,
     path: &Path,
 ) -> Result<Second, String> {
-    let way = |judged: &Judged| as_backup(topology, ask, judged, path);
-    let mut ways: Vec<Way> = decision.judged.iter().filter_map(way).collect();
-    if !decision.complete && !ways.iter().any(|way| way.fits() && way.overlap.is_empty()) {
+    let case = Case { topology, ask, path };
+    let more;
+    let mut ways: Vec<Way<'_>> = decision.judged.iter().filter_map(|judged| case.way(judged)).collect();
+    if !decision.complete && !ways.iter().any(|way| way.rank == DISJOINT && case.fits(way)) {
         // Which failures move a circuit depends on the hosts that both ways cross, which are known at the end only.
-        for (hosts, need) in [(true, Need::Most), (false, Need::Most), (false, Need::Least)] {
-            let found = search(topology, weights, ask, Beside { path, hosts, need });
-            ways.extend(found.iter().filter_map(way));
-        }
+        let searches = [(true, Need::Most), (false, Need::Most), (false, Need::Least)];
+        let found =
+            searches.map(|(hosts, need)| search(topology, weights, ask, Beside { path, hosts, need }));
+        more = found.concat();
+        ways.extend(more.iter().filter_map(|judged| case.way(judged)));
     }
     ways.sort_by(|a, b| {
-        let cost = a.candidate.cost.total_cmp(&b.candidate.cost);
-        let hops = a.candidate.path.hops().cmp(&b.candidate.path.hops());
-        let names = || a.candidate.path.cmp(&b.candidate.path);
-        a.overlap.rank().cmp(&b.overlap.rank()).then(cost).then(hops).then_with(names)
+        let (x, y) = (&a.judged.candidate, &b.judged.candidate);
+        let cost = x.cost.total_cmp(&y.cost);
+        let hops = x.path.hops().cmp(&y.path.hops());
+        a.rank.cmp(&b.rank).then(cost).then(hops).then_with(|| x.path.cmp(&y.path))
     });
-    let Some(best) = ways.iter().position(Way::fits) else { return Err(why_none(&ways)) };
-    let remark = remark(&ways[best].overlap, &ways[..best]);
-    Ok(Second { candidate: ways.swap_remove(best).candidate, remark })
+    let Some(best) = ways.iter().position(|way| case.fits(way)) else { return Err(case.why_none(&ways)) };
+    let remark = case.remark(&ways[best], &ways[..best]);
+    Ok(Second { candidate: ways[best].judged.candidate.clone(), remark })
 }
 
-impl Way {
-    fn fits(&self) -> bool {
-        self.broken.is_empty()
+impl Case<'_> {
+    /// None: it is the path itself.
+    fn way<'a>(&self, judged: &'a Judged) -> Option<Way<'a>> {
+        let other = &judged.candidate.path;
+        let way = || Way { judged, rank: rank(self.path, other), broken: OnceCell::new() };
+        (other != self.path).then(way)
     }
 
-    fn broken(&self) -> String {
-        let broken: Vec<_> = self.broken.iter().map(ToString::to_string).collect();
-        format!("{}: {}", self.candidate.path, broken.join("; "))
+    /// Judged by the same bounds; for bandwidth, by what a backup has to add.
+    fn broken<'a>(&self, way: &'a Way<'_>) -> &'a [Broken] {
+        way.broken.get_or_init(|| {
+            let others = way.judged.broken.iter().filter(|broken| !broken.is_bandwidth()).cloned();
+            let backup = &way.judged.candidate.path;
+            bandwidth(self.topology, self.ask, self.path, backup).into_iter().chain(others).collect()
+        })
     }
-}
 
-/// Judged by the same bounds; for bandwidth, by what a backup has to add. None: it is the path itself.
-fn as_backup(topology: &Topology, ask: &Ask<'_>, judged: &Judged, path: &Path) -> Option<Way> {
-    let candidate = judged.candidate.clone();
-    if candidate.path == *path {
-        return None;
+    fn fits(&self, way: &Way<'_>) -> bool {
+        way.judged.broken.iter().all(Broken::is_bandwidth) && self.broken(way).is_empty()
     }
-    let others = judged.broken.iter().filter(|broken| !broken.is_bandwidth()).cloned();
-    let broken = bandwidth(topology, ask, path, &candidate.path).into_iter().chain(others).collect();
-    Some(Way { overlap: Overlap::new(path, &candidate.path), candidate, broken })
+
+    fn said(&self, way: &Way<'_>) -> String {
+        let broken: Vec<_> = self.broken(way).iter().map(ToString::to_string).collect();
+        format!("{}: {}", way.judged.candidate.path, broken.join("; "))
+    }
+
+    fn remark(&self, best: &Way<'_>, better: &[Way<'_>]) -> String {
+        if best.rank == DISJOINT {
+            return String::new();
+        }
+        let overlap = Overlap::new(self.path, &best.judged.candidate.path);
+        match better.iter().find(|way| way.rank < best.rank) {
+            Some(way) => format!("the backup shares {overlap} with the path; {}", self.said(way)),
+            None => format!("the backup shares {overlap} with the path: the topology has no other"),
+        }
+    }
+
+    fn why_none(&self, ways: &[Way<'_>]) -> String {
+        match ways.iter().min_by_key(|way| self.broken(way).len()) {
+            Some(nearest) => format!("no second path keeps the bounds: {}", self.said(nearest)),
+            None => "the topology has no second path".into(),
+        }
+    }
 }
 
 fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> Option<Broken> {
@@ -140,23 +175,6 @@ fn search(topology: &Topology, weights: &Weights, ask: &Ask<'_>, beside: Beside<
     let query =
         Query { topology, weights, ask: &ask, from, to, pinned: None, strict: true, beside: Some(beside) };
     judge(topology, weights, &ask, paths::lowest(&query).trails)
-}
-
-fn remark(overlap: &Overlap, better: &[Way]) -> String {
-    if overlap.is_empty() {
-        return String::new();
-    }
-    match better.iter().find(|way| way.overlap.rank() < overlap.rank()) {
-        Some(way) => format!("the backup shares {overlap} with the path; {}", way.broken()),
-        None => format!("the backup shares {overlap} with the path: the topology has no other"),
-    }
-}
-
-fn why_none(ways: &[Way]) -> String {
-    match ways.iter().min_by_key(|way| way.broken.len()) {
-        Some(nearest) => format!("no second path keeps the bounds: {}", nearest.broken()),
-        None => "the topology has no second path".into(),
-    }
 }
 
 #[cfg(test)]
@@ -212,7 +230,7 @@ mod tests {
             let all = decide(&topology, &weights, &ask);
             let Some(path) = all.chosen().map(|chosen| chosen.path.clone()) else { return Ok(()) };
             let second = choose(&topology, &weights, &ask, &all, &path);
-            let rank = |other: &Candidate| (Overlap::new(&path, &other.path).rank(), other.cost);
+            let rank = |other: &Candidate| (rank(&path, &other.path), other.cost);
             let fit = all.judged.iter().filter(|other| {
                 // On links of the path its own reservation is good for the backup.
                 other.candidate.path != path && other.broken.iter().all(|broken| match broken {

@@ -1,5 +1,5 @@
 //! What a path offers and what it costs, term by term.
-use crate::topology::{self, Link, Source};
+use crate::topology::{self, Link, Road, Source};
 use proto_model::intent::Bounds;
 use proto_model::plan::{Offer, Term, Weights};
 use proto_model::{Bandwidth, Latency, Loss, Price, Timestamp, seal};
@@ -70,6 +70,15 @@ impl Sum {
         self.loss
     }
 
+    /// None: that of a link is not known.
+    pub fn rtt(&self) -> Option<Latency> {
+        (self.unknown == 0).then_some(self.rtt)
+    }
+
+    pub fn price(&self) -> Price {
+        self.price
+    }
+
     pub fn cost(&self, weights: &Weights) -> f64 {
         self.parts(weights).iter().map(|(_, _, cost)| cost).sum()
     }
@@ -130,10 +139,24 @@ fn share(link: &Link, demand: Bandwidth) -> f64 {
     }
 }
 
-/// The part of a link's cost that simply adds up: a lower bound of what it adds to a path.
-pub fn additive(link: &Link, weights: &Weights, now: Timestamp) -> f64 {
-    let rtt = link.rtt(now).value.map_or(weights.unknown, |rtt| weights.rtt * rtt.as_millis_f64());
-    rtt + weights.hop + weights.price * link.values.price.micro_dollars_per_gb() as f64 / 1e6
+/// `−ln(1 − loss)` of a link that loses 2.5 %: of lossier ones, a bound from below counts no more.
+const LOSSY: f64 = 0.025;
+
+/// What a path of so many links at most costs by its loss, at least, for each unit of what adds up, up to [`LOSSY`] of each
+/// link. A path loses `1 − e^−x`, where `x` adds up. Of `hops` links with [`LOSSY`] at most each, that is above the chord
+/// from zero to `hops · LOSSY`; with more it is above the chord's end.
+pub(super) fn least_by_loss(weights: &Weights, hops: u8) -> f64 {
+    let most = LOSSY * f64::from(hops.max(1));
+    weights.loss * 100.0 * -(-most).exp_m1() / most
+}
+
+/// A lower bound of what a link adds to the cost of a path, times what arrives there: what simply adds up, and its loss.
+/// Rounded down.
+pub(super) fn least_of(road: &Road, weights: &Weights, by_loss: f64) -> f32 {
+    let rtt = if road.rtt.is_nan() { weights.unknown } else { weights.rtt * f64::from(road.rtt) };
+    let price = weights.price * f64::from(road.price) / 1e6;
+    let loss = by_loss * f64::from(road.lost).min(LOSSY);
+    ((rtt + weights.hop + price + loss) as f32).next_down().max(0.0)
 }
 
 /// Bytes of an IP packet of a circuit with these bounds that fit through the links.

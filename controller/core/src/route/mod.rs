@@ -2,7 +2,9 @@
 pub mod admission;
 pub mod backup;
 pub mod cost;
+mod field;
 pub mod paths;
+mod strain;
 pub mod tour;
 
 use crate::topology::{Link, Tight, Topology};
@@ -200,7 +202,10 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
         links: links.iter().map(|link| link.id.clone()).collect(),
     };
     let now = topology.now();
-    let tight = tightest_port(topology, &path, ask.bounds);
+    let tight = match topology.holds_up(&trail.edges) {
+        true => tightest_port(topology, &path, ask.bounds),
+        false => None,
+    };
     let mut candidate = candidate(path, &links, tight.as_ref(), weights, ask.bounds, now);
     let broken = admission::broken(&candidate, &links, tight, ask, now);
     candidate.rejected = broken.iter().map(ToString::to_string).collect();

@@ -3,18 +3,20 @@
 //! Best first over partial paths. The cost so far never shrinks when a link is added, and what is still to come is
 //! bounded from below by a shortest-path tree towards the goal (A*, with the bound of Hart, Nilsson, Raphael 1968); so
 //! complete paths leave the queue in the order of their cost, and only partial paths that could be among the first
-//! ones are ever looked at.
-use super::cost::{self, Sum};
-use super::tour::Tour;
+//! ones are ever looked at. A partial path goes on by one step at a time, the one first that is on the cheapest way from
+//! there; so in a dense network most steps are never looked at, either.
+use super::cost::Sum;
+use super::field::{COST, Field, LOST, Left, PRICE, RTT, Step, most, row};
+use super::strain::Strain;
+use super::tour::Vias;
 use super::{Ask, DEFAULT_HOPS, hops_searched};
 use crate::topology::{Family, Link, Need, Spot, Topology};
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
-use petgraph::visit::{EdgeRef, NodeIndexable};
 use proto_model::circuit::Path;
 use proto_model::plan::Weights;
-use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price, Timestamp};
+use proto_model::{Bandwidth, Name, NodeName};
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Partial paths of one search at most; a search that ends here is not complete.
 pub const MAX_PARTIAL: usize = 100_000;
@@ -49,6 +51,17 @@ pub struct Trail {
     pub edges: Vec<EdgeIndex>,
 }
 
+impl Trail {
+    /// None: it crosses a host twice.
+    pub(super) fn of(from: u32, steps: &[Step]) -> Option<Self> {
+        let hosts = std::iter::once(from).chain(steps.iter().map(|step| step.to));
+        let nodes: Vec<_> = hosts.map(|host| NodeIndex::new(host as usize)).collect();
+        let distinct: BTreeSet<_> = nodes.iter().collect();
+        let edges = steps.iter().map(Step::link).collect();
+        (distinct.len() == nodes.len()).then_some(Self { nodes, edges })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Found {
     pub trails: Vec<Trail>,
@@ -68,30 +81,35 @@ pub enum End {
 
 /// A partial path, and the step by which it came about.
 struct Partial {
-    before: Option<(usize, EdgeIndex)>,
-    at: NodeIndex,
+    before: Option<(u32, EdgeIndex)>,
+    at: u32,
     hops: u8,
-    sum: Sum,
-    rtt: Option<Latency>,
-    price: Price,
     v4: bool,
     v6: bool,
     /// Bit i: the i-th host to cross has been crossed.
     via: u32,
+    sum: Sum,
+    /// Round-trip time, loss and price as a [`Step`] has them.
+    low: [f64; 3],
+    /// Where it goes on: place in [`Search::fans`].
+    fan: u32,
 }
 
 /// Entry of the queue; greater comes first.
 struct Open {
     estimate: f64,
     hops: u8,
-    partial: usize,
+    partial: u32,
+    /// Not the partial path itself, but how it goes on by this step of its fan and the dearer ones.
+    step: Option<u32>,
 }
 
 impl Ord for Open {
     /// Lowest estimate; then the longer one, which is nearer to the goal; then the older one.
     fn cmp(&self, other: &Self) -> Ordering {
         let estimate = other.estimate.total_cmp(&self.estimate);
-        estimate.then(self.hops.cmp(&other.hops)).then(other.partial.cmp(&self.partial))
+        let hops = self.hops.cmp(&other.hops);
+        estimate.then(hops).then((other.partial, other.step).cmp(&(self.partial, self.step)))
     }
 }
 impl PartialOrd for Open {
@@ -114,15 +132,21 @@ pub fn lowest(query: &Query<'_>) -> Found {
 struct Search<'a> {
     query: &'a Query<'a>,
     max_hops: u8,
-    /// Lower bounds from each host to the goal.
-    cost_left: Vec<f64>,
-    hops_left: Vec<f64>,
-    rtt_left: Option<Vec<f64>>,
-    loss_left: Option<Vec<f64>>,
-    price_left: Option<Vec<f64>>,
-    tour: Tour,
+    goal: u32,
+    field: Field,
+    vias: Vias,
+    cost_left: Left,
+    hops_left: Left,
+    /// The bounds of round-trip time, loss and price, and bounds from below of what is left of each.
+    most: [f64; 3],
+    left: [Option<Left>; 3],
+    strain: Option<Strain>,
     partials: Vec<Partial>,
     queue: BinaryHeap<Open>,
+    /// Steps in the order of the least cost that a path over them has from there, by host and hosts crossed.
+    fans: Vec<Vec<(f64, Step)>>,
+    fan_at: BTreeMap<(u32, u32), u32>,
+    looked_at: usize,
 }
 
 impl<'a> Search<'a> {
@@ -130,166 +154,216 @@ impl<'a> Search<'a> {
         let bounds = query.ask.bounds;
         let max_hops =
             if query.strict { bounds.max_hops.unwrap_or(DEFAULT_HOPS) } else { hops_searched(bounds) };
-        let strict = |bound: bool| (query.strict && bound).then_some(());
-        let now = query.topology.now();
+        let (field, vias) = (Field::new(query, max_hops), Vias::new(query));
+        let (goal, most) = (row(query.to), most(query));
+        let tree = |what: usize, most| {
+            Left::new(&vias, goal, |goal| field.least(goal, most, |step: &Step| step.weight(what)))
+        };
+        let left = [RTT, LOST, PRICE].map(|what| most[what].is_finite().then(|| tree(what, most[what])));
         Self {
             query,
             max_hops,
-            cost_left: least(query, query.to, |link| cost::additive(link, query.weights, now)),
-            hops_left: least(query, query.to, |_| 1.0),
-            rtt_left: strict(bounds.max_rtt.is_some())
-                .map(|()| least(query, query.to, |link| rtt_of(link, now))),
-            loss_left: strict(bounds.max_loss.is_some())
-                .map(|()| least(query, query.to, |link| lost(link.loss(now).value))),
-            price_left: strict(bounds.max_price.is_some()).map(|()| least(query, query.to, price_of)),
-            tour: Tour::new(query),
+            goal,
+            cost_left: tree(COST, f64::INFINITY),
+            hops_left: Left::new(&vias, goal, |goal| field.hops(goal)),
+            left,
+            strain: Strain::new(&field, &vias, [row(query.from), goal], most),
+            most,
+            field,
+            vias,
             partials: Vec::new(),
             queue: BinaryHeap::new(),
+            fans: Vec::new(),
+            fan_at: BTreeMap::new(),
+            looked_at: 0,
         }
     }
 
     fn collect(&mut self) -> Found {
-        self.offer(Partial {
+        let from = row(self.query.from);
+        let begin = Partial {
             before: None,
-            at: self.query.from,
+            at: from,
             hops: 0,
-            sum: Sum::default(),
-            rtt: Some(Latency::ZERO),
-            price: Price::FREE,
             v4: true,
             v6: true,
-            via: self.tour.crossed(self.query.from),
-        });
+            via: self.vias.bit(from),
+            sum: Sum::default(),
+            low: [0.0; 3],
+            fan: 0,
+        };
+        if self.can_arrive(&begin.low, from, begin.via, 0) {
+            self.offer(begin);
+        }
         let mut trails = Vec::new();
         while let Some(open) = self.queue.pop() {
-            if self.partials[open.partial].at == self.query.to {
+            if let Some(step) = open.step {
+                self.go_on(open.partial, step);
+            } else if self.partials[open.partial as usize].at == self.goal {
                 trails.push(self.trail(open.partial));
                 if trails.len() == self.query.ask.limit {
                     let end = if self.queue.is_empty() { End::Complete } else { End::Enough };
                     return Found { trails, end };
                 }
-                continue;
+            } else {
+                self.spread(open.partial);
             }
-            self.extend(open.partial);
-            if self.partials.len() >= MAX_PARTIAL {
+            if self.looked_at >= MAX_PARTIAL {
                 return Found { trails, end: End::CutOff };
             }
         }
         Found { trails, end: End::Complete }
     }
 
-    fn extend(&mut self, from: usize) {
-        let (at, hops) = (self.partials[from].at, self.partials[from].hops);
-        let graph = self.query.topology.graph();
-        let now = self.query.topology.now();
-        for edge in graph.edges(at) {
-            let next = if edge.source() == at { edge.target() } else { edge.source() };
-            if !self.may_step(hops, next, edge.weight()) || self.crosses(from, next) {
-                continue;
+    /// From a partial path onwards, the cheapest step first.
+    fn spread(&mut self, partial: u32) {
+        let Partial { at, via, .. } = self.partials[partial as usize];
+        let fan = match self.fan_at.get(&(at, via)) {
+            Some(fan) => *fan,
+            None => {
+                let fan = self.fan(at, via);
+                self.fans.push(fan);
+                let place = self.fans.len() as u32 - 1;
+                self.fan_at.insert((at, via), place);
+                place
             }
-            if !self.may_turn(from, edge.weight()) {
-                continue;
-            }
-            let (partial, link) = (&self.partials[from], edge.weight());
+        };
+        self.partials[partial as usize].fan = fan;
+        self.queue_step(partial, 0);
+    }
+
+    fn fan(&self, at: u32, via: u32) -> Vec<(f64, Step)> {
+        let steps = self.field.steps(at).iter();
+        let left = |step: &Step| self.cost_left.from(step.to, via | self.vias.bit(step.to));
+        let mut fan: Vec<_> = steps.map(|step| (step.weight(COST) + left(step), *step)).collect();
+        fan.retain(|(left, _)| left.is_finite());
+        fan.sort_unstable_by(|(a, x), (b, y)| a.total_cmp(b).then(x.edge.cmp(&y.edge)));
+        fan
+    }
+
+    fn queue_step(&mut self, partial: u32, step: u32) {
+        let before = &self.partials[partial as usize];
+        let Some((left, _)) = self.fans[before.fan as usize].get(step as usize) else { return };
+        let estimate = self.estimate(&before.sum, *left);
+        self.queue.push(Open { estimate, hops: before.hops, partial, step: Some(step) });
+    }
+
+    /// At least so much is the cost of a path that begins so, when so much is left: of what it adds to the loss, only that
+    /// which arrives there.
+    fn estimate(&self, sum: &Sum, left: f64) -> f64 {
+        let arrives = 1.0 - f64::from(sum.loss().ppm()) / 1e6;
+        sum.cost(self.query.weights) + arrives * left
+    }
+
+    /// By this step of its fan, and later by the next one.
+    fn go_on(&mut self, from: u32, step: u32) {
+        self.looked_at += 1;
+        self.queue_step(from, step + 1);
+        let before = &self.partials[from as usize];
+        let (_, step) = self.fans[before.fan as usize][step as usize];
+        let via = before.via | self.vias.bit(step.to);
+        let mut low = before.low;
+        (0..3).for_each(|what| low[what] += step.weight(what));
+        let may = self.is_pinned(before.hops, step.to)
+            && self.can_arrive(&low, step.to, via, before.hops + 1)
+            && !self.crosses(from, step.to)
+            && self.may_turn(from, step.edge);
+        if may {
+            let edge = EdgeIndex::new(step.edge as usize);
+            let link = &self.query.topology.graph()[edge];
             let grown = Partial {
-                before: Some((from, edge.id())),
-                at: next,
-                hops: hops + 1,
-                sum: partial.sum.and(link, self.query.ask.bounds.bandwidth, now),
-                rtt: partial.rtt.zip(link.rtt(now).value).map(|(sum, rtt)| sum.saturating_add(rtt)),
-                price: partial.price.saturating_add(link.values.price),
-                v4: partial.v4 && link.has(Family::V4),
-                v6: partial.v6 && link.has(Family::V6),
-                via: partial.via | self.tour.crossed(next),
+                before: Some((from, edge)),
+                at: step.to,
+                hops: before.hops + 1,
+                v4: before.v4 && link.has(Family::V4),
+                v6: before.v6 && link.has(Family::V6),
+                via,
+                sum: before.sum.and(link, self.query.ask.bounds.bandwidth, self.query.topology.now()),
+                low,
+                fan: 0,
             };
-            if !self.query.strict || self.within_bounds(&grown) {
+            if !self.query.strict || self.is_fit(&grown) {
                 self.offer(grown);
             }
         }
     }
 
-    fn may_step(&self, hops: u8, next: NodeIndex, link: &Link) -> bool {
-        let index = next.index();
-        if f64::from(hops) + 1.0 + self.hops_left[index] > f64::from(self.max_hops) {
-            return false;
-        }
-        if self.query.pinned.is_some_and(|pinned| pinned.get(usize::from(hops) + 1) != Some(&next)) {
-            return false;
-        }
-        allowed(self.query, link) && (!self.query.strict || self.welcome(next))
+    fn is_pinned(&self, hops: u8, next: u32) -> bool {
+        let host =
+            |pinned: &[NodeIndex]| pinned.get(usize::from(hops) + 1).map(|host| row(*host)) == Some(next);
+        self.query.pinned.is_none_or(host)
     }
 
-    /// Out of the interface by which it comes, it takes twice as much of it.
-    fn may_turn(&self, from: usize, link: &Link) -> bool {
-        let Some((_, before)) = self.partials[from].before.filter(|_| self.query.strict) else { return true };
-        let graph = self.query.topology.graph();
-        let network = link.id.network();
-        self.query.ask.bounds.bandwidth.is_zero()
-            || graph[before].id.network() != network
-            || has_port(self.query, &graph[self.partials[from].at].name, network, 2)
-    }
-
-    /// Not among the hosts to avoid.
-    fn welcome(&self, node: NodeIndex) -> bool {
-        let name = &self.query.topology.graph()[node].name;
-        let of_path = |beside: Beside<'_>| beside.hosts && inner(beside.path).contains(name);
-        !self.query.ask.bounds.avoid.contains(name)
-            && !self.query.ask.shun.contains(name)
-            && !self.query.beside.is_some_and(of_path)
-    }
-
-    /// So far, and with what is still to come at least.
-    fn within_bounds(&self, partial: &Partial) -> bool {
-        let (bounds, at) = (self.query.ask.bounds, partial.at.index());
-        let left = |tree: &Option<Vec<f64>>| tree.as_ref().map_or(0.0, |left| left[at]);
-        let rtt = |max: Latency| {
-            partial.rtt.is_some_and(|rtt| rtt.nanos() as f64 + left(&self.rtt_left) <= max.nanos() as f64)
+    /// Whether so much so far, and what is still to come at least, are within the bounds.
+    fn can_arrive(&self, low: &[f64; 3], at: u32, via: u32, hops: u8) -> bool {
+        let within = |what: usize| {
+            let left = self.left[what].as_ref().map_or(0.0, |left| left.from(at, via));
+            self.left[what].is_none() || low[what] + left <= self.most[what] * (1.0 + 1e-9)
         };
-        let price = |max: Price| {
-            let sum = partial.price.micro_dollars_per_gb() as f64 + left(&self.price_left);
-            sum <= max.micro_dollars_per_gb() as f64
-        };
-        // Sums of rounded logarithms: what is a little above is judged exactly later.
-        let loss = |max: Loss| lost(partial.sum.loss()) + left(&self.loss_left) <= lost(max) + 1e-5;
-        let arrived = partial.at == self.query.to;
-        (partial.v4 || partial.v6)
-            && bounds.max_rtt.is_none_or(rtt)
-            && bounds.max_loss.is_none_or(loss)
-            && bounds.max_price.is_none_or(price)
-            && (!arrived || partial.via == self.tour.all())
+        f64::from(hops) + self.hops_left.from(at, via) <= f64::from(self.max_hops)
+            && (0..3).all(within)
+            && self.strain.as_ref().is_none_or(|strain| strain.can_keep(low, at, via))
     }
 
-    fn crosses(&self, mut partial: usize, node: NodeIndex) -> bool {
+    fn crosses(&self, mut partial: u32, host: u32) -> bool {
         loop {
-            if self.partials[partial].at == node {
-                return true;
-            }
-            match self.partials[partial].before {
-                Some((before, _)) => partial = before,
+            let Partial { at, before, .. } = &self.partials[partial as usize];
+            match before {
+                _ if *at == host => return true,
+                Some((before, _)) => partial = *before,
                 None => return false,
             }
         }
     }
 
-    fn offer(&mut self, partial: Partial) {
-        let at = partial.at.index();
-        let (cost, hops) = self.tour.left(at, partial.via);
-        let left = self.cost_left[at].max(cost);
-        let hops = f64::from(partial.hops) + self.hops_left[at].max(hops);
-        if !left.is_finite() || hops > f64::from(self.max_hops) {
-            return;
-        }
-        let estimate = partial.sum.cost(self.query.weights) + left;
-        self.queue.push(Open { estimate, hops: partial.hops, partial: self.partials.len() });
-        self.partials.push(partial);
+    /// Out of the interface by which it comes, it takes twice as much of it.
+    fn may_turn(&self, from: u32, edge: u32) -> bool {
+        let asked = self.query.ask.bounds.bandwidth;
+        let Partial { before, at, .. } = &self.partials[from as usize];
+        let turns = self.query.strict && !asked.is_zero();
+        let Some((_, before)) = before.filter(|_| turns) else { return true };
+        let roads = self.query.topology.roads();
+        let port = |edge: EdgeIndex| {
+            let road = roads.get(edge)?;
+            road.ports[usize::from(road.ends[0] != *at)]
+        };
+        let Some(port) = port(before).filter(|out| port(EdgeIndex::new(edge as usize)) == Some(*out)) else {
+            return true;
+        };
+        let graph = self.query.topology.graph();
+        let twice =
+            || has_port(self.query, &graph[NodeIndex::new(*at as usize)].name, graph[before].id.network(), 2);
+        roads.free_of(port).bits_per_second() / 2 >= asked.bits_per_second() || twice()
     }
 
-    fn trail(&self, mut partial: usize) -> Trail {
-        let mut trail = Trail { nodes: vec![self.partials[partial].at], edges: Vec::new() };
-        while let Some((before, edge)) = self.partials[partial].before {
-            trail.edges.push(edge);
-            trail.nodes.push(self.partials[before].at);
-            partial = before;
+    /// What is known exactly when it is there.
+    fn is_fit(&self, partial: &Partial) -> bool {
+        let (bounds, sum) = (self.query.ask.bounds, &partial.sum);
+        (partial.v4 || partial.v6)
+            && bounds.max_rtt.is_none_or(|max| sum.rtt().is_some_and(|rtt| rtt <= max))
+            && bounds.max_loss.is_none_or(|max| sum.loss() <= max)
+            && bounds.max_price.is_none_or(|max| sum.price() <= max)
+            && (partial.at != self.goal || partial.via == self.vias.all())
+    }
+
+    fn offer(&mut self, partial: Partial) {
+        let left = self.cost_left.from(partial.at, partial.via);
+        if left.is_finite() {
+            let estimate = self.estimate(&partial.sum, left);
+            let place = self.partials.len() as u32;
+            self.queue.push(Open { estimate, hops: partial.hops, partial: place, step: None });
+            self.partials.push(partial);
+        }
+    }
+
+    fn trail(&self, mut partial: u32) -> Trail {
+        let mut trail = Trail { nodes: Vec::new(), edges: Vec::new() };
+        loop {
+            let Partial { at, before, .. } = &self.partials[partial as usize];
+            trail.nodes.push(NodeIndex::new(*at as usize));
+            let Some((before, edge)) = before else { break };
+            trail.edges.push(*edge);
+            partial = *before;
         }
         trail.nodes.reverse();
         trail.edges.reverse();
@@ -297,21 +371,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether a path may use the link, looked at alone.
-fn allowed(query: &Query<'_>, link: &Link) -> bool {
-    if !link.is_usable() {
-        return false;
-    }
-    let bounds = query.ask.bounds;
-    !query.strict
-        || (has_room(query, link)
-            && (!bounds.encrypted_links || link.values.encrypted)
-            && (bounds.encrypted || !link.values.require_encryption)
-            && bounds.require_tags.is_subset(&link.values.tags)
-            && bounds.avoid_tags.is_disjoint(&link.values.tags))
-}
-
-fn has_room(query: &Query<'_>, link: &Link) -> bool {
+/// Slow: asks the books.
+pub(super) fn has_room(query: &Query<'_>, link: &Link) -> bool {
     if query.beside.is_some_and(|beside| beside.path.links.contains(&link.id)) {
         return false;
     }
@@ -347,41 +408,6 @@ fn need_at(query: &Query<'_>, beside: Beside<'_>, spot: &Spot, times: u64) -> Ba
 /// The hosts of a path between its ends.
 pub(crate) fn inner(path: &Path) -> &[NodeName] {
     path.nodes.get(1..path.nodes.len().saturating_sub(1)).unwrap_or_default()
-}
-
-/// Adds up over the links of a path.
-fn lost(loss: Loss) -> f64 {
-    -(-f64::from(loss.ppm()) / 1e6).ln_1p()
-}
-
-fn rtt_of(link: &Link, now: Timestamp) -> f64 {
-    link.rtt(now).value.map_or(f64::INFINITY, |rtt| rtt.nanos() as f64)
-}
-
-fn price_of(link: &Link) -> f64 {
-    link.values.price.micro_dollars_per_gb() as f64
-}
-
-/// Least sum of a link's `weight` from each host to `goal` (Dijkstra); infinite where there is no way.
-pub(super) fn least(query: &Query<'_>, goal: NodeIndex, weight: impl Fn(&Link) -> f64) -> Vec<f64> {
-    let graph = query.topology.graph();
-    let mut least = vec![f64::INFINITY; graph.node_bound()];
-    let mut queue = BinaryHeap::from([Open { estimate: 0.0, hops: 0, partial: goal.index() }]);
-    least[goal.index()] = 0.0;
-    while let Some(Open { estimate, partial, .. }) = queue.pop() {
-        if estimate > least[partial] {
-            continue;
-        }
-        for edge in graph.edges(NodeIndex::new(partial)) {
-            let next = if edge.source().index() == partial { edge.target() } else { edge.source() };
-            let sum = estimate + weight(edge.weight());
-            if sum < least[next.index()] && allowed(query, edge.weight()) {
-                least[next.index()] = sum;
-                queue.push(Open { estimate: sum, hops: 0, partial: next.index() });
-            }
-        }
-    }
-    least
 }
 
 #[cfg(test)]

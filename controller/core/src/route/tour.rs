@@ -2,75 +2,60 @@
 //!
 //! The shortest tour through the hosts still to be crossed (Held, Karp 1962), each leg as short as it would be alone.
 //! Without it a search in a dense network would look at nearly all paths before it finds one through three hosts.
-use super::cost;
-use super::paths::{Query, least};
-use petgraph::stable_graph::NodeIndex;
+use super::field::row;
+use super::paths::Query;
 
 /// Hosts to cross at most: the table has `2^n × n` entries.
 pub const MAX_VIA: usize = 8;
 
+/// The hosts to cross.
 #[derive(Debug)]
-pub(super) struct Tour {
-    via: Vec<NodeIndex>,
-    cost: Table,
-    hops: Table,
+pub(super) struct Vias(Vec<u32>);
+
+impl Vias {
+    /// Empty in a search that does not keep to the bounds.
+    pub(super) fn new(query: &Query<'_>) -> Self {
+        let names = query.ask.bounds.via.iter().filter(|_| query.strict);
+        Self(names.filter_map(|name| query.topology.place(name)).map(row).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bit of this host, if it is one to cross.
+    pub(super) fn bit(&self, host: u32) -> u32 {
+        self.0.iter().position(|via| *via == host).map_or(0, |at| 1 << at)
+    }
+
+    pub(super) fn all(&self) -> u32 {
+        (1 << self.0.len()) - 1
+    }
 }
 
-#[derive(Debug, Default)]
-struct Table {
+/// Of one quantity.
+#[derive(Debug)]
+pub(super) struct Table {
     /// From each host to the i-th one to cross.
     to: Vec<Vec<f64>>,
     /// `[crossed][i]`: from the i-th one, which is crossed, through those that are not, to the goal.
     rest: Vec<Vec<f64>>,
 }
 
-impl Tour {
-    /// Empty in a search that does not keep to the bounds.
-    pub(super) fn new(query: &Query<'_>) -> Self {
-        let via: Vec<_> = match query.strict {
-            true => query.ask.bounds.via.iter().filter_map(|name| query.topology.place(name)).collect(),
-            false => Vec::new(),
-        };
-        let trees = |weight: &dyn Fn(&crate::topology::Link) -> f64| {
-            let to = via.iter().map(|node| least(query, *node, weight)).collect();
-            Table::new(to, &via, query.to)
-        };
-        let cost = trees(&|link| cost::additive(link, query.weights, query.topology.now()));
-        let hops = trees(&|_| 1.0);
-        Self { via, cost, hops }
-    }
-
-    /// Bit of this host, if it is one to cross.
-    pub(super) fn crossed(&self, node: NodeIndex) -> u32 {
-        self.via.iter().position(|via| *via == node).map_or(0, |at| 1 << at)
-    }
-
-    pub(super) fn all(&self) -> u32 {
-        (1 << self.via.len()) - 1
-    }
-
-    /// At least so much cost and so many links from host `at` over those not crossed; zero when there is none.
-    pub(super) fn left(&self, at: usize, crossed: u32) -> (f64, f64) {
-        if crossed == self.all() {
-            (0.0, 0.0)
-        } else {
-            (self.cost.left(at, crossed), self.hops.left(at, crossed))
-        }
-    }
-}
-
 impl Table {
-    fn new(to: Vec<Vec<f64>>, via: &[NodeIndex], goal: NodeIndex) -> Self {
-        let all = (1usize << via.len()) - 1;
+    /// `tree`: the least from each host to one.
+    pub(super) fn new(vias: &Vias, goal: u32, tree: impl Fn(u32) -> Vec<f64>) -> Self {
+        let via = &vias.0;
+        let to: Vec<Vec<f64>> = via.iter().map(|host| tree(*host)).collect();
+        let all = vias.all() as usize;
         let mut rest = vec![vec![f64::INFINITY; via.len()]; all + 1];
         for crossed in (0..=all).rev() {
             for last in (0..via.len()).filter(|last| crossed & 1 << last != 0) {
-                let here = via[last].index();
                 rest[crossed][last] = if crossed == all {
-                    to[last][goal.index()]
+                    to[last][goal as usize]
                 } else {
                     let next = (0..via.len()).filter(|next| crossed & 1 << next == 0);
-                    next.map(|next| to[next][here] + rest[crossed | 1 << next][next])
+                    next.map(|next| to[next][via[last] as usize] + rest[crossed | 1 << next][next])
                         .fold(f64::INFINITY, f64::min)
                 };
             }
@@ -78,9 +63,13 @@ impl Table {
         Self { to, rest }
     }
 
-    fn left(&self, at: usize, crossed: u32) -> f64 {
+    /// Over those not crossed to the goal; zero when there is none.
+    pub(super) fn left(&self, at: u32, crossed: u32) -> f64 {
+        if crossed as usize + 1 == self.rest.len() {
+            return 0.0;
+        }
         let open = (0..self.to.len()).filter(|next| crossed & 1 << next == 0);
-        open.map(|next| self.to[next][at] + self.rest[(crossed | 1 << next) as usize][next])
+        open.map(|next| self.to[next][at as usize] + self.rest[(crossed | 1 << next) as usize][next])
             .fold(f64::INFINITY, f64::min)
     }
 }

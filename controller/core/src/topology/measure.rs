@@ -78,6 +78,11 @@ impl Samples {
         self.ends.iter().flatten().filter(move |sample| now.since(sample.at) <= FRESH)
     }
 
+    /// When one of those that count now will be too old; it does still count at that moment.
+    pub(super) fn expires(&self, now: Timestamp) -> Option<Timestamp> {
+        self.of(now).map(|sample| sample.at.plus(FRESH)).min()
+    }
+
     /// The lesser of both ends: what one of them has beyond that is its own.
     pub(super) fn rtt(&self, now: Timestamp) -> Known<Option<Latency>> {
         match self.of(now).filter_map(|sample| sample.rtt).min() {

@@ -1,5 +1,6 @@
 //! Where bandwidth is booked: on links, and on the interfaces of hosts by which several links leave.
 use super::{Link, Topology};
+use petgraph::stable_graph::EdgeIndex;
 use proto_model::circuit::Path;
 use proto_model::topology::{LinkId, Underlay};
 use proto_model::{Bandwidth, Name, NodeName};
@@ -155,6 +156,17 @@ impl Topology {
         ports.filter_map(|(network, port)| Some((network.clone(), port.over_booked()?))).collect()
     }
 
+    /// Whether an interface leaves a path less than each of its links does.
+    pub fn holds_up(&self, edges: &[EdgeIndex]) -> bool {
+        let roads = || edges.iter().filter_map(|edge| self.roads.get(*edge));
+        let most = roads().filter_map(|road| road.free).min().unwrap_or(Bandwidth::MAX);
+        let ports = || roads().flat_map(|road| road.ports.into_iter().flatten());
+        ports().any(|port| {
+            let times = ports().filter(|other| *other == port).count() as u64;
+            self.roads.free_of(port).bits_per_second() / times < most.bits_per_second()
+        })
+    }
+
     /// The interface that leaves a path least.
     pub fn tightest_port(&self, path: &Path) -> Option<Tight> {
         let ends = path.links.iter().flat_map(|link| {
@@ -197,15 +209,16 @@ impl Topology {
         let (reserved, shared) = (self.reserved(spot), self.shared.of(spot));
         match spot {
             Spot::Link(link) => {
-                if let Some(at) = self.edges.get(link) {
-                    (self.graph[*at].reserved, self.graph[*at].shared) = (reserved, shared);
-                }
+                let Some(at) = self.edges.get(link).copied() else { return };
+                (self.graph[at].reserved, self.graph[at].shared) = (reserved, shared);
+                self.mirror_free(at);
             }
             Spot::Port(node, network) => {
                 let Some(at) = self.place(node) else { return };
                 if let Some(port) = self.graph[at].ports.get_mut(network) {
                     (port.reserved, port.shared) = (reserved, shared);
                 }
+                self.mirror_port(at, network);
             }
         }
     }
