@@ -3,6 +3,7 @@ pub mod admission;
 pub mod backup;
 pub mod cost;
 mod field;
+pub mod joint;
 pub mod paths;
 mod strain;
 pub mod tour;

@@ -1,0 +1,209 @@
+//! A placement of the requests of one class, and changes to it as long as they admit more.
+use super::MOST_PATHS;
+use super::prices::Prices;
+use super::rooms::{Rooms, Way};
+use proto_model::Bandwidth;
+use proto_model::circuit::Path;
+
+/// Rounds over all that is not placed.
+const ROUNDS: usize = 40;
+/// Requests that give way for one, at most.
+const MOST_OUT: usize = 12;
+
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    rooms: Rooms,
+    requests: Vec<Request>,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    need: u64,
+    ways: Vec<Way>,
+    /// Of `ways`.
+    chosen: Option<usize>,
+}
+
+impl Board {
+    pub(super) fn new(rooms: Rooms) -> Self {
+        Self { rooms, requests: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, need: u64, ways: Vec<Way>) {
+        self.requests.push(Request { need, ways, chosen: None });
+    }
+
+    /// A further path for a request that has not enough of them.
+    pub(super) fn add_way(&mut self, at: usize, way: Way) {
+        let request = &mut self.requests[at];
+        let fits = self.rooms.fits(&way, request.need);
+        if fits && request.ways.len() < MOST_PATHS && !request.ways.contains(&way) {
+            request.ways.push(way);
+        }
+    }
+
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    pub(super) fn into_rooms(self) -> Rooms {
+        self.rooms
+    }
+
+    pub(super) fn need(&self, at: usize) -> u64 {
+        self.requests[at].need
+    }
+
+    pub(super) fn chosen(&self, at: usize) -> Option<&Way> {
+        let request = &self.requests[at];
+        request.chosen.map(|chosen| &request.ways[chosen])
+    }
+
+    /// Bits per second.
+    pub(super) fn placed(&self) -> u64 {
+        let placed = self.requests.iter().filter(|request| request.chosen.is_some());
+        placed.fold(0, |sum, request| sum.saturating_add(request.need))
+    }
+
+    /// Of a request that was not placed, the path that comes closest, with what it has left.
+    pub(super) fn nearest(&self, at: usize) -> Option<(&Path, Bandwidth)> {
+        let best = self.requests[at].ways.iter().max_by_key(|way| self.rooms.least(way))?;
+        Some((&best.path, Bandwidth::from_bits_per_second(self.rooms.least(best))))
+    }
+
+    /// Greedily in several orders, of which the best one is kept and improved.
+    pub(super) fn improve(&mut self, prices: &Prices) {
+        let all = 0..self.requests.len();
+        let cheapest =
+            |at: usize| self.requests[at].ways.iter().map(|way| prices.of(way)).fold(f64::INFINITY, f64::min);
+        let by_price: Vec<(f64, usize)> = all.clone().map(|at| (cheapest(at), at)).collect();
+        let mut orders = vec![all.clone().collect::<Vec<_>>(), all.clone().collect(), all.collect()];
+        orders[0].sort_by(|a, b| by_price[*a].0.total_cmp(&by_price[*b].0));
+        orders[1].sort_by_key(|at| std::cmp::Reverse(self.requests[*at].need));
+        // What the relaxation admits whole comes first, the large ones before the small ones.
+        orders[2].sort_by_key(|at| (by_price[*at].0 >= 1.0, std::cmp::Reverse(self.requests[*at].need)));
+        let empty = self.clone();
+        let mut best: Option<Self> = None;
+        for order in orders {
+            let mut board = empty.clone();
+            for at in order {
+                board.settle(at, prices);
+            }
+            board.climb(prices);
+            if best.as_ref().is_none_or(|best| board.placed() > best.placed()) {
+                best = Some(board);
+            }
+        }
+        if let Some(best) = best {
+            *self = best;
+        }
+    }
+
+    /// On the path that takes least of what is scarce, if it fits on one.
+    fn settle(&mut self, at: usize, prices: &Prices) -> bool {
+        let Request { need, ways, .. } = &self.requests[at];
+        let fit = ways.iter().enumerate().filter(|(_, way)| self.rooms.fits(way, *need));
+        let best = fit.min_by(|(_, a), (_, b)| prices.of(a).total_cmp(&prices.of(b))).map(|(way, _)| way);
+        if let Some(way) = best {
+            self.put(at, way);
+        }
+        best.is_some()
+    }
+
+    fn put(&mut self, at: usize, way: usize) {
+        let request = &mut self.requests[at];
+        request.chosen = Some(way);
+        self.rooms.take(&request.ways[way], request.need);
+    }
+
+    fn lift(&mut self, at: usize) -> Option<usize> {
+        let request = &mut self.requests[at];
+        let way = request.chosen.take()?;
+        self.rooms.give_back(&request.ways[way], request.need);
+        Some(way)
+    }
+
+    /// Each request that is not placed tries to push others aside: they go elsewhere, or are worth less than it is.
+    fn climb(&mut self, prices: &Prices) {
+        for _ in 0..ROUNDS {
+            let mut better = false;
+            for at in self.open() {
+                if self.requests[at].chosen.is_some() {
+                    continue;
+                }
+                let ways = 0..self.requests[at].ways.len();
+                better |=
+                    self.settle(at, prices) || ways.into_iter().any(|way| self.push_in(at, way, prices));
+            }
+            if !better {
+                return;
+            }
+        }
+    }
+
+    /// Those that are not placed, the largest first.
+    fn open(&self) -> Vec<usize> {
+        let all = 0..self.requests.len();
+        let mut open: Vec<usize> = all.filter(|at| self.requests[*at].chosen.is_none()).collect();
+        open.sort_by_key(|at| std::cmp::Reverse(self.requests[*at].need));
+        open
+    }
+
+    /// True: more is placed than before; else nothing has changed.
+    fn push_in(&mut self, at: usize, way: usize, prices: &Prices) -> bool {
+        let before = self.placed();
+        let mut out: Vec<(usize, usize)> = Vec::new();
+        while let Some(row) = self.short(at, way) {
+            let Some(other) = self.who_gives_way(row, at, way).filter(|_| out.len() < MOST_OUT) else {
+                return self.undo(&out);
+            };
+            out.extend(self.lift(other).map(|was| (other, was)));
+        }
+        self.put(at, way);
+        // Those that gave way, and others for which there is room now.
+        let open = self.open();
+        let settled: Vec<usize> = open.into_iter().filter(|other| self.settle(*other, prices)).collect();
+        if self.placed() > before {
+            return true;
+        }
+        for other in settled.into_iter().chain([at]) {
+            self.lift(other);
+        }
+        self.undo(&out)
+    }
+
+    fn undo(&mut self, out: &[(usize, usize)]) -> bool {
+        for (other, was) in out {
+            self.put(*other, *was);
+        }
+        false
+    }
+
+    /// A row in which the request lacks room.
+    fn short(&self, at: usize, way: usize) -> Option<u32> {
+        let Request { need, ways, .. } = &self.requests[at];
+        let short = |(row, times): &&(u32, u32)| self.rooms.free(*row) / u64::from(*times) < *need;
+        ways[way].rows.iter().find(short).map(|(row, _)| *row)
+    }
+
+    /// Of the requests that take bandwidth there, the smallest that makes enough room; else the largest.
+    fn who_gives_way(&self, row: u32, at: usize, way: usize) -> Option<usize> {
+        let Request { need, ways, .. } = &self.requests[at];
+        let times = ways[way].rows.iter().find(|(known, _)| *known == row).map_or(1, |(_, times)| *times);
+        let lacks = need.saturating_mul(u64::from(times)).saturating_sub(self.rooms.free(row));
+        let takes = |request: &Request| {
+            let way = &request.ways[request.chosen?];
+            let (_, times) = way.rows.iter().find(|(known, _)| *known == row)?;
+            Some(request.need.saturating_mul(u64::from(*times)))
+        };
+        let takers = self.requests.iter().enumerate();
+        let takers = takers.filter_map(|(other, request)| Some((takes(request)?, other)));
+        takers
+            .filter(|(takes, _)| *takes > 0)
+            .min_by_key(|(takes, _)| match *takes >= lacks {
+                true => (false, *takes),
+                false => (true, u64::MAX - takes),
+            })
+            .map(|(_, other)| other)
+    }
+}

@@ -1,0 +1,206 @@
+//! Places several circuits together, so that as much bandwidth as can be is admitted where not all of it fits.
+//!
+//! Strict classes of priority: what a higher class takes, a lower one does not get. All or nothing per request. Within a
+//! class the paths and the prices of what is scarce come from the dual of the linear relaxation (see [`prices`]), which
+//! also bounds from above what any placement could admit; then requests are placed greedily by those prices, and changed
+//! as long as that admits more.
+mod improve;
+mod moves;
+mod prices;
+mod rooms;
+
+use super::{Ask, decide, paths};
+use crate::topology::Topology;
+use improve::Board;
+use prices::Prices;
+use proto_model::circuit::Path;
+use proto_model::intent::Bounds;
+use proto_model::plan::Weights;
+use proto_model::{Bandwidth, CircuitId, NodeName};
+use rooms::{Rooms, Way};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use moves::Standing;
+
+/// Paths of a request at the beginning; the prices may bring others.
+const PATHS: usize = 8;
+/// Paths of a request at most.
+const MOST_PATHS: usize = 24;
+
+/// A circuit that is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub from: NodeName,
+    pub to: NodeName,
+    pub bounds: Bounds,
+    /// 0 (least) to 255.
+    pub priority: u8,
+}
+
+/// What becomes of the requests; each index is that of a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Answer {
+    pub placed: BTreeMap<usize, Path>,
+    pub refused: BTreeMap<usize, Refused>,
+    /// Highest priority first.
+    pub classes: Vec<Class>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Refused {
+    pub why: String,
+    /// Circuits that stand and would have to give way; empty: none would help.
+    pub moves: Vec<Move>,
+}
+
+/// It would need this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Move {
+    pub circuit: CircuitId,
+    pub from: Path,
+    pub to: Path,
+}
+
+impl std::fmt::Display for Move {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "needs moving circuit {} from {} to {}", self.circuit, self.from, self.to)
+    }
+}
+
+/// How well the requests of one priority were placed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Class {
+    pub priority: u8,
+    pub wanted: Bandwidth,
+    pub placed: Bandwidth,
+    /// No placement admits more, given what higher classes took; also none that splits requests.
+    pub bound: Bandwidth,
+}
+
+impl Class {
+    /// Share of the bound that was missed: at most so much better could any placement be.
+    pub fn gap(&self) -> f64 {
+        let [placed, bound] = [self.placed, self.bound].map(|sum| sum.bits_per_second() as f64);
+        if bound > 0.0 { (1.0 - placed / bound).max(0.0) } else { 0.0 }
+    }
+}
+
+/// Decides for all of them; `standing` are the circuits that are booked in the topology and may be asked to move.
+pub fn place(topology: &Topology, weights: &Weights, wanted: &[Wanted], standing: &[Standing]) -> Answer {
+    let mut answer = Answer::default();
+    let mut rooms = Rooms::new(topology);
+    let mut classes: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for (index, request) in wanted.iter().enumerate() {
+        classes.entry(request.priority).or_default().push(index);
+    }
+    for (priority, class) in classes.into_iter().rev() {
+        place_class(topology, weights, wanted, (priority, class), &mut rooms, &mut answer);
+    }
+    let stuck: Vec<usize> = answer.refused.keys().copied().collect();
+    for index in stuck {
+        let moves = moves::seek(topology, weights, &wanted[index], standing, &rooms);
+        if let Some(refused) = answer.refused.get_mut(&index) {
+            refused.moves = moves;
+        }
+    }
+    answer
+}
+
+fn place_class(
+    topology: &Topology,
+    weights: &Weights,
+    wanted: &[Wanted],
+    (priority, class): (u8, Vec<usize>),
+    rooms: &mut Rooms,
+    answer: &mut Answer,
+) {
+    let mut board = Board::new(rooms.clone());
+    let mut indices = Vec::new();
+    for index in class {
+        match ways(topology, weights, &wanted[index], rooms) {
+            Ok(ways) => {
+                board.add(wanted[index].bounds.bandwidth.bits_per_second(), ways);
+                indices.push(index);
+            }
+            Err(why) => {
+                answer.refused.insert(index, Refused { why, moves: Vec::new() });
+            }
+        }
+    }
+    let requests: Vec<&Wanted> = indices.iter().map(|index| &wanted[*index]).collect();
+    let prices = Prices::seek(topology, weights, &requests, &mut board);
+    board.improve(&prices);
+    for (at, index) in indices.iter().enumerate() {
+        match board.chosen(at) {
+            Some(way) => {
+                answer.placed.insert(*index, way.path.clone());
+            }
+            None => {
+                let why = crowded(&wanted[*index], &board, at);
+                answer.refused.insert(*index, Refused { why, moves: Vec::new() });
+            }
+        }
+    }
+    let sum = requests.iter().fold(Bandwidth::ZERO, |sum, r| sum.saturating_add(r.bounds.bandwidth));
+    let placed = Bandwidth::from_bits_per_second(board.placed());
+    let bound = Bandwidth::from_bits_per_second(prices.bound().ceil() as u64).min(sum).max(placed);
+    answer.classes.push(Class { priority, wanted: sum, placed, bound });
+    *rooms = board.into_rooms();
+}
+
+/// Paths on which the request alone fits in what is left, the cheapest first.
+fn ways(topology: &Topology, weights: &Weights, wanted: &Wanted, rooms: &Rooms) -> Result<Vec<Way>, String> {
+    let ask = Ask {
+        from: &wanted.from,
+        to: &wanted.to,
+        bounds: &wanted.bounds,
+        pinned: None,
+        shun: &BTreeSet::new(),
+        limit: PATHS,
+    };
+    let decision = decide(topology, weights, &ask);
+    if decision.chosen().is_none() {
+        return Err(decision.why_refused(&ask));
+    }
+    let fit = decision.judged.into_iter().filter(|judged| judged.broken.is_empty());
+    let mut ways: Vec<Way> = fit.filter_map(|judged| rooms.way(topology, judged.candidate.path)).collect();
+    if decision.cut_off || ways.len() < PATHS {
+        more_ways(topology, weights, &ask, rooms, &mut ways);
+    }
+    let need = wanted.bounds.bandwidth.bits_per_second();
+    ways.retain(|way| rooms.fits(way, need));
+    if ways.is_empty() {
+        return Err(format!(
+            "from {} to {}: requests of a higher priority leave less than {} on each path",
+            wanted.from, wanted.to, wanted.bounds.bandwidth
+        ));
+    }
+    Ok(ways)
+}
+
+/// The first list also has paths that break a bound; this one has none.
+fn more_ways(topology: &Topology, weights: &Weights, ask: &Ask<'_>, rooms: &Rooms, ways: &mut Vec<Way>) {
+    let (Some(from), Some(to)) = (topology.place(ask.from), topology.place(ask.to)) else { return };
+    if from == to {
+        return;
+    }
+    let query = paths::Query { topology, weights, ask, from, to, pinned: None, strict: true, beside: None };
+    for judged in super::judge(topology, weights, ask, paths::lowest(&query).trails) {
+        let known = ways.iter().any(|way| way.path == judged.candidate.path);
+        if judged.broken.is_empty() && !known {
+            ways.extend(rooms.way(topology, judged.candidate.path));
+        }
+    }
+}
+
+fn crowded(wanted: &Wanted, board: &Board, at: usize) -> String {
+    let need = wanted.bounds.bandwidth;
+    let nearest = board.nearest(at);
+    let what =
+        nearest.map(|(path, free)| format!("; nearest is {path} with {free} left")).unwrap_or_default();
+    format!("{need} from {} to {} do not fit beside the others{what}", wanted.from, wanted.to)
+}
+
+#[cfg(test)]
+mod tests;
