@@ -1,4 +1,5 @@
 //! Plays recorded series against policies, offline: what each would have cost, beside direct and beside the best.
+pub mod money;
 pub mod policy;
 pub mod regret;
 pub mod score;
