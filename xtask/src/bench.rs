@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 
 /// The sections of the page in order, each with its heading and the programs that print its tables as Markdown.
-const SECTIONS: [(Bench, &str, &[&str]); 7] = [
+const SECTIONS: [(Bench, &str, &[&str]); 8] = [
     (Bench::Dataplane, "\n## Data plane\n\n", &["bench-throughput", "bench-delay", "bench-dataplane"]),
     (Bench::Survival, "\n## Survival\n\n", &["bench-survival"]),
     (Bench::Control, "\n## Control\n\n", &["bench-control"]),
@@ -12,6 +12,7 @@ const SECTIONS: [(Bench, &str, &[&str]); 7] = [
     (Bench::Encryption, "\n## Encryption\n\n", &["bench-encryption"]),
     (Bench::Mtu, "\n## Packet sizes\n\n", &["bench-mtu"]),
     (Bench::Bandwidth, "\n## Bandwidth\n\n", &["bench-bandwidth"]),
+    (Bench::Routing, "\n## Routing\n\n", &["bench-routing"]),
 ];
 
 pub(crate) fn run(what: Option<Bench>, arguments: &[String]) -> Result<()> {
@@ -127,17 +128,17 @@ mod tests {
         let mut page = Page::read(&page.text());
         page.set(Bench::Dataplane, "faster\n".into());
         let mut page = Page::read(&page.text());
-        assert_eq!(page.0, ["faster\n", EMPTY, "fast\n", EMPTY, EMPTY, EMPTY, EMPTY]);
+        assert_eq!(page.0, ["faster\n", EMPTY, "fast\n", EMPTY, EMPTY, EMPTY, EMPTY, EMPTY]);
         page.set(Bench::Protection, "fastest\n".into());
         assert_eq!(
             Page::read(&page.text()).0,
-            ["faster\n", EMPTY, "fast\n", "fastest\n", EMPTY, EMPTY, EMPTY]
+            ["faster\n", EMPTY, "fast\n", "fastest\n", EMPTY, EMPTY, EMPTY, EMPTY]
         );
     }
 
     #[test]
     fn a_page_of_before_a_section_existed_is_kept() {
         let old = format!("{TITLE}{}x\n{}y\n", SECTIONS[0].1, SECTIONS[2].1);
-        assert_eq!(Page::read(&old).0, ["x\n", EMPTY, "y\n", EMPTY, EMPTY, EMPTY, EMPTY]);
+        assert_eq!(Page::read(&old).0, ["x\n", EMPTY, "y\n", EMPTY, EMPTY, EMPTY, EMPTY, EMPTY]);
     }
 }

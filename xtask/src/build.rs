@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 /// Packages whose binaries the lab runs.
-const RUNNING: [&str; 4] = ["controller-daemon", "controller-cli", "agent-daemon", "tests-kernel"];
+const RUNNING: [&str; 5] =
+    ["controller-daemon", "controller-cli", "agent-daemon", "tests-kernel", "tests-sim"];
 
 pub(crate) fn all(release: bool) -> Result<()> {
     ebpf::build(Variant::Shipped)?;

@@ -97,6 +97,8 @@ pub(crate) enum Bench {
     Mtu,
     /// A reserved circuit against greedy ones on a full link, with and without queues of the agents'.
     Bandwidth,
+    /// Paths in large networks, a link that fails under many circuits; with `-- --data DIR` also joint admission and prices.
+    Routing,
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,198 @@
+//! Joint admission on recorded traffic matrices, and paths under a price cap, from a folder with the data.
+use crate::network::name;
+use crate::report::Row;
+use controller_core::replay::money::{Cap, Market};
+use controller_core::route::joint::{Wanted, place};
+use controller_core::topology::Topology;
+use proto_model::intent::Bounds;
+use proto_model::plan::Weights;
+use proto_model::topology::{LinkId, LinkValues, Underlay};
+use proto_model::{Bandwidth, Name, NodeName};
+use serde::Deserialize;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Matrices of each series, spread over it.
+const MATRICES: usize = 10;
+/// Of the load at which shortest paths are just full.
+const LOADS: [f64; 3] = [1.5, 2.0, 3.0];
+
+#[derive(Deserialize)]
+struct Map {
+    nodes: Vec<(String, f64, f64)>,
+    links: Vec<(String, String, Vec<f64>)>,
+}
+
+pub(crate) fn measure(folder: &Path, quick: bool) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for (network, matrices) in [("abilene", "tm_abilene_5min.csv.gz"), ("geant", "tm_geant_15min.csv.gz")] {
+        let text = read(&folder.join(format!("topo_{network}.json")))?;
+        let map: Map = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let series = series(&read(&folder.join(matrices))?)?;
+        let loads = if quick { &LOADS[..1] } else { &LOADS[..] };
+        for load in loads {
+            rows.extend(admit(network, &map, &series, *load)?);
+        }
+    }
+    let prices = read(&folder.join("skyplane_egress_cost.csv.gz"))?;
+    let latencies = read(&folder.join("skyplane_latency_2022.csv.gz"))?;
+    let market = Market::parse(&prices, &latencies).map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    for row in market.table(&Cap::ALL) {
+        let note = format!(
+            "{:.4} ms; {} pairs, {} over a relay, {:.4} $/GB",
+            row.mean_rtt, row.pairs, row.relayed, row.mean_price
+        );
+        rows.push(Row::of(format!("skyplane, {}: mean round trip, ms", row.cap), vec![row.mean_rtt], note));
+    }
+    let what = "skyplane: all five caps, s".to_owned();
+    rows.push(Row::of(what, vec![begun.elapsed().as_secs_f64()], String::new()));
+    Ok(rows)
+}
+
+fn admit(network: &str, map: &Map, series: &[Vec<Vec<f64>>], load: f64) -> Result<Vec<Row>, String> {
+    let topology = topology(map)?;
+    let busy: Vec<&Vec<Vec<f64>>> = series.iter().filter(|matrix| sum(matrix) > 0.0).collect();
+    let (mut shares, mut admitted, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for at in 0..MATRICES {
+        let matrix = busy.get(at * busy.len() / MATRICES).ok_or("an empty series")?;
+        let wanted = wanted(map, matrix, load / fullest(map, &topology, matrix)?);
+        let begun = Instant::now();
+        let answer = place(&topology, &Weights::default(), &wanted, &[]);
+        times.push(begun.elapsed().as_secs_f64());
+        let class = answer.classes.first().ok_or("no class")?;
+        shares.push(100.0 * (1.0 - class.gap()));
+        let bits = |sum: Bandwidth| sum.bits_per_second() as f64;
+        admitted.push(
+            100.0 * bits(class.placed) / wanted.iter().map(|one| bits(one.bounds.bandwidth)).sum::<f64>(),
+        );
+    }
+    let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+    let (median, _) = middle(&mut admitted);
+    let note = format!("least {least:.2} %; {median:.0} % of what is wanted is admitted");
+    let what = format!("{network} at {load} × what shortest paths hold");
+    Ok(vec![
+        Row::of(format!("{what}: admitted, % of the LP bound (must be ≥ 95)"), shares, note),
+        Row::of(format!("{what}: time, s"), times, format!("{MATRICES} matrices")),
+    ])
+}
+
+fn middle(values: &mut [f64]) -> (f64, usize) {
+    values.sort_by(f64::total_cmp);
+    (values.get(values.len() / 2).copied().unwrap_or_default(), values.len())
+}
+
+fn sum(matrix: &[Vec<f64>]) -> f64 {
+    matrix.iter().flatten().sum()
+}
+
+/// Load of the fullest link when everything takes the cheapest path.
+fn fullest(map: &Map, topology: &Topology, matrix: &[Vec<f64>]) -> Result<f64, String> {
+    let mut topology = topology.clone();
+    let free: std::collections::BTreeMap<LinkId, f64> = topology
+        .views()
+        .into_iter()
+        .map(|view| (view.id, view.capacity.unwrap_or_default().bits_per_second() as f64))
+        .collect();
+    for one in wanted(map, matrix, 1e-3) {
+        let bounds = Bounds::default();
+        let shun = std::collections::BTreeSet::new();
+        let ask = controller_core::route::Ask {
+            from: &one.from,
+            to: &one.to,
+            bounds: &bounds,
+            pinned: None,
+            shun: &shun,
+            limit: 1,
+        };
+        let decision = controller_core::route::decide(&topology, &Weights::default(), &ask);
+        let path = decision.chosen().ok_or("no path")?.path.clone();
+        topology.reserve(&path, one.bounds.bandwidth);
+    }
+    let share =
+        |view: proto_model::request::LinkView| view.reserved.bits_per_second() as f64 / free[&view.id];
+    let most = topology.views().into_iter().map(share).fold(0.0, f64::max);
+    if most > 0.0 { Ok(most * 1e3) } else { Err("nothing is wanted".into()) }
+}
+
+fn host(at: usize) -> NodeName {
+    name(&format!("h{at}"))
+}
+
+fn topology(map: &Map) -> Result<Topology, String> {
+    let mut topology = Topology::new(10_000);
+    let at = |node: &String| {
+        let found = map.nodes.iter().position(|(name, ..)| name == node);
+        found.ok_or_else(|| format!("{node} is not a node"))
+    };
+    let mut underlays = vec![Vec::new(); map.nodes.len()];
+    for (number, (a, b, capacities)) in map.links.iter().enumerate() {
+        let network: Name = name(&format!("l{number}"));
+        for (end, last) in [(at(a)?, 1), (at(b)?, 2)] {
+            underlays[end].push(Underlay {
+                interface: format!("e{number}"),
+                network: network.clone(),
+                addresses: vec![[10, 0, number as u8, last].into()],
+                mtu: 1500,
+                speed: None,
+                shape: false,
+            });
+        }
+        let Some(id) = LinkId::new(host(at(a)?), host(at(b)?), network) else { continue };
+        let capacity = capacities.first().map(|mbit| Bandwidth::from_bits_per_second((mbit * 1e6) as u64));
+        let rtt = Some(proto_model::Latency::from_millis(5));
+        topology.configure(id, LinkValues { capacity, rtt, ..LinkValues::default() });
+    }
+    for (number, underlays) in underlays.into_iter().enumerate() {
+        topology.add_node(host(number));
+        topology.set_underlays(&host(number), underlays);
+        topology.set_connected(&host(number), true);
+    }
+    Ok(topology)
+}
+
+/// One circuit for each ordered pair.
+fn wanted(map: &Map, matrix: &[Vec<f64>], scale: f64) -> Vec<Wanted> {
+    let hosts = map.nodes.len();
+    let pairs = (0..hosts).flat_map(|from| (0..hosts).map(move |to| (from, to)));
+    let wanted = pairs.filter(|(from, to)| from != to).filter_map(|(from, to)| {
+        let bits = (matrix[from][to] * scale * 1e6) as u64;
+        let bounds = Bounds { bandwidth: Bandwidth::from_bits_per_second(bits), ..Bounds::default() };
+        (bits > 0).then(|| Wanted { from: host(from), to: host(to), bounds, priority: 0 })
+    });
+    wanted.collect()
+}
+
+/// Matrices in Mbit/s; the columns are the topology's nodes in their order.
+fn series(text: &str) -> Result<Vec<Vec<Vec<f64>>>, String> {
+    let mut lines = text.lines();
+    let hosts = lines.next().map_or(0, |header| header.split(',').count()).saturating_sub(2);
+    let mut series: Vec<Vec<Vec<f64>>> = Vec::new();
+    for line in lines {
+        let cells: Vec<&str> = line.split(',').skip(2).collect();
+        if cells.len() != hosts {
+            return Err(format!("{} cells instead of {hosts}", cells.len()));
+        }
+        let row = cells.iter().map(|cell| cell.parse().unwrap_or(0.0)).collect();
+        match series.last_mut().filter(|matrix| matrix.len() < hosts) {
+            Some(matrix) => matrix.push(row),
+            None => series.push(vec![row]),
+        }
+    }
+    series.retain(|matrix| matrix.len() == hosts);
+    Ok(series)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let what = path.display();
+    if path.extension().is_none_or(|end| end != "gz") {
+        return std::fs::read_to_string(path).map_err(|error| format!("{what}: {error}"));
+    }
+    let output =
+        Command::new("gzip").arg("-dc").arg(path).output().map_err(|error| format!("gzip: {error}"))?;
+    match output.status.success() {
+        true => String::from_utf8(output.stdout).map_err(|error| format!("{what}: {error}")),
+        false => Err(format!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
