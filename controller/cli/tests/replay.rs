@@ -102,3 +102,52 @@ fn options_that_mean_nothing_are_refused_with_what_would() {
         assert!(text(&output.stderr).contains(part), "{options:?}: {}", text(&output.stderr));
     }
 }
+
+/// Days of traffic over three nodes in a row, in steps of an hour.
+fn matrices() -> String {
+    let mut matrices = String::from("step,src,a,b,c\n");
+    for step in 0..96 {
+        let load = 40 + 20 * (step % 24) / 12 + step * 7 % 5;
+        matrices += &format!("{step},a,0,{load},{load}\n{step},b,{load},0,{load}\n{step},c,1,1,0\n");
+    }
+    matrices
+}
+
+#[test]
+fn traffic_matrices_and_a_network_give_forecasts_and_bounds_of_loads() {
+    let dir = tempfile::tempdir().expect("directory");
+    let [series, network] = ["tm.csv", "network.json"].map(|name| dir.path().join(name));
+    std::fs::write(&series, matrices()).expect("written");
+    let row = r#"{"nodes": [["a", 0, 0], ["b", 1, 0], ["c", 2, 0]], "links": [["a", "b", [100]], ["b", "c", [100]]]}"#;
+    std::fs::write(&network, row).expect("written");
+    let [series, network] = [&series, &network].map(|path| path.to_str().expect("utf-8"));
+    let options = [series, "--kind", "load", "--network", network, "--period", "1h"];
+    let shown = foreweave(&options);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    assert!(
+        text(&shown.stdout).starts_with("4 links, 96 steps, scored from step 48."),
+        "{}",
+        text(&shown.stdout)
+    );
+    let json: Value =
+        serde_json::from_slice(&foreweave(&[&options[..], &["--json"]].concat()).stdout).expect("json");
+    assert_eq!(json["forecasts"][1]["steps"], 12);
+    assert_eq!(json["bounds"][0]["title"], "ours");
+}
+
+#[test]
+fn loads_without_a_network_and_broken_networks_are_refused() {
+    let dir = tempfile::tempdir().expect("directory");
+    let [series, network] = ["tm.csv", "network.json"].map(|name| dir.path().join(name));
+    std::fs::write(&series, matrices()).expect("written");
+    std::fs::write(&network, "{\"nodes\": []").expect("written");
+    let [series, network] = [&series, &network].map(|path| path.to_str().expect("utf-8"));
+    let without = foreweave(&[series, "--kind", "load"]);
+    assert!(text(&without.stderr).contains("--network FILE"), "{}", text(&without.stderr));
+    let broken = foreweave(&[series, "--kind", "load", "--network", network]);
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(text(&broken.stderr).contains("network.json: "), "{}", text(&broken.stderr));
+    std::fs::write(network, r#"{"nodes": [["a", 0, 0]], "links": []}"#).expect("written");
+    let strange = foreweave(&[series, "--kind", "load", "--network", network]);
+    assert!(text(&strange.stderr).contains("no node b"), "{}", text(&strange.stderr));
+}

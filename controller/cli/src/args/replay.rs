@@ -1,4 +1,5 @@
 //! Recorded series against policies: what would have been chosen, and what that would have cost.
+use crate::text::{DAY, Span, span};
 use clap::{Args, ValueEnum, ValueHint};
 use controller_core::replay::policy::Kind as Policy;
 use controller_core::replay::table::{Part, Protocol};
@@ -18,13 +19,18 @@ an empty cell is a missing sample.
 At step t a policy has seen the samples up to t, and its choice (direct, or over one relay) is scored with
 those of t + 1.
 Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, hindsight, oracle.
+With --kind load the table has the traffic from each source to each destination in Mbit/s.
 
   foreweave replay rtt.csv.gz --policy direct,last,ewma:0.1,ours
-  foreweave replay rtt.csv.gz --every 7 --json | jq '.rows[] | [.policy, .regret]'")]
+  foreweave replay rtt.csv.gz --every 7 --json | jq '.rows[] | [.policy, .regret]'
+  foreweave replay matrices.csv.gz --kind load --network topology.json --period 5m")]
 pub struct Replay {
     /// The recorded series
     #[arg(value_hint = ValueHint::FilePath)]
     pub series: PathBuf,
+    /// What was recorded
+    #[arg(long, value_enum, default_value_t = Recorded::Rtt)]
+    pub kind: Recorded,
     /// Policies to compare, in this order [default: all but the oracle]
     #[arg(long, value_delimiter = ',', value_name = "POLICY")]
     pub policy: Vec<Policy>,
@@ -49,9 +55,23 @@ pub struct Replay {
     /// From which share of the steps to which, as in 0.4..1
     #[arg(long, value_name = "FROM..TO", default_value = "0..1", value_parser = shares)]
     pub span: (f64, f64),
+    /// For loads: the network as JSON, `nodes` as [name, longitude, latitude], `links` as [a, b, [capacities]]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub network: Option<PathBuf>,
+    /// The time between two steps: how fast forecasts follow, and which steps are a day apart
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span(1, DAY))]
+    pub period: Span,
     /// Draw the table as an SVG picture, too
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recorded {
+    /// Round-trip times: which path is chosen
+    Rtt,
+    /// Traffic matrices: how well the loads of links are forecast
+    Load,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,11 +1,12 @@
 //! Replays a recorded series; needs no controller.
-use crate::args::replay::Replay;
+use crate::args::replay::{Recorded, Replay};
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
-use controller_core::replay::regret;
+use controller_core::replay::loads::{Loads, Network};
 use controller_core::replay::series::Series;
 use controller_core::replay::table::Table;
+use controller_core::replay::{load, regret};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -15,12 +16,34 @@ use std::path::Path;
 const MOST: u64 = 4_000_000_000;
 
 pub(super) fn replay(wish: &Replay, out: Out) -> Result<(), Failure> {
+    match (wish.kind, &wish.network) {
+        (Recorded::Rtt, _) => rtt(wish, out),
+        (Recorded::Load, Some(network)) => loads(wish, network, out),
+        (Recorded::Load, None) => Err(Failure::usage(
+            "--kind load needs --network FILE: the links that the traffic crosses; foreweave replay --help shows the format",
+        )),
+    }
+}
+
+fn loads(wish: &Replay, network: &Path, out: Out) -> Result<(), Failure> {
+    let matrices = series(&wish.series, out)?;
+    let known: Network =
+        serde_json::from_str(&text(network, out)?).map_err(|why| Failure::usage(of(network, &why)))?;
+    let spinner = spinner(out, "forecasting loads");
+    let loads = Loads::new(&matrices, &known).map_err(|why| Failure::usage(of(network, &why)))?;
+    let report = load::compare(&loads.from_first_measured(), wish.period.0)
+        .map_err(|why| Failure::usage(of(&wish.series, &why)))?;
+    spinner.finish_and_clear();
+    out.value(&report, || show::replay::loads(&report))
+}
+
+fn rtt(wish: &Replay, out: Out) -> Result<(), Failure> {
     let series = series(&wish.series, out)?;
     let protocol = wish.protocol();
     let table = Table::new(&series, &protocol).map_err(|why| Failure::usage(of(&wish.series, &why)))?;
     let policies = wish.policies();
     let bar = bar(out, policies.len() * (table.steps() - 1));
-    let regret = regret::compare(&table, &protocol, policies, &mut |kind, _step| {
+    let regret = regret::compare(&table, &protocol, wish.period.0, policies, &mut |kind, _step| {
         bar.set_message(kind.title());
         bar.inc(1);
     });

@@ -1,6 +1,7 @@
 //! What a replay showed, as tables.
 use super::table::{self, Tone, cell, plain};
-use controller_core::replay::regret::{Regret, Row};
+use controller_core::replay::load::{CAPACITY_OVER_PEAK, LoadReport};
+use controller_core::replay::regret::{Band, Regret, Row};
 
 /// Columns of the bars.
 const BAR: usize = 20;
@@ -18,7 +19,45 @@ pub fn regret(regret: &Regret) -> String {
     let rows = regret.rows.iter().map(|row| cells(row, most));
     let legend = "\nRegret is the mean above the best path of each step; the gap is that from direct to the best; worse \
                   are pairs\nthat would have been better off direct; switches are per pair and step.\n";
-    intro + &table::of(&columns, rows, "no policy was asked for\n") + legend
+    intro + &table::of(&columns, rows, "no policy was asked for\n") + legend + &bands(&regret.bands)
+}
+
+/// How often the truth was within the bands of the links' forecasts.
+fn bands(bands: &[Band]) -> String {
+    if bands.is_empty() {
+        return String::new();
+    }
+    let columns = ["STEPS AHEAD", "98 % BAND", "90 % BAND", "50 % BAND", "WIDTH OF 90 %"];
+    let rows = bands.iter().map(|band| {
+        let [most, many, half] = band.coverage.map(|share| plain(format!("{share:.1} %")));
+        vec![plain(band.steps), most, many, half, plain(format!("{:.2} ms", band.width))]
+    });
+    format!("\nWithin the bands of the links' own forecasts:\n\n{}", table::of(&columns, rows, ""))
+}
+
+pub fn loads(report: &LoadReport) -> String {
+    let intro = format!(
+        "{} links, {} steps, scored from step {}. MASE: the error over the mean step of the part that is not scored.\n\n",
+        report.links, report.steps, report.scored_from
+    );
+    let columns = ["STEPS AHEAD", "LAST VALUE", "MIX OF SEVEN", "OURS", "IN 98 % BAND", "IN 90 %", "IN 50 %"];
+    let rows = report.forecasts.iter().map(|ahead| {
+        let [most, many, half] = ahead.coverage.map(|share| plain(format!("{share:.1} %")));
+        let mase = |value: f64| format!("{value:.4}");
+        let [last, seven] = [ahead.last, ahead.seven].map(|value| plain(mase(value)));
+        vec![plain(ahead.steps), last, seven, cell(mase(ahead.ours), Tone::Good), most, many, half]
+    });
+    let forecasts = table::of(&columns, rows, "");
+    let columns = ["BOUND OVER 12 STEPS", "VIOLATED", "HEADROOM USED", "MEAN OF LINKS"];
+    let rows = report.bounds.iter().map(|bound| {
+        let tone = if bound.violations > 1.0 { Tone::Bad } else { Tone::Good };
+        let [used, mean] = [bound.used, bound.used_mean].map(|share| plain(format!("{share:.1} %")));
+        vec![plain(bound.title), cell(format!("{:.2} %", bound.violations), tone), used, mean]
+    });
+    let bounds = table::of(&columns, rows, "");
+    format!(
+        "{intro}{forecasts}\n{bounds}\nHeadroom is what stays free of {CAPACITY_OVER_PEAK} × the link's highest load.\n"
+    )
 }
 
 fn cells(row: &Row, most: f64) -> Vec<comfy_table::Cell> {

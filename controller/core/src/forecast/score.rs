@@ -176,8 +176,9 @@ pub fn mesh(
     (judge.scores(), ceiling.score())
 }
 
+/// Gathers how a bound held, also one of another kind.
 #[derive(Default)]
-struct Ceiling {
+pub(crate) struct Ceiling {
     judged: f64,
     violated: f64,
     /// With headroom: used, there was, their quotients, how many.
@@ -188,7 +189,7 @@ struct Ceiling {
 }
 
 impl Ceiling {
-    fn add(&mut self, highest: f32, bound: f32, capacity: f32) {
+    pub(crate) fn add(&mut self, highest: f32, bound: f32, capacity: f32) {
         self.judged += 1.0;
         self.violated += f64::from(u8::from(highest > bound));
         let free = capacity - highest;
@@ -203,7 +204,7 @@ impl Ceiling {
         self.with_room += 1.0;
     }
 
-    fn score(&self) -> BoundScore {
+    pub(crate) fn score(&self) -> BoundScore {
         BoundScore {
             violations: self.violated / self.judged,
             headroom: [self.used / self.free, self.shares / self.with_room],

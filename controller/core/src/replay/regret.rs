@@ -2,6 +2,10 @@
 use super::policy::Kind;
 use super::score::{Oracle, Score, play};
 use super::table::{Protocol, Table};
+use crate::forecast::Quantity;
+use crate::forecast::bank::Spec;
+use crate::forecast::score;
+use std::time::Duration;
 
 /// The table of one series under one protocol; costs in milliseconds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -16,6 +20,18 @@ pub struct Regret {
     pub oracle: f64,
     pub direct: f64,
     pub rows: Vec<Row>,
+    /// How the bands of the links' forecasts held.
+    pub bands: Vec<Band>,
+}
+
+/// Bands so many steps ahead: the share of the truth within those of 98, 90 and 50 %, in per cent.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Band {
+    pub steps: usize,
+    pub coverage: [f64; 3],
+    /// Mean width of the 90 % band.
+    pub width: f64,
+    pub forecasts: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -27,10 +43,14 @@ pub struct Row {
     pub score: Score,
 }
 
-/// Plays all of them. `progress` is told who plays, and which step.
+/// Steps ahead at which bands are judged.
+const BANDS: [usize; 2] = [1, 12];
+
+/// Plays all of them; `period` is between two steps. `progress` is told who plays, and which step.
 pub fn compare(
     table: &Table,
     protocol: &Protocol,
+    period: Duration,
     policies: &[Kind],
     progress: &mut dyn FnMut(&Kind, usize),
 ) -> Regret {
@@ -50,7 +70,26 @@ pub fn compare(
         oracle: direct.oracle,
         direct: direct.direct,
         rows,
+        bands: bands(table, period),
     }
+}
+
+/// The links' own forecasts, scored over the same steps as the choices.
+fn bands(table: &Table, period: Duration) -> Vec<Band> {
+    let spec = match period.as_secs() {
+        0..10 => Spec::seconds(Quantity::Rtt),
+        10..1_200 => Spec::minutes(Quantity::Rtt),
+        _ => Spec::hours(Quantity::Rtt),
+    };
+    let links = score::Table { samples: &table.seen, truth: &table.truth, scored_from: table.burn_in + 1 };
+    let scores = score::bank(links, spec, &BANDS).into_iter().filter(|score| score.forecasts > 0);
+    let band = |score: score::Score| Band {
+        steps: score.ahead,
+        coverage: score.coverage.map(|share| 100.0 * share),
+        width: score.width,
+        forecasts: score.forecasts,
+    };
+    scores.map(band).collect()
 }
 
 #[cfg(test)]
@@ -65,12 +104,17 @@ mod tests {
         let protocol = Protocol::default();
         let table = Table::new(&Series { nodes, frames: noisy_mesh(6, 40, 2) }, &protocol).expect("a table");
         let mut steps = 0;
-        let regret = compare(&table, &protocol, &[Kind::Direct, Kind::Ours], &mut |_, _| steps += 1);
+        let regret =
+            compare(&table, &protocol, Duration::from_secs(60), &[Kind::Direct, Kind::Ours], &mut |_, _| {
+                steps += 1
+            });
         assert_eq!(steps, 2 * 39);
         let json = serde_json::to_value(&regret).expect("json");
         assert_eq!(json["rows"][1]["policy"], "ours");
         assert_eq!(json["rows"][1]["regret"], regret.rows[1].score.regret);
         assert_eq!(json["rows"][0]["mean"], json["direct"]);
+        assert_eq!(json["bands"][0]["steps"], 1);
+        assert!(regret.bands[0].coverage[1] > 70.0, "{:?}", regret.bands);
         assert_eq!(json["protocol"]["nodes"], "all");
     }
 }
