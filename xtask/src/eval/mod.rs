@@ -1,4 +1,5 @@
 //! Replays recorded series with the release build of `foreweave` and gathers the tables into docs/evaluation.md.
+mod load;
 mod page;
 mod routing;
 
@@ -14,10 +15,13 @@ use std::time::{Duration, Instant};
 pub(crate) enum Eval {
     /// Which paths are chosen: regret beside simple policies and beside the best.
     Routing,
+    /// How well loads are forecast, and what may be admitted on that.
+    Load,
 }
 
 /// The sections of the page in order.
-const SECTIONS: [(Eval, &str); 1] = [(Eval::Routing, "\n## Choice of paths\n\n")];
+const SECTIONS: [(Eval, &str); 2] =
+    [(Eval::Routing, "\n## Choice of paths\n\n"), (Eval::Load, "\n## Loads\n\n")];
 
 const TITLE: &str = "# Evaluation\n\nWritten by `cargo xtask eval`, which replays recorded series of real networks with \
 `foreweave replay`. The protocol, what the columns mean and what was learned from them: [prediction.md](prediction.md). One \
@@ -33,6 +37,7 @@ pub(crate) fn run(what: Option<Eval>, data: Option<&Path>) -> Result<()> {
         if what.is_none_or(|what| what == *section) {
             let text = match section {
                 Eval::Routing => routing::report(&foreweave, &data)?,
+                Eval::Load => load::report(&foreweave, &data)?,
             };
             println!("{text}");
             page.set(index, text);
