@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How long a bucket is, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resolution {
-    /// The last two minutes.
+    /// Two seconds, as often as agents report: the last four minutes.
     Seconds,
     /// The last three hours.
     Minutes,
@@ -20,7 +20,7 @@ impl Resolution {
 
     pub const fn step(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Seconds => 1,
+            Self::Seconds => 2,
             Self::Minutes => 60,
             Self::Hours => 3600,
         })

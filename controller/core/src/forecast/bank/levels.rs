@@ -31,6 +31,9 @@ const RUN_CLIP: f32 = 4.0;
 /// The mean move over the mean size of moves: from the first on a run is suspected, from the second it is certain. On a random
 /// walk it is above the first once in thirty.
 const RUNS: [f32; 2] = [0.6, 0.9];
+/// When a run begins, what an old line has seen before is worth so many samples; so many make it old.
+const AT_ONSET: f32 = 5.0;
+const OLD: f32 = 30.0;
 /// Samples, squared, at which half of a slope is believed.
 const NEW: f32 = 30.0;
 /// Two samples in a row so many scales off the line, on one side: it begins anew.
@@ -124,6 +127,7 @@ impl Levels {
         if age == 0 {
             self.doubting = Doubting { level: x, scale: 0.02 * x, last_error: 0.0 };
         }
+        let was_running = self.run() > 0.0;
         self.line.see(x, missed, spec.unit);
         let x = self.doubting.see(x, share, spec.unit);
         let slow = if spec.logarithmic { x.max(spec.unit).ln() } else { x };
@@ -131,6 +135,9 @@ impl Levels {
         self.stretch.see(x, self.doubting.scale, self.doubting.level, spec.unit);
         if age > 0 {
             self.moves.see((x - self.last) / (f32::from(missed) + 1.0), spec.unit);
+        }
+        if !was_running && self.run() > 0.0 && self.line.samples > OLD {
+            self.line.samples = AT_ONSET;
         }
         if let Some(season) = &mut self.season {
             season.see(x, age, clock);

@@ -23,8 +23,9 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Steps of two seconds, as often as agents report.
     pub fn seconds(quantity: Quantity) -> Self {
-        Self::of(quantity, Duration::from_secs(1), [1, 12, 60], false)
+        Self::of(quantity, Duration::from_secs(2), [1, 6, 30], false)
     }
 
     pub fn minutes(quantity: Quantity) -> Self {

@@ -3,9 +3,11 @@ use super::*;
 use crate::forecast::outlook::{Model, Quantity};
 use crate::forecast::score::{self, Row, Table};
 use crate::forecast::series::Chance;
+use std::time::Duration;
 
 fn seconds() -> (Bank, Slot) {
-    let mut bank = Bank::new(Spec::seconds(Quantity::Rtt));
+    let spec = Spec { step: Duration::from_secs(1), ahead: [1, 12, 60], ..Spec::seconds(Quantity::Rtt) };
+    let mut bank = Bank::new(spec);
     let slot = bank.join();
     (bank, slot)
 }
@@ -131,7 +133,7 @@ fn missing_samples_change_no_level_and_widen_the_band() {
     let width = |outlook: &Outlook| outlook.quantiles[5] - outlook.quantiles[1];
     assert!((after.quantiles[3] - before.quantiles[3]).abs() < 3.0);
     assert!(width(&after) > 5.0 * width(&before), "{before:?} {after:?}");
-    assert_eq!((before.stale, after.stale), (None, Some(std::time::Duration::from_secs(100))));
+    assert_eq!((before.stale, after.stale), (None, Some(Duration::from_secs(100))));
     bank.step(&[Some(f32::NAN)]);
     assert!(bank.outlook(slot, 1.0).is_some_and(|outlook| outlook.quantiles.iter().all(|q| q.is_finite())));
 }

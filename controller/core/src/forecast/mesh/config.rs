@@ -43,6 +43,8 @@ pub struct Config {
     /// Rate of the error scale under the bands; step of the quantiles (pinball).
     pub band_scale: f32,
     pub band_rate: f32,
+    /// Rate at which the bands of all links follow how many of the loads they hold.
+    pub wider_rate: f32,
     /// What of the bound's forecasts may be violated; below 1 % because levels shift.
     pub risk: f32,
     /// Rates of the mean miss of the maximum: the larger of the two counts.
@@ -87,6 +89,7 @@ impl Default for Config {
             mix_kappa: 3.0,
             band_scale: 0.015,
             band_rate: 0.02,
+            wider_rate: 0.05,
             risk: 0.0085,
             miss_slow: 0.003,
             miss_fast: 0.05,

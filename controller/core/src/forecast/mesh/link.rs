@@ -208,8 +208,9 @@ impl Link {
         Lesson { x, y, weight, error: error.min(clip) }
     }
 
-    /// Exponentiated gradient on the absolute loss, and the quantiles of the bands; the regrets of this sample.
-    pub(super) fn learn_mix(&mut self, c: &Config, at: When, q: usize) -> [f32; EXPERTS] {
+    /// Exponentiated gradient on the absolute loss, and the quantiles of the bands; the regrets of this sample, and whether it
+    /// was outside of the 90 % band.
+    pub(super) fn learn_mix(&mut self, c: &Config, at: When, q: usize, wider: f32) -> ([f32; EXPERTS], bool) {
         let h = if q == 0 { 1 } else { FAR };
         let slot = Self::slot(q, at.turn + FAR - h);
         let (y, base) = (self.value(at.turn, 0), self.value(at.turn, h));
@@ -225,10 +226,12 @@ impl Link {
         });
         m.regret.iter_mut().zip(regrets).for_each(|(sum, regret)| *sum = *sum * c.mix_decay + regret);
         drift(&mut m.error, (f - y).abs(), rate(0.01, n), 8.0);
+        let [_, low, .., high, _] = m.quantiles.map(|quantile| quantile * wider * m.spread);
+        let is_outside = m.spread > 0.0 && !(low..=high).contains(&(y - f));
         m.learn_band(c, y - f);
         drift(&mut m.spread, (f - y).abs(), rate(c.band_scale, n), 8.0);
         m.judged = m.judged.saturating_add(1);
-        regrets
+        (regrets, is_outside)
     }
 
     /// Forecasts of regression `r` from these features: with all coefficients, without season, and with the mesh's.

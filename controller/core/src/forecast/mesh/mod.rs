@@ -67,6 +67,8 @@ pub struct Mesh {
     links: Slots<Link>,
     pools: [Pool; REGRESSIONS.len()],
     regret: [[f32; EXPERTS]; 2],
+    /// By how much the bands have to be wider so that they hold what they say, at the two horizons; logarithm.
+    wider: [f32; 2],
     misses: Misses,
     /// Features of one regression: kept so that no step allocates.
     features: Vec<[f32; P]>,
@@ -86,6 +88,7 @@ impl Mesh {
             links: Slots::default(),
             pools: std::array::from_fn(|_| Pool { norm: Norm::EMPTY, samples: 0.0, error: 0.0 }),
             regret: [[0.0; EXPERTS]; 2],
+            wider: [0.0; 2],
             misses: Misses::prior(0.0),
             features: Vec::new(),
         }
@@ -181,16 +184,20 @@ impl Mesh {
     fn learn_mix(&mut self, q: usize) {
         let h = if q == 0 { 1 } else { FAR };
         let mut sum = [0.0; EXPERTS];
-        let mut count = 0.0;
+        let (mut count, mut outside) = (0.0, 0.0);
+        let wider = self.wider[q].exp();
         for link in self.links.iter_mut().filter(|link| link.can_learn(h)) {
             let at = When { turn: self.turn, clock: self.clock, age: link.age as usize };
-            let regrets = link.learn_mix(&self.config, at, q);
+            let (regrets, is_outside) = link.learn_mix(&self.config, at, q, wider);
             sum.iter_mut().zip(regrets).for_each(|(sum, regret)| *sum += regret);
             count += 1.0;
+            outside += f32::from(u8::from(is_outside));
         }
         if count > 0.0 {
             let decay = self.config.mix_decay;
             self.regret[q].iter_mut().zip(sum).for_each(|(all, sum)| *all = *all * decay + sum / count);
+            let change = self.config.wider_rate * (outside / count - 0.1);
+            self.wider[q] = (self.wider[q] + change).clamp(-0.5, 1.0);
         }
     }
 
@@ -260,7 +267,7 @@ impl Mesh {
         let (m, h) = (&link.mixed[q], if q == 0 { 1.0 } else { FAR as f32 });
         let middle = link.mixed_at(q, self.last());
         let silent = link.seen.trailing_zeros() as f32;
-        let spread = (m.spread * (1.0 + silent / h).sqrt()).max(1e-6);
+        let spread = (m.spread * self.wider[q].exp() * (1.0 + silent / h).sqrt()).max(1e-6);
         // A link without errors of its own yet is as unsure as its whole value.
         let spread = if m.judged == 0 { spread.max(0.5 * middle) } else { spread };
         let mut highest = 0.0f32;
