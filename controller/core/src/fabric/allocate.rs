@@ -33,32 +33,41 @@ pub(super) struct Chosen {
 }
 
 impl Fabric {
-    /// Seeks a path for a circuit and calls `with` with the outcome.
-    pub(super) fn decide<T>(
-        &self,
-        spec: &CircuitSpec,
-        shun: &BTreeSet<NodeName>,
-        with: impl FnOnce(&Decision, &Ask<'_>) -> T,
-    ) -> Result<T, Refusal> {
+    /// What is asked for a circuit.
+    pub(super) fn ask<'a>(
+        &'a self,
+        spec: &'a CircuitSpec,
+        shun: &'a BTreeSet<NodeName>,
+    ) -> Result<Ask<'a>, Refusal> {
         let node = |id: &ResourceId, field: &str| {
             let member = self.resources.get(id);
             member
                 .map(|member| &member.resource.metadata.node)
                 .ok_or_else(|| self.unknown_resource(id, field))
         };
-        let ask = Ask {
+        Ok(Ask {
             from: node(&spec.source, "source")?,
             to: node(&spec.destination, "destination")?,
             bounds: &spec.bounds,
             pinned: spec.pinned_path.as_deref(),
             shun,
             limit: self.settings.limits.candidates,
-        };
+        })
+    }
+
+    /// Seeks a path for a circuit and calls `with` with the outcome.
+    pub(super) fn decide<T>(
+        &self,
+        spec: &CircuitSpec,
+        shun: &BTreeSet<NodeName>,
+        with: impl FnOnce(&mut Decision, &Ask<'_>) -> T,
+    ) -> Result<T, Refusal> {
+        let ask = self.ask(spec, shun)?;
         let mut decision = route::decide(&self.topology, &self.settings.weights, &ask);
         if decision.chosen().is_none() {
             decision.when = self.when(spec, &decision.full());
         }
-        Ok(with(&decision, &ask))
+        Ok(with(&mut decision, &ask))
     }
 
     /// A path, and another one beside it if there is one.
@@ -66,8 +75,8 @@ impl Fabric {
         let keep = self.settings.limits.kept_candidates;
         let weights = self.settings.weights;
         self.decide(spec, shun, |decision, ask| {
+            let second = self.both(spec, decision, ask);
             let path = decision.chosen().ok_or_else(|| decision.refusal(ask))?.clone();
-            let second = self.second(spec, decision, ask, &path.path);
             let outside = self.outside(spec);
             Ok(Chosen { path, second, outside, plan: decision.plan(ask, &weights, keep) })
         })?

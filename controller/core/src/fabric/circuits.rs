@@ -132,14 +132,18 @@ impl Fabric {
         let (spec, rules) = self.checked(request, now).map_err(within_circuit)?;
         let weights = self.settings.weights;
         let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
+            let best = decision.chosen().map(|best| best.path.clone());
+            let second = self.both(&spec, decision, ask);
             let chosen = decision.chosen().cloned();
-            let second = chosen.as_ref().map(|chosen| self.second(&spec, decision, ask, &chosen.path));
-            (decision.plan(ask, &weights, ask.limit), chosen.zip(second))
+            (decision.plan(ask, &weights, ask.limit), chosen.zip(best).map(|chosen| (chosen, second)))
         })?;
-        if let Some((chosen, second)) = chosen {
+        if let Some(((chosen, best), second)) = chosen {
             let backup = match second {
                 Ok(second) => {
                     plan.protection = second.remark;
+                    if chosen.path != best {
+                        plan.protection = crate::route::pair::remark(&best);
+                    }
                     Some(second.candidate)
                 }
                 Err(why) => {

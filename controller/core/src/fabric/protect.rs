@@ -64,6 +64,24 @@ impl Fabric {
         }
     }
 
+    /// The second way of the path that is chosen; if that has no disjoint one and another path has, that is chosen.
+    pub(super) fn both(
+        &self,
+        spec: &CircuitSpec,
+        decision: &mut route::Decision,
+        ask: &route::Ask<'_>,
+    ) -> Result<Second, String> {
+        let Some(best) = decision.chosen().map(|chosen| chosen.path.clone()) else {
+            return Err("there is no path".into());
+        };
+        let second = self.second(spec, decision, ask, &best);
+        if self.unprotectable(spec, &best).is_some() {
+            return second;
+        }
+        let pair = route::pair::prefer(&self.topology, &self.settings.weights, ask, decision, &second);
+        pair.map_or(second, Ok)
+    }
+
     pub(super) fn seek(
         &self,
         spec: &CircuitSpec,
@@ -72,6 +90,14 @@ impl Fabric {
     ) -> Result<Second, String> {
         if let Some(why) = self.unprotectable(spec, path) {
             return Err(why.into());
+        }
+        // Mostly there is one, and nobody has to look at all paths.
+        let disjoint = self
+            .ask(spec, shun)
+            .ok()
+            .and_then(|ask| backup::disjoint(&self.topology, &self.settings.weights, &ask, path));
+        if let Some(second) = disjoint {
+            return Ok(second);
         }
         let found = self.decide(spec, shun, |decision, ask| self.second(spec, decision, ask, path));
         found.unwrap_or_else(|refusal| Err(reason(refusal)))

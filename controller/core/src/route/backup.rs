@@ -44,7 +44,7 @@ impl std::fmt::Display for Overlap {
 }
 
 /// Disjoint first; then without a common link; then as little as possible in common.
-fn rank(path: &Path, other: &Path) -> (bool, usize) {
+pub(super) fn rank(path: &Path, other: &Path) -> (bool, usize) {
     let links = path.links.iter().filter(|link| other.links.contains(link)).count();
     let hosts = inner(path).iter().filter(|host| inner(other).contains(host)).count();
     (links > 0, links + hosts)
@@ -96,6 +96,23 @@ pub fn choose(
     let Some(best) = ways.iter().position(|way| case.fits(way)) else { return Err(case.why_none(&ways)) };
     let remark = case.remark(&ways[best], &ways[..best]);
     Ok(Second { candidate: ways[best].judged.candidate.clone(), remark })
+}
+
+/// The cheapest disjoint one. None: there is none, and [`choose`] says why, or finds one that shares least.
+pub fn disjoint(topology: &Topology, weights: &Weights, ask: &Ask<'_>, path: &Path) -> Option<Second> {
+    let mut found = search(topology, weights, ask, Beside { path, hosts: true, need: Need::Most });
+    super::order(&mut found);
+    found
+        .iter()
+        .find_map(|judged| beside(topology, ask, judged, path))
+        .filter(|second| second.remark.is_empty())
+}
+
+/// This one, if it keeps the bounds.
+pub(super) fn beside(topology: &Topology, ask: &Ask<'_>, judged: &Judged, path: &Path) -> Option<Second> {
+    let case = Case { topology, ask, path };
+    let way = case.way(judged).filter(|way| case.fits(way))?;
+    Some(Second { candidate: judged.candidate.clone(), remark: case.remark(&way, &[]) })
 }
 
 impl Case<'_> {

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod cost;
 mod field;
 pub mod joint;
+pub mod pair;
 pub mod paths;
 mod strain;
 pub mod tour;

@@ -421,3 +421,37 @@ fn what_backups_need_is_not_given_to_others() {
     assert!(refused.to_string().contains("feasible: up to 700 Mbit/s now"), "{refused}");
     world.check();
 }
+
+#[test]
+fn a_circuit_that_can_be_protected_is_though_its_best_path_cannot() {
+    let mut world = World::new(Settings::default());
+    // The best path, a – t1 – t4 – b, takes a host of each of the two disjoint ways.
+    let wires = [("a", "t1", 1), ("t1", "t4", 1), ("t4", "b", 1), ("t1", "t3", 2), ("t3", "b", 2)];
+    for (one, other, millis) in wires.into_iter().chain([("a", "t2", 2), ("t2", "t4", 2)]) {
+        world.wire(one, other, millis, 1_000);
+    }
+    for node in ["a", "b", "t1", "t2", "t3", "t4"] {
+        world.enrol(node);
+        world.connect(node);
+    }
+    world.register("web", "a");
+    world.register("db", "b");
+    let Ok(Response::Plan(plan)) = world.ask(Request::PlanCircuit { circuit: request("web", "db") }) else {
+        panic!("a plan")
+    };
+    let why = "chosen because its best alternative, a → t1 → t4 → b, has no disjoint backup";
+    assert_eq!(plan.protection, why);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let shown = circuit(&mut world, id);
+    let (path, backup) = paths(&shown);
+    let mut both = [path.clone(), backup];
+    both.sort();
+    assert_eq!(both, ["a → t1 → t3 → b", "a → t2 → t4 → b"]);
+    let Ok(Response::Plan(plan)) = world.ask(Request::ExplainCircuit { circuit: id_of(id) }) else {
+        panic!("a plan")
+    };
+    let passed = plan.candidates.iter().find(|one| one.path.to_string() == "a → t1 → t4 → b").expect("shown");
+    let why = format!("passed over: it has no disjoint backup; {path} was chosen because it has one");
+    assert_eq!((plan.chosen, &passed.rejected), (Some(0), &vec![why]));
+    world.check();
+}
