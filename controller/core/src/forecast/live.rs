@@ -27,7 +27,7 @@ pub struct Forecasts {
     mesh: Mesh,
     /// The next bucket to learn of each resolution; the next step of the mesh. None: nothing was seen yet.
     next: Option<([u64; 3], u64)>,
-    /// All forecasters have a link in the same place.
+    /// All forecasters have a link in the same place, and the store has its history.
     places: BTreeMap<LinkId, Slot>,
     samples: Vec<Option<f32>>,
 }
@@ -76,11 +76,11 @@ impl Forecasts {
 
     /// Takes a report of a link; one of a link that is new adds it.
     pub fn see(&mut self, now: Timestamp, link: &LinkId, sample: &Sample) {
+        self.advance(now);
+        self.store.see(self.now, link, sample);
         if !self.places.contains_key(link) {
             self.join(link);
         }
-        self.advance(now);
-        self.store.see(self.now, link, sample);
     }
 
     fn join(&mut self, link: &LinkId) {
@@ -130,8 +130,11 @@ impl Forecasts {
     fn learn(&mut self, resolution: Resolution, number: u64) {
         for (quantity, of, bank) in self.banks.iter_mut().filter(|(_, of, _)| *of == resolution) {
             self.samples.clear();
+            // Both are in the order of the links: a walk along both, where a search for each link would cost more than its step.
+            let mut buckets = self.store.all_closed(*of, number).peekable();
             for (link, slot) in &self.places {
-                let bucket = self.store.closed(link, *of, number);
+                while buckets.next_if(|(of, _)| *of < link).is_some() {}
+                let bucket = buckets.next_if(|(of, _)| *of == link).and_then(|(_, bucket)| bucket);
                 put(&mut self.samples, *slot, bucket.and_then(|bucket| value(&bucket, *quantity)));
             }
             bank.set_clock(number + FROM_MONDAY.as_secs() / of.step().as_secs());

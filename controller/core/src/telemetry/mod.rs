@@ -68,6 +68,17 @@ impl Store {
         self.links.get(link)?.rings[resolution as usize].closed(number)
     }
 
+    /// The same of all links, in their order.
+    pub fn all_closed(
+        &self,
+        resolution: Resolution,
+        number: u64,
+    ) -> impl Iterator<Item = (&LinkId, Option<Bucket>)> + '_ {
+        self.links
+            .iter()
+            .map(move |(link, history)| (link, history.rings[resolution as usize].closed(number)))
+    }
+
     /// Of a link, without its name; the same for every link, however long it is measured.
     pub fn bytes_per_link() -> usize {
         History::bytes()

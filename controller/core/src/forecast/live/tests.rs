@@ -95,6 +95,24 @@ fn a_restart_learns_again_from_what_was_kept() {
 }
 
 #[test]
+fn a_link_that_joins_takes_no_sample_from_the_others() {
+    let judged = |newcomers: &[(u64, &str)]| {
+        let mut forecasts = Forecasts::default();
+        for second in 0..40 {
+            for (_, name) in newcomers.iter().filter(|(at, _)| *at <= second) {
+                forecasts.see(at(second), &link(name), &sample(9.0, 1.0));
+            }
+            forecasts.see(at(second), &link("beta"), &sample(20.0, 100.0));
+        }
+        let outlook = forecasts.outlook(&link("beta"), Quantity::Rtt, Duration::from_secs(2));
+        outlook.expect("a forecast").samples
+    };
+    // Before it and behind it in the order of links.
+    assert_eq!(judged(&[]), judged(&[(10, "aaa"), (20, "zeta"), (30, "alphabet")]));
+    assert!(judged(&[]) >= 17);
+}
+
+#[test]
 fn silence_is_said_and_a_link_forgotten_is_gone() {
     let mut forecasts = fed();
     let end = 3 * 3_600;
