@@ -77,6 +77,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             on_backup: Vec::new(),
             guarantee: String::new(),
             silence: String::new(),
+            moved: String::new(),
             protection: if id == 2 { "there is no second way from edge-a".into() } else { String::new() },
             external: Vec::new(),
             mtu: (!suspended).then_some(1450),

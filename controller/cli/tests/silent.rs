@@ -18,6 +18,7 @@ fn active(silence: &str) -> CircuitView {
         spec: Some(spec),
         state: v1::circuit::State::Active.into(),
         silence: silence.into(),
+        moved: String::new(),
         ..Default::default()
     };
     shown.try_into().expect("well-formed")

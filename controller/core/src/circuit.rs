@@ -1,14 +1,17 @@
 //! A circuit's life: placed, opened, suspended, closed; and the index of all of them.
 use crate::protection::Protection;
+use crate::rate::Rate;
 use crate::record::{CircuitRecord, Life, Placed};
-use proto_model::circuit::{Circuit as Shown, CircuitSpec, CircuitState};
+use proto_model::circuit::{Circuit as Shown, CircuitSpec, CircuitState, Path};
 use proto_model::desired::ObjectKey;
 use proto_model::plan::Plan;
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitView};
 use proto_model::rule::{Revert, Rule};
-use proto_model::{CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
+use proto_model::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
 
 /// Nodes that have not reported, with the generation that they shall report.
 pub type Waiting = BTreeMap<NodeName, Generation>;
@@ -113,8 +116,51 @@ pub struct Circuit {
     /// Hosts that it was taken off, with the generation without it; some may have reported that since.
     pub leaving: Waiting,
     pub protection: Protection,
+    /// What it sends.
+    pub rate: Rate,
+    /// A better path is being built.
+    pub moving: Option<Moving>,
+    /// The last time that it left a path for a better one, in this life of the controller.
+    pub moved: Option<Moved>,
     pub at_source: Traffic,
     pub at_destination: Traffic,
+}
+
+/// On the way to a better path, which is its backup until then.
+#[derive(Clone, Debug)]
+pub struct Moving {
+    pub to: Path,
+    /// With the numbers.
+    pub why: String,
+    pub plan: Box<Plan>,
+    pub since: Timestamp,
+    /// Counted as the other path's load already, so that not all move there at once.
+    pub rate: Bandwidth,
+    /// Ends that have not reported the other path; none: its hops do not stand yet.
+    pub ends: Option<Waiting>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Moved {
+    pub at: Timestamp,
+    pub from: Path,
+    pub why: String,
+    /// How many times in a row it went back where it had come from.
+    pub returns: u32,
+}
+
+/// However often a circuit goes to and fro.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+impl Moved {
+    /// How long it stays now: twice as long for each time that it went back.
+    pub fn rest(&self, first: Duration) -> Duration {
+        first.saturating_mul(1 << self.returns.min(10)).min(LONGEST_REST.max(first))
+    }
+
+    fn text(&self) -> String {
+        format!("moved here from {} at {}: {}", self.from, self.at, self.why)
+    }
 }
 
 /// What sets up the end that has no agent, if one has none.
@@ -169,6 +215,7 @@ impl Circuit {
             external: route.and_then(commands).unwrap_or_default(),
             guarantee: String::new(),
             silence: String::new(),
+            moved: self.moved.as_ref().map(Moved::text).unwrap_or_default(),
             mtu: route.map(Placed::mtu_of_both),
             rules: self.rules.clone(),
             rules_version: self.rules_version,
@@ -240,6 +287,10 @@ impl Circuits {
     }
     pub fn iter(&self) -> impl Iterator<Item = &Circuit> {
         self.all.values()
+    }
+
+    pub fn range(&self, range: (Bound<CircuitId>, Bound<CircuitId>)) -> impl Iterator<Item = CircuitId> {
+        self.all.range(range).map(|(id, _)| *id)
     }
 
     pub fn find(&self, circuit: &CircuitRef) -> Option<CircuitId> {

@@ -32,6 +32,10 @@ pub enum Deadline {
     Work,
     /// Backups are sought, for a few circuits per step.
     Protect,
+    /// It is looked ahead whether circuits should move, at a few of them per step.
+    LookAhead,
+    /// The circuit's move goes on, or is given up.
+    Moving(CircuitId),
     /// What was measured of a silent link is too old to say so.
     Silence(LinkId),
     /// It is looked what silent links mean for circuits, a few per step.

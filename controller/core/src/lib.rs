@@ -18,6 +18,7 @@ pub mod labels;
 pub mod path_id;
 pub mod pool;
 pub mod protection;
+pub mod rate;
 pub mod record;
 pub mod registry;
 pub mod replay;

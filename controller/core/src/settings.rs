@@ -14,6 +14,7 @@ pub struct Settings {
     pub weights: Weights,
     pub timing: Timing,
     pub limits: Limits,
+    pub reroute: Reroute,
 }
 
 impl Default for Settings {
@@ -24,6 +25,46 @@ impl Default for Settings {
             weights: Weights::default(),
             timing: Timing::default(),
             limits: Limits::default(),
+            reroute: Reroute::default(),
+        }
+    }
+}
+
+/// What circuits are moved to better paths by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// By what is forecast of the links within the horizon, as far as that is known.
+    #[default]
+    Predictive,
+    /// By what was measured lately.
+    Reactive,
+    /// Circuits stay on their paths until these break.
+    Off,
+}
+
+/// When circuits leave a path that works for a better one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reroute {
+    pub mode: Mode,
+    /// How far it is looked ahead; 1 s to 1 h.
+    #[serde(with = "duration")]
+    pub horizon: Duration,
+    /// A bound is at risk when it breaks within the horizon with a greater probability; 0.01 to 0.25.
+    pub risk: f64,
+    /// A circuit that was moved stays for so long; each time that it goes back where it came from, twice as long, up to 10 min.
+    #[serde(with = "duration")]
+    pub rest: Duration,
+}
+
+impl Default for Reroute {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            horizon: Duration::from_secs(60),
+            risk: 0.05,
+            rest: Duration::from_secs(30),
         }
     }
 }
@@ -160,6 +201,16 @@ impl Settings {
         }
         if !(1..=64).contains(&self.limits.candidates) {
             return bad("limits.candidates", format!("{} is not between 1 and 64", self.limits.candidates));
+        }
+        let Reroute { horizon, risk, rest, .. } = self.reroute;
+        if !(LEAST_PAUSE..=Duration::from_secs(3_600)).contains(&horizon) {
+            return bad("reroute.horizon", format!("{horizon:?} is not between 1 s and 1 h"));
+        }
+        if !(0.01..=0.25).contains(&risk) {
+            return bad("reroute.risk", format!("{risk} is not between 0.01 and 0.25"));
+        }
+        if rest < LEAST_PAUSE {
+            return bad("reroute.rest", format!("{rest:?} is less than {LEAST_PAUSE:?}"));
         }
         if self.limits.kept_candidates == 0 {
             return bad("limits.kept_candidates", "it must be at least 1: the chosen path is kept".into());

@@ -3,6 +3,8 @@
 //! Each pair of hosts with interfaces in one network is a link. The graph is changed where a host's announcement
 //! changes it, never built anew.
 mod ahead;
+mod foresee;
+mod link;
 mod measure;
 mod roads;
 mod shared;
@@ -10,20 +12,21 @@ mod spot;
 mod views;
 
 pub use ahead::Ahead;
+pub use foresee::{Expected, Foreseen};
+pub use link::{End, Link};
 pub use measure::{FRESH, Known, Source};
 pub use roads::{PortAt, Road, Roads, lost};
 pub use shared::{Failure, moved_to};
 pub use spot::{Port, Spot, Tight, free_of, spots};
 
-use crate::silence::Silence;
 use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
 use petgraph::visit::EdgeRef;
 use proto_model::topology::{LinkId, LinkValues, Measured, Underlay};
-use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Timestamp};
+use proto_model::{Bandwidth, Name, NodeName, Timestamp};
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Bytes that the outer headers take: IP, UDP, VXLAN, inner Ethernet.
 const OVERHEAD_V4: u16 = 20 + 8 + 8 + 14;
@@ -44,131 +47,6 @@ pub struct Place {
     underlays: Vec<Underlay>,
     /// By network; those of known speed.
     ports: BTreeMap<Name, Port>,
-}
-
-/// What one end of a link offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
-    mtu: u16,
-    speed: Option<Bandwidth>,
-    /// Its owner lets the agent queue what leaves there.
-    shape: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Link {
-    pub id: LinkId,
-    pub values: LinkValues,
-    /// For the paths over it, in each direction.
-    pub reserved: Bandwidth,
-    /// For the backups over it: what any one failure would bring here at most.
-    pub shared: Bandwidth,
-    samples: Samples,
-    /// Since when none of its probes is answered, as of the last report, or when that became too old.
-    pub silence: Option<Silence>,
-    /// In the order of the link's ends.
-    ends: [End; 2],
-    /// Kept in step with the ends' contact and the values: asked for each link of each search.
-    usable: bool,
-}
-
-impl Link {
-    /// Something new may be placed on it.
-    pub fn is_usable(&self) -> bool {
-        self.usable
-    }
-
-    /// Configured, else the slower driver's speed.
-    pub fn capacity(&self) -> Option<Bandwidth> {
-        let [a, b] = self.ends;
-        self.values.capacity.or_else(|| Some(a.speed?.min(b.speed?)))
-    }
-
-    /// Of its capacity, what circuits can reserve.
-    pub fn most(&self) -> Option<Bandwidth> {
-        let queued = self.ends.iter().any(|end| end.shape);
-        self.capacity().map(|capacity| if queued { spot::reservable(capacity) } else { capacity })
-    }
-
-    pub fn free(&self) -> Option<Bandwidth> {
-        self.most().map(|most| most.saturating_sub(self.taken()))
-    }
-
-    /// By how much more is promised than it has; none: by nothing.
-    pub fn over_booked(&self) -> Option<Bandwidth> {
-        let over = self.taken().saturating_sub(self.capacity()?);
-        (!over.is_zero()).then_some(over)
-    }
-
-    /// By paths and backups.
-    pub fn taken(&self) -> Bandwidth {
-        self.reserved.saturating_add(self.shared)
-    }
-
-    /// As configured, else as measured lately.
-    pub fn rtt(&self, now: Timestamp) -> Known<Option<Latency>> {
-        match self.values.rtt {
-            Some(rtt) => Known { value: Some(rtt), source: Source::Configured },
-            None => self.samples.rtt(now),
-        }
-    }
-
-    /// As configured, else as measured lately; all of it when a link that used to answer is silent.
-    pub fn loss(&self, now: Timestamp) -> Known<Loss> {
-        if self.is_silent(now) {
-            return Known { value: Loss::ALL, source: Source::Measured };
-        }
-        match self.values.loss {
-            Loss::NONE => self.samples.loss(now),
-            loss => Known { value: loss, source: Source::Configured },
-        }
-    }
-
-    /// It has answered probes before, and lately it answers none.
-    pub fn is_silent(&self, now: Timestamp) -> bool {
-        self.samples.is_silent(now)
-    }
-
-    /// Its ends probe it, and none of them is answered now; perhaps none ever was.
-    pub fn is_unanswered(&self, now: Timestamp) -> bool {
-        self.samples.is_unanswered(now)
-    }
-
-    /// The hosts of which the agent does not queue what it sends here.
-    pub fn unshaped(&self) -> impl Iterator<Item = &NodeName> {
-        let (a, b) = self.id.ends();
-        [a, b].into_iter().zip(self.ends).filter(|(_, end)| !end.shape).map(|(node, _)| node)
-    }
-
-    pub fn has(&self, family: Family) -> bool {
-        let [a, b] = self.ends;
-        match family {
-            Family::V4 => a.v4.is_some() && b.v4.is_some(),
-            Family::V6 => a.v6.is_some() && b.v6.is_some(),
-        }
-    }
-
-    /// Bytes of an inner IP packet that fit into an outer one of this family.
-    pub fn mtu(&self, family: Family) -> u16 {
-        let [a, b] = self.ends;
-        let overhead = match family {
-            Family::V4 => OVERHEAD_V4,
-            Family::V6 => OVERHEAD_V6,
-        };
-        a.mtu.min(b.mtu).saturating_sub(overhead)
-    }
-
-    /// Outer addresses as seen from `node`: its own, and the other end's.
-    pub fn addresses(&self, node: &NodeName, family: Family) -> Option<(IpAddr, IpAddr)> {
-        let [a, b] = self.ends;
-        let (here, there) = if self.id.ends().0 == node { (a, b) } else { (b, a) };
-        match family {
-            Family::V4 => Some((here.v4?.into(), there.v4?.into())),
-            Family::V6 => Some((here.v6?.into(), there.v6?.into())),
-        }
-    }
 }
 
 /// What a measurement changed.
@@ -208,6 +86,8 @@ pub struct Topology {
     configured: BTreeMap<LinkId, LinkValues>,
     reserved: BTreeMap<Spot, Bandwidth>,
     shared: Shared,
+    /// Also of links that are not there at the moment.
+    loads: BTreeMap<LinkId, Bandwidth>,
     /// Links whose neighbours are to be told anew whom to measure.
     changed: BTreeSet<LinkId>,
     /// Measurements are as old as this clock says.
@@ -397,9 +277,18 @@ impl Topology {
         let values = self.configured.get(&id).cloned().unwrap_or_default();
         let spot = Spot::Link(id.clone());
         let (reserved, shared) = (self.reserved(&spot), self.shared.of(&spot));
-        let samples = Samples::default();
-        let link =
-            Link { id: id.clone(), values, reserved, shared, samples, silence: None, ends, usable: false };
+        let link = Link {
+            id: id.clone(),
+            values,
+            reserved,
+            shared,
+            load: self.loads.get(&id).copied().unwrap_or_default(),
+            samples: Samples::default(),
+            foreseen: Foreseen::default(),
+            silence: None,
+            ends,
+            usable: false,
+        };
         let edge = self.graph.add_edge(a, b, link);
         self.changed.insert(id.clone());
         self.edges.insert(id, edge);

@@ -1,6 +1,6 @@
 //! The configuration file: every key with its default, every mistake with its line and what is allowed.
 use anyhow::{Context, Result, ensure};
-use controller_core::settings::{Limits, Settings, Timing};
+use controller_core::settings::{Limits, Reroute, Settings, Timing};
 use proto_model::plan::Weights;
 use proto_model::rule::Prefix;
 use proto_model::{FabricPrefix, Name};
@@ -37,6 +37,7 @@ pub struct Config {
     pub timing: Timing,
     #[serde(default)]
     pub limits: Limits,
+    pub reroute: Reroute,
 }
 
 /// Where fabric addresses come from.
@@ -89,6 +90,7 @@ impl Config {
             weights: Weights::default(),
             timing: Timing::default(),
             limits: Limits::default(),
+            reroute: Reroute::default(),
         }
     }
 
@@ -126,6 +128,7 @@ impl Config {
             weights: self.weights,
             timing: self.timing,
             limits: self.limits,
+            reroute: self.reroute,
         })
     }
 }
@@ -189,6 +192,12 @@ unknown = 50.0              # for a link whose round-trip time is not known
 node_grace = "30s"          # a node without contact keeps its resources found for so long
 end_grace = "600s"          # an active circuit whose end host is lost keeps its place for so long
 build_patience = "10s"      # a host may fail to build a circuit for so long before another path is tried
+
+[reroute]                   # when circuits leave a path that works for a better one
+mode = "predictive"         # by forecasts; "reactive": by what was measured lately; "off"
+horizon = "60s"             # how far it is looked ahead, 1 s to 1 h
+risk = 0.05                 # a bound that may break within the horizon with a greater probability is at risk, 0.01 to 0.25
+rest = "30s"                # a circuit that was moved stays for so long, longer each time that it goes back
 "#;
 
 #[cfg(test)]

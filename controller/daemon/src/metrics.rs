@@ -26,15 +26,17 @@ pub fn serve(address: SocketAddr) -> Result<()> {
         "circuits of which every way crosses a link that answers no probe"
     );
     metrics::describe_counter!("foreweave_switches_total", "ends of circuits that turned, either way");
+    metrics::describe_counter!("foreweave_moves_total", "circuits that left their path for a better one");
     Ok(())
 }
 
 /// How circuits stand with their second ways.
 pub(crate) fn protection(counts: Counts) {
-    let Counts { protected, on_backup, unprotected, silent, switches } = counts;
+    let Counts { protected, on_backup, unprotected, silent, switches, moves } = counts;
     metrics::gauge!("foreweave_circuits_silent").set(silent as f64);
     for (word, number) in [("protected", protected), ("on_backup", on_backup), ("unprotected", unprotected)] {
         metrics::gauge!("foreweave_circuits", "protection" => word).set(number as f64);
     }
     metrics::counter!("foreweave_switches_total").absolute(switches);
+    metrics::counter!("foreweave_moves_total").absolute(moves);
 }

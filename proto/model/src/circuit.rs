@@ -109,6 +109,10 @@ pub struct Circuit {
     /// times. Empty: one of its ways answers, or nothing is placed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub silence: String,
+    /// When it left another path for this one because this one was better, and by which numbers. Empty: it did not, since
+    /// this controller began.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub moved: String,
     /// Bytes of an IP packet that fit through.
     pub mtu: Option<u16>,
     pub rules: Vec<Rule>,

@@ -115,6 +115,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         ("asked for", bounds(&spec.bounds)),
         ("priority", spec.priority.to_string()),
     ];
+    if !circuit.moved.is_empty() {
+        pairs.push(("moved", circuit.moved.clone()));
+    }
     if spec.bounds.encrypted {
         pairs.push(("encryption", encryption(circuit)));
     }

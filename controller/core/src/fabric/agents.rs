@@ -433,6 +433,12 @@ impl Fabric {
                 let (at_source, at_destination) = ends_at(circuit, name);
                 if at_source {
                     circuit.at_source = traffic;
+                    let before = circuit.rate.now();
+                    circuit.rate.count(traffic, now);
+                    if let Some(route) = circuit.phase.route() {
+                        self.topology.carry_less(&route.path, before);
+                        self.topology.carry(&route.path, circuit.rate.now());
+                    }
                 }
                 if at_destination {
                     circuit.at_destination = traffic;
@@ -445,6 +451,7 @@ impl Fabric {
             better |= news.better;
             self.follow_silence(&link, news.turned, now);
         }
+        self.look_ahead_soon(now);
         if better {
             self.retry_suspended(now);
         } else if !self.circuits.suspended.is_empty() {

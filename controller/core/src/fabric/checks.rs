@@ -71,8 +71,11 @@ impl World {
     }
 
     fn check_counts(&self) {
-        let mut counts =
-            super::standing::Counts { switches: self.fabric.standing().switches, ..Default::default() };
+        let mut counts = super::standing::Counts {
+            switches: self.fabric.standing().switches,
+            moves: self.fabric.standing().moves,
+            ..Default::default()
+        };
         for circuit in self.fabric.circuits.iter() {
             let Some(route) = circuit.phase.route().filter(|route| !route.path.links.is_empty()) else {
                 continue;

@@ -5,6 +5,7 @@ use crate::circuit::{Circuit, Phase, Waiting};
 use crate::deadlines::Deadline;
 use crate::guarantee;
 use crate::protection::Protection;
+use crate::rate::Rate;
 use crate::record::{IdempotencyRecord, Record, RecordKey};
 use crate::registry::resources::takes_circuits;
 use crate::{compile, intent, rules, silence};
@@ -79,6 +80,9 @@ impl Fabric {
             rules_waiting: Waiting::new(),
             leaving: Waiting::new(),
             protection: Protection::default(),
+            rate: Rate::default(),
+            moving: None,
+            moved: None,
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

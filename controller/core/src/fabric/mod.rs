@@ -10,6 +10,7 @@ mod peers;
 mod place;
 mod policies;
 mod protect;
+mod reroute;
 mod resources;
 mod restore;
 mod seek;
@@ -78,6 +79,9 @@ pub struct Fabric {
     /// How many of them are still to be looked at, after which one.
     sweep: usize,
     swept: CircuitId,
+    /// The last circuit of which it was looked whether a bound is at risk, and the last one that better paths were sought for.
+    looked_at: CircuitId,
+    sought: CircuitId,
     standings: standing::Standings,
     silences: Silences,
     /// Circuits over links that fell silent or speak again, until it is looked whether that changes what is said of them.

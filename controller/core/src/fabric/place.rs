@@ -33,8 +33,10 @@ impl Fabric {
         }
     }
 
+    /// What it may send, and what it is seen to send.
     pub(super) fn book(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.reserve(&route.path, spec.bounds.bandwidth);
+        self.topology.carry(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.reserve_backup(&route.path, &lane.path, spec.bounds.bandwidth);
         for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
@@ -44,6 +46,8 @@ impl Fabric {
 
     pub(super) fn unbook(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.release(&route.path, spec.bounds.bandwidth);
+        self.topology
+            .carry_less(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.release_backup(&route.path, &lane.path, spec.bounds.bandwidth);
         for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
@@ -199,6 +203,7 @@ impl Fabric {
         if let Some(circuit) = self.circuits.get_mut(id) {
             circuit.protection = Protection::default();
         }
+        self.end_move(id);
         for (node, key) in compile::keys(id, &route) {
             self.undesire(&node, &key);
         }

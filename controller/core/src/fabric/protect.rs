@@ -204,6 +204,7 @@ impl Fabric {
         self.exchange(id, &old, &new);
         self.deadlines.clear(&Deadline::Backup(id));
         self.deadlines.clear(&Deadline::Repair(id));
+        self.end_move(id);
         if let Some(circuit) = self.circuits.get_mut(id) {
             circuit.protection.waiting.clear();
             circuit.protection.trouble.clear();
@@ -258,6 +259,7 @@ impl Fabric {
         let Some(old) = self.route_of(id) else { return };
         let Some(lane) = old.second().cloned() else { return };
         self.end_retirement(id);
+        self.end_move(id);
         let mut new = Placed::on(lane);
         new.protection = "the backup has become the path; another one is sought".into();
         self.exchange(id, &old, &new);
@@ -412,6 +414,7 @@ impl Fabric {
         if left || (ready && !building) {
             self.tell_anew(id, now);
         }
+        self.advance_move(id, now);
     }
 
     /// Hosts that failed to build the circuit's backup lately, and these.

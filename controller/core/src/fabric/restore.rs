@@ -6,6 +6,7 @@ use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
 use crate::protection::{Protection, Retiring};
+use crate::rate::Rate;
 use crate::record::{CircuitRecord, Counters, Lane, Life, Placed, Record, RecordKey};
 use crate::registry::nodes::Contact;
 use crate::registry::resources::Resources;
@@ -87,6 +88,8 @@ impl Fabric {
             lacking: BTreeSet::new(),
             sweep: 0,
             swept: CircuitId(0),
+            looked_at: CircuitId(0),
+            sought: CircuitId(0),
             standings: super::standing::Standings::default(),
             silences: crate::silence::Silences::default(),
             doubtful: BTreeSet::new(),
@@ -233,6 +236,9 @@ impl Fabric {
                 retiring: record.retiring.map(|lane| Retiring { lane, waiting: Waiting::new() }),
                 ..Protection::default()
             },
+            rate: Rate::default(),
+            moving: None,
+            moved: None,
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

@@ -54,7 +54,7 @@ impl Fabric {
         let Some(circuit) = self.circuits.get(id) else { return };
         let Some(route) = circuit.phase.route().cloned() else { return };
         let spec = circuit.spec.clone();
-        if self.check_ends(&spec).is_err() {
+        if self.check_ends(&spec).is_err() || circuit.moving.is_some() {
             return;
         }
         // Left when another one stands.

@@ -36,6 +36,8 @@ pub struct Counts {
     pub silent: usize,
     /// Ends that turned, either way, since this controller began.
     pub switches: u64,
+    /// Circuits that left their path for a better one, since this controller began.
+    pub moves: u64,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -39,6 +39,8 @@ impl Fabric {
                 Deadline::Query(query) => self.query_is_late(query, now),
                 Deadline::Trace(id) => self.end_trace(id),
                 Deadline::Silence(link) => self.silence_is_old(&link, now),
+                Deadline::LookAhead => return self.look_ahead(now),
+                Deadline::Moving(id) => self.advance_move(id, now),
                 Deadline::Listen => return self.listen(now),
                 Deadline::Protect => return self.protect_some(now),
                 Deadline::Work => return self.work_off(now),

@@ -19,7 +19,7 @@ pub struct Sum {
     loss: Loss,
     rtt_from: From,
     loss_from: From,
-    /// Of the tightest link's capacity, after placement.
+    /// Of the tightest link's capacity, after placement: reserved, or seen to be used.
     share: f64,
 }
 
@@ -28,6 +28,7 @@ pub struct Sum {
 struct From {
     configured: u32,
     measured: u32,
+    forecast: u32,
 }
 
 impl From {
@@ -35,16 +36,21 @@ impl From {
         Self {
             configured: self.configured + u32::from(source == Source::Configured),
             measured: self.measured + u32::from(source == Source::Measured),
+            forecast: self.forecast + u32::from(source == Source::Forecast),
         }
     }
 
     /// Behind a quantity.
     fn words(self) -> String {
-        match (self.configured, self.measured) {
-            (0, 0) => String::new(),
-            (_, 0) => " (configured)".into(),
-            (0, _) => " (measured)".into(),
-            (configured, measured) => format!(" ({configured} links configured, {measured} measured)"),
+        let all = [(self.configured, "configured"), (self.measured, "measured"), (self.forecast, "forecast")];
+        let some: Vec<_> = all.into_iter().filter(|(links, _)| *links > 0).collect();
+        match some.as_slice() {
+            [] => String::new(),
+            [(_, only)] => format!(" ({only})"),
+            [(links, first), others @ ..] => {
+                let others = others.iter().map(|(links, source)| format!(", {links} {source}"));
+                format!(" ({links} links {first}{})", others.collect::<String>())
+            }
         }
     }
 }
@@ -131,7 +137,7 @@ impl Quantity {
 fn share(link: &Link, demand: Bandwidth) -> f64 {
     match link.capacity() {
         Some(capacity) if !capacity.is_zero() => {
-            let used = link.taken().saturating_add(demand).bits_per_second() as f64;
+            let used = link.taken().max(link.load).saturating_add(demand).bits_per_second() as f64;
             (used / capacity.bits_per_second() as f64).min(1.0)
         }
         Some(_) => 1.0,

@@ -7,6 +7,7 @@ pub mod joint;
 pub mod pair;
 pub mod paths;
 mod strain;
+pub mod reroute;
 pub mod tour;
 
 use crate::topology::{Link, Tight, Topology};

@@ -199,6 +199,15 @@ impl Topology {
         self.most(spot).map(|most| most.saturating_sub(taken))
     }
 
+    /// Whether there is room for a path that takes so much.
+    pub fn fits(&self, path: &Path, need: Bandwidth) -> bool {
+        let room = |(spot, times): (Spot, u64)| match self.free(&spot) {
+            Some(free) => free >= multiply(need, times),
+            None => matches!(spot, Spot::Port(..)),
+        };
+        need.is_zero() || spots(path).into_iter().all(room)
+    }
+
     /// What its paths leave for backups.
     pub(super) fn room(&self, spot: &Spot) -> Option<Bandwidth> {
         self.most(spot).map(|most| most.saturating_sub(self.reserved(spot)))

@@ -5,11 +5,12 @@ use crate::support::{
 };
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
+use proto_model::Latency;
 use proto_wire::v1;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
-use tests_kernel::lab::link::Change;
+use tests_kernel::lab::link::{Change, Step};
 use tests_kernel::lab::{Snapshot, namespace};
 use tests_kernel::protection::scene::{EDGES, HOSTS, topology};
 use tests_kernel::protection::ways::Ways;
@@ -340,4 +341,29 @@ fn links_are_measured_near_their_emulated_delay() -> Result<()> {
         "{fast:?} ns without, {slow:?} with"
     );
     fabric.lab.down()
+}
+
+/// The controller moves it before its agents have a reason to: 12 ms more are not slow enough for them.
+#[test]
+fn a_circuit_moves_to_a_better_path_and_loses_nothing() -> Result<()> {
+    let mut protected = Protected::up("better-path", &topology("delay = \"2ms\""))?;
+    // Until it is known how far measurements go astray.
+    std::thread::sleep(Duration::from_secs(30));
+    let fabric = &protected.fabric;
+    let flow = Flow::start(&fabric.namespace("web"), &fabric.namespace("db"), protected.target(), 2_000)?;
+    protected.change(&Change::Delay(Step::To(Latency::from_millis(8))))?;
+    let shown = || {
+        let request = v1::CircuitRequest { circuit: "web-db".into() };
+        fabric.ask(async |mut client| Ok(client.get_circuit(request).await?.into_inner()))
+    };
+    within(Duration::from_secs(120), "the circuit has moved", || Ok(!shown()?.moved.is_empty()))?;
+    let moved = shown()?;
+    assert_ne!(moved.path.context("no path")?.nodes[1], protected.transit);
+    assert!(moved.moved.contains("it cost"), "{}", moved.moved);
+    std::thread::sleep(Duration::from_secs(3));
+    let outcome = flow.finish()?;
+    assert_eq!((outcome.lost(), outcome.duplicates), (0, 0), "{outcome:?}");
+    assert!(protected.passes()?);
+    protected.transit.clear();
+    protected.fabric.lab.down()
 }

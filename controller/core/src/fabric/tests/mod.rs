@@ -11,6 +11,7 @@ mod policies;
 mod protection;
 mod refusals;
 mod repair;
+mod reroute;
 mod resources;
 mod restart;
 mod silence;

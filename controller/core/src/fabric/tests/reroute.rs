@@ -1,0 +1,193 @@
+//! Circuits leave paths that work for better ones, and stay when it is not worth it.
+use super::links::{answered, measure};
+use super::protection::{circuit, paths, switch};
+use crate::fabric::Settings;
+use crate::fabric::world::{World, link, name, request};
+use crate::settings::Mode;
+use proto_model::desired::Side;
+use proto_model::report::{Say, Telemetry, Traffic, Way};
+use proto_model::request::Request;
+use proto_model::topology::LinkValues;
+use proto_model::{CircuitId, Latency};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const WAYS: [&str; 3] = ["t1", "t2", "t3"];
+
+/// Three ways of two links each, of which nothing is configured.
+fn measured(settings: Settings) -> World {
+    let mut world = World::new(settings);
+    for node in WAYS {
+        for (one, other) in [("a", node), (node, "b")] {
+            world.wire(one, other, 1, 1_000);
+            let values = LinkValues::default();
+            world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
+        }
+    }
+    for node in ["a", "b", "t1", "t2", "t3"] {
+        world.enrol(node);
+        world.connect(node);
+    }
+    world.register("web", "a");
+    world.register("db", "b");
+    world
+}
+
+/// A second in which the ways have these round-trip times, in microseconds.
+fn second(world: &mut World, micros: [u64; 3]) {
+    for (node, micros) in WAYS.into_iter().zip(micros) {
+        measure(world, "a", "a", node, answered(micros / 2, 0));
+        measure(world, "b", node, "b", answered(micros / 2, 0));
+    }
+    world.pass(SECOND);
+    world.check();
+}
+
+fn seconds(world: &mut World, count: usize, micros: [u64; 3]) {
+    (0..count).for_each(|_| second(world, micros));
+}
+
+fn path(world: &mut World, id: CircuitId) -> String {
+    paths(&circuit(world, id)).0
+}
+
+#[test]
+fn a_circuit_moves_to_a_path_that_became_better_and_says_why() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    assert_eq!(path(&mut world, id), "a → t1 → b");
+    seconds(&mut world, 40, [30_000, 10_000, 20_000]);
+    let shown = circuit(&mut world, id);
+    assert_eq!(paths(&shown).0, "a → t2 → b");
+    assert!(shown.moved.contains("moved here from a → t1 → b"), "{}", shown.moved);
+    assert!(shown.moved.contains("it cost"), "{}", shown.moved);
+    assert_eq!(world.fabric.standing().moves, 1);
+}
+
+#[test]
+fn a_circuit_whose_bound_breaks_moves_to_a_dearer_path_that_keeps_it() {
+    let mut world = measured(Settings::default());
+    for node in ["a", "t2"] {
+        let (one, other) = if node == "a" { ("a", "t2") } else { ("t2", "b") };
+        let price = "0.5 $/GB".parse().expect("a price");
+        let values = LinkValues { price, ..LinkValues::default() };
+        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
+    }
+    seconds(&mut world, 15, [2_000, 10_000, 90_000]);
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(25));
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    seconds(&mut world, 40, [40_000, 10_000, 90_000]);
+    let shown = circuit(&mut world, id);
+    assert_eq!(paths(&shown).0, "a → t2 → b", "100 dearer, and within its bound");
+    assert!(shown.moved.contains("25 ms is allowed"), "{}", shown.moved);
+}
+
+#[test]
+fn a_small_gain_is_not_worth_a_move() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [10_000, 11_000, 20_000]);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    seconds(&mut world, 60, [10_000, 9_900, 20_000]);
+    assert_eq!(path(&mut world, id), "a → t1 → b");
+}
+
+#[test]
+fn a_circuit_that_goes_to_and_fro_rests_longer_each_time() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [2_000, 10_000, 50_000]);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    for _ in 0..10 {
+        seconds(&mut world, 30, [30_000, 10_000, 50_000]);
+        seconds(&mut world, 30, [2_000, 10_000, 50_000]);
+    }
+    let moves = world.fabric.standing().moves;
+    assert!((3..=7).contains(&moves), "{moves} moves in 10 min of alternation: {}", path(&mut world, id));
+}
+
+#[test]
+fn pinned_circuits_and_those_on_their_backup_stay() {
+    let mut world = measured(Settings::default());
+    world.register("web2", "a");
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    let mut pinned = request("web", "db");
+    pinned.pinned_path = Some(["a", "t1", "b"].map(name).to_vec());
+    let pinned = world.create(pinned).expect("feasible").circuit.id;
+    let turned = world.create(request("web2", "db")).expect("feasible").circuit.id;
+    switch(&mut world, "a", turned, Side::Source, Way::Backup);
+    seconds(&mut world, 40, [30_000, 12_000, 10_000]);
+    assert_eq!(path(&mut world, pinned), "a → t1 → b");
+    assert_eq!(path(&mut world, turned), "a → t1 → b");
+    switch(&mut world, "a", turned, Side::Source, Way::Primary);
+    seconds(&mut world, 40, [30_000, 12_000, 10_000]);
+    assert_eq!(path(&mut world, turned), "a → t3 → b");
+}
+
+#[test]
+fn nothing_moves_when_that_is_switched_off() {
+    let mut settings = Settings::default();
+    settings.reroute.mode = Mode::Off;
+    let mut world = measured(settings);
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    seconds(&mut world, 60, [30_000, 10_000, 20_000]);
+    assert_eq!(path(&mut world, id), "a → t1 → b");
+}
+
+#[test]
+fn an_agent_that_cannot_build_the_better_path_keeps_the_circuit_where_it_is() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    seconds(&mut world, 15, [2_000, 10_000, 20_000]);
+    world.agents.get_mut(&name("t3")).expect("agent").mute = true;
+    seconds(&mut world, 60, [30_000, 31_000, 10_000]);
+    assert_eq!(path(&mut world, id), "a → t1 → b");
+}
+
+/// A hundred circuits of 100 Mbit/s each, and a better way that holds nine of them.
+#[test]
+fn a_crowd_does_not_overload_a_better_link() {
+    const CROWD: u64 = 100;
+    const MBIT_100: u64 = 12_500_000;
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [2_000, 30_000, 40_000]);
+    let mut ids = Vec::new();
+    for n in 0..CROWD {
+        world.register(&format!("w{n}"), "a");
+        ids.push(world.create(request(&format!("w{n}"), "db")).expect("feasible").circuit.id);
+    }
+    for second_now in 1..60u64 {
+        let sent_bytes = second_now * MBIT_100;
+        let traffic = ids.iter().map(|id| (*id, Traffic { sent_bytes, ..Traffic::default() })).collect();
+        let session = world.agents[&name("a")].session.expect("connected");
+        world.say("a", session, Say::Telemetry(Telemetry { traffic, ..Telemetry::default() }));
+        let micros = if second_now < 10 { [2_000, 30_000, 40_000] } else { [80_000, 10_000, 70_000] };
+        seconds(&mut world, 1, micros);
+    }
+    let moved = ids.iter().filter(|id| path(&mut world, **id) == "a → t2 → b").count();
+    assert_eq!(moved, 9, "9 × 100 of 1,000 Mbit/s are 90 %");
+    assert_eq!(ids.iter().filter(|id| path(&mut world, **id) == "a → t3 → b").count(), 9);
+}
+
+/// Of paths that are alike, measurements show now the one, now the other to be the better one.
+#[test]
+fn noise_moves_nothing() {
+    let mut world = measured(Settings::default());
+    let mut noise = 1u64;
+    let mut jitter = move || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        200 + (noise >> 33) % 200
+    };
+    for _ in 0..15 {
+        second(&mut world, [jitter(), jitter(), jitter()]);
+    }
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let first = path(&mut world, id);
+    for _ in 0..600 {
+        second(&mut world, [jitter(), jitter(), jitter()]);
+    }
+    assert_eq!((path(&mut world, id), world.fabric.standing().moves), (first, 0));
+}

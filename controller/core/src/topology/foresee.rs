@@ -1,0 +1,89 @@
+//! What is expected of links within the horizon, and what circuits bring to them; decisions go by it where it is known.
+use super::{Known, Link, Source, Topology};
+use proto_model::circuit::Path;
+use proto_model::topology::LinkId;
+use proto_model::{Bandwidth, Latency, Loss, Timestamp};
+use std::time::Duration;
+
+/// A quantity of a link within the horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<T> {
+    pub mean: T,
+    /// Exceeded with no more than the risk that decisions are taken at.
+    pub high: T,
+    /// Mean absolute error of late, of forecasts that reached so far.
+    pub error: T,
+}
+
+/// As forecast; an absent quantity is not known well enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    pub rtt: Option<Expected<Latency>>,
+    pub loss: Option<Expected<Loss>>,
+    /// What was looked ahead.
+    pub horizon: Duration,
+}
+
+impl Link {
+    /// Round-trip time: as configured, else as forecast while it is measured, else as measured lately.
+    pub fn expected_rtt(&self) -> Option<Expected<Latency>> {
+        self.foreseen.rtt.filter(|_| self.values.rtt.is_none())
+    }
+
+    /// By how much the round-trip time that decisions go by is wrong on average; none: that is not known yet.
+    pub fn rtt_error(&self, now: Timestamp) -> Option<Latency> {
+        match (self.values.rtt, self.foreseen.rtt) {
+            (Some(_), _) => Some(Latency::ZERO),
+            (None, Some(expected)) => Some(expected.error),
+            (None, None) => self.samples.rtt_error(now),
+        }
+    }
+
+    pub fn expected_loss(&self) -> Option<Expected<Loss>> {
+        self.foreseen.loss.filter(|_| self.values.loss == Loss::NONE)
+    }
+
+    /// A forecast says nothing of a link that is measured no longer.
+    pub(super) fn or_foreseen<T: Copy, V: Copy>(
+        measured: Known<V>,
+        expected: Option<Expected<T>>,
+        value: impl Fn(T) -> V,
+    ) -> Known<V> {
+        match expected.filter(|_| measured.source == Source::Measured) {
+            Some(expected) => Known { value: value(expected.mean), source: Source::Forecast },
+            None => measured,
+        }
+    }
+}
+
+impl Topology {
+    /// What decisions go by from now on.
+    pub fn foresee(&mut self, id: &LinkId, foreseen: Foreseen) {
+        if let Some(at) = self.edges.get(id) {
+            self.graph[*at].foreseen = foreseen;
+        }
+    }
+
+    /// What circuits are seen to bring to each link of a path: so much more.
+    pub fn carry(&mut self, path: &Path, rate: Bandwidth) {
+        self.change_load(path, |load| load.saturating_add(rate));
+    }
+
+    /// So much less.
+    pub fn carry_less(&mut self, path: &Path, rate: Bandwidth) {
+        self.change_load(path, |load| load.saturating_sub(rate));
+    }
+
+    fn change_load(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {
+        for link in &path.links {
+            let load = self.loads.remove(link).unwrap_or_default();
+            let load = change(load);
+            if !load.is_zero() {
+                self.loads.insert(link.clone(), load);
+            }
+            if let Some(at) = self.edges.get(link) {
+                self.graph[*at].load = load;
+            }
+        }
+    }
+}
