@@ -37,6 +37,7 @@ pub struct Config {
     pub timing: Timing,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
     pub reroute: Reroute,
 }
 

@@ -447,6 +447,7 @@ impl Fabric {
         }
         let mut better = false;
         for (link, measured) in telemetry.links {
+            self.measured(name, &link, &measured, now);
             let news = self.topology.measure(name, &link, measured);
             better |= news.better;
             self.follow_silence(&link, news.turned, now);

@@ -4,6 +4,7 @@ mod allocate;
 mod ask;
 mod circuits;
 mod ends;
+mod foresee;
 mod leaving;
 mod nodes;
 mod peers;
@@ -37,6 +38,7 @@ pub use standing::Counts;
 
 use crate::circuit::Circuits;
 use crate::deadlines::Deadlines;
+use crate::forecast::Forecasts;
 use crate::io::{Input, Output};
 use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
@@ -79,6 +81,7 @@ pub struct Fabric {
     /// How many of them are still to be looked at, after which one.
     sweep: usize,
     swept: CircuitId,
+    forecasts: Forecasts,
     /// The last circuit of which it was looked whether a bound is at risk, and the last one that better paths were sought for.
     looked_at: CircuitId,
     sought: CircuitId,

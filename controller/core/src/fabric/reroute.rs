@@ -43,6 +43,7 @@ impl Fabric {
 
     /// Looks at circuits in turn; those that are at risk come first.
     pub(super) fn look_ahead(&mut self, now: Timestamp) {
+        self.foresee(now);
         let looked_at = self.next_after(self.looked_at, LOOKED_AT);
         self.looked_at = looked_at.last().copied().unwrap_or(self.looked_at);
         let mut at_risk = Vec::new();

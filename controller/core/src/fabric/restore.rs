@@ -5,6 +5,7 @@ use super::why::Journeys;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
+use crate::forecast::Forecasts;
 use crate::protection::{Protection, Retiring};
 use crate::rate::Rate;
 use crate::record::{CircuitRecord, Counters, Lane, Life, Placed, Record, RecordKey};
@@ -88,6 +89,7 @@ impl Fabric {
             lacking: BTreeSet::new(),
             sweep: 0,
             swept: CircuitId(0),
+            forecasts: Forecasts::default(),
             looked_at: CircuitId(0),
             sought: CircuitId(0),
             standings: super::standing::Standings::default(),

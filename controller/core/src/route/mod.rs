@@ -6,8 +6,8 @@ mod field;
 pub mod joint;
 pub mod pair;
 pub mod paths;
-mod strain;
 pub mod reroute;
+mod strain;
 pub mod tour;
 
 use crate::topology::{Link, Tight, Topology};

@@ -59,9 +59,17 @@ impl Link {
 impl Topology {
     /// What decisions go by from now on.
     pub fn foresee(&mut self, id: &LinkId, foreseen: Foreseen) {
-        if let Some(at) = self.edges.get(id) {
-            self.graph[*at].foreseen = foreseen;
+        if let Some(at) = self.edges.get(id).copied() {
+            let before = std::mem::replace(&mut self.graph[at].foreseen, foreseen);
+            if before != foreseen {
+                self.mirror(at);
+            }
         }
+    }
+
+    /// What circuits are seen to bring to links.
+    pub fn loads(&self) -> impl Iterator<Item = (&LinkId, Bandwidth)> {
+        self.loads.iter().map(|(link, load)| (link, *load))
     }
 
     /// What circuits are seen to bring to each link of a path: so much more.

@@ -347,6 +347,10 @@ fn links_are_measured_near_their_emulated_delay() -> Result<()> {
 #[test]
 fn a_circuit_moves_to_a_better_path_and_loses_nothing() -> Result<()> {
     let mut protected = Protected::up("better-path", &topology("delay = \"2ms\""))?;
+    for (one, other) in [("a", "t1"), ("t1", "b"), ("a", "t2"), ("t2", "b")] {
+        let output = protected.fabric.lab.foreweave()?.args(["link", "set", one, other]).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     // Until it is known how far measurements go astray.
     std::thread::sleep(Duration::from_secs(30));
     let fabric = &protected.fabric;

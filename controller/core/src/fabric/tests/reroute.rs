@@ -47,6 +47,14 @@ fn seconds(world: &mut World, count: usize, micros: [u64; 3]) {
     (0..count).for_each(|_| second(world, micros));
 }
 
+/// So that nothing but a bound is a reason to take it.
+fn make_second_way_dear(world: &mut World) {
+    for (one, other) in [("a", "t2"), ("t2", "b")] {
+        let values = LinkValues { price: "0.5 $/GB".parse().expect("a price"), ..LinkValues::default() };
+        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
+    }
+}
+
 fn path(world: &mut World, id: CircuitId) -> String {
     paths(&circuit(world, id)).0
 }
@@ -69,12 +77,7 @@ fn a_circuit_moves_to_a_path_that_became_better_and_says_why() {
 #[test]
 fn a_circuit_whose_bound_breaks_moves_to_a_dearer_path_that_keeps_it() {
     let mut world = measured(Settings::default());
-    for node in ["a", "t2"] {
-        let (one, other) = if node == "a" { ("a", "t2") } else { ("t2", "b") };
-        let price = "0.5 $/GB".parse().expect("a price");
-        let values = LinkValues { price, ..LinkValues::default() };
-        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
-    }
+    make_second_way_dear(&mut world);
     seconds(&mut world, 15, [2_000, 10_000, 90_000]);
     let mut wanted = request("web", "db");
     wanted.bounds.max_rtt = Some(Latency::from_millis(25));
@@ -190,4 +193,55 @@ fn noise_moves_nothing() {
         second(&mut world, [jitter(), jitter(), jitter()]);
     }
     assert_eq!((path(&mut world, id), world.fabric.standing().moves), (first, 0));
+}
+
+/// Its round-trip time grows by 1 ms in 10 s: within the horizon it will be above the bound.
+#[test]
+fn circuit_moves_before_its_latency_bound_breaks() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    for _ in 0..120 {
+        second(&mut world, [10_000, 20_000, 40_000]);
+    }
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(30));
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    let mut moved = None;
+    for now in 0..200u64 {
+        let micros = 10_000 + now * 100;
+        second(&mut world, [micros, 20_000, 40_000]);
+        if path(&mut world, id) != "a → t1 → b" {
+            moved = Some(micros);
+            break;
+        }
+    }
+    let micros = moved.expect("it moved");
+    assert!((15_000..30_000).contains(&micros), "at {micros} µs, 30 ms are allowed");
+    let shown = circuit(&mut world, id);
+    assert!(shown.moved.contains("may reach"), "{}", shown.moved);
+}
+
+/// What was measured before a restart is what forecasts begin with after it.
+#[test]
+fn forecasts_outlive_a_restart() {
+    let mut world = measured(Settings::default());
+    for _ in 0..120 {
+        second(&mut world, [10_000, 20_000, 40_000]);
+    }
+    let source = |world: &mut World| {
+        let plan = world.ask(Request::PlanCircuit { circuit: request("web", "db") });
+        let Ok(proto_model::request::Response::Plan(plan)) = plan else { panic!("a plan") };
+        plan.candidates[0].terms[0].quantity.clone()
+    };
+    assert!(source(&mut world).ends_with("(forecast)"), "{}", source(&mut world));
+    let history = world.fabric.history();
+    world.restart();
+    let now = world.now;
+    assert_eq!(world.fabric.recall(&history, now), Ok(6));
+    assert!(world.fabric.recall(&history[..history.len() / 2], now).is_err());
+    for node in ["a", "b", "t1", "t2", "t3"] {
+        world.connect(node);
+    }
+    seconds(&mut world, 3, [10_000, 20_000, 40_000]);
+    assert!(source(&mut world).ends_with("(forecast)"), "{}", source(&mut world));
 }

@@ -1,0 +1,93 @@
+//! Remembers what was measured of the links, forecasts them, and lets decisions go by the forecasts.
+use super::Fabric;
+use crate::forecast::{Forecasts, Outlook, Quantity};
+use crate::settings::Mode;
+use crate::telemetry::{BadHistory, Sample, Store};
+use crate::topology::{Expected, Foreseen};
+use proto_model::topology::{LinkId, Measured};
+use proto_model::{Latency, Loss, NodeName, Timestamp};
+use std::time::Duration;
+
+/// A forecast with fewer errors behind it is no better than the last measurements. Errors of forecasts that overlap are
+/// counted once, so that this takes a few times the horizon.
+const ENOUGH: u32 = 3;
+/// What was measured of a link that is not there any more is kept for so long, in case it comes back.
+const FORGET: Duration = Duration::from_secs(24 * 3_600);
+
+impl Fabric {
+    /// What a host's probes saw of a link of its own.
+    pub(super) fn measured(&mut self, name: &NodeName, link: &LinkId, measured: &Measured, now: Timestamp) {
+        let (a, b) = link.ends();
+        let end = if a == name { 0 } else { 1 };
+        if self.topology.link(link).is_some() && (a == name || b == name) {
+            self.forecasts.see(now, link, &Sample::of(measured, end));
+        }
+    }
+
+    /// Takes note of the loads, steps the forecasts, and tells the topology what to expect.
+    pub(super) fn foresee(&mut self, now: Timestamp) {
+        let loads: Vec<_> = self.topology.loads().map(|(link, load)| (link.clone(), load)).collect();
+        for (link, load) in loads {
+            self.forecasts.see(now, &link, &Sample { load: [Some(load); 2], ..Sample::default() });
+        }
+        self.forecasts.advance(now);
+        if self.settings.reroute.mode != Mode::Predictive {
+            return;
+        }
+        let links: Vec<LinkId> = self.forecasts.history().links().cloned().collect();
+        for link in links {
+            if self.topology.link(&link).is_some() {
+                let foreseen = self.outlook(&link);
+                self.topology.foresee(&link, foreseen);
+            } else if self.forecasts.history().last(&link).is_none_or(|last| now.since(last) > FORGET) {
+                self.forecasts.forget(&link);
+            }
+        }
+    }
+
+    fn outlook(&self, link: &LinkId) -> Foreseen {
+        let horizon = self.settings.reroute.horizon;
+        let known = |quantity| {
+            let outlook = self.forecasts.outlook(link, quantity, horizon)?;
+            (outlook.samples >= ENOUGH && outlook.stale.is_none()).then_some(outlook)
+        };
+        let high = |outlook: &Outlook| outlook.quantile(1.0 - self.settings.reroute.risk as f32);
+        let rtt = known(Quantity::Rtt).map(|outlook| Expected {
+            mean: latency(outlook.mean),
+            high: latency(high(&outlook).max(outlook.mean)),
+            error: latency(outlook.error),
+        });
+        let loss = known(Quantity::Loss).map(|outlook| Expected {
+            mean: loss(outlook.mean),
+            high: loss(high(&outlook).max(outlook.mean)),
+            error: loss(outlook.error),
+        });
+        Foreseen { rtt, loss, horizon }
+    }
+
+    /// What was measured of all links, for the next life of the controller.
+    pub fn history(&self) -> Vec<u8> {
+        self.forecasts.history().to_bytes()
+    }
+
+    /// What an earlier life of the controller measured; forecasts begin with it.
+    ///
+    /// # Errors
+    /// It is no history of this format; then nothing is changed.
+    pub fn recall(&mut self, history: &[u8], now: Timestamp) -> Result<usize, BadHistory> {
+        let store = Store::from_bytes(history)?;
+        let links = store.links().count();
+        self.forecasts = Forecasts::restore(store, now);
+        Ok(links)
+    }
+}
+
+/// Of milliseconds.
+fn latency(millis: f32) -> Latency {
+    Latency::from_nanos((f64::from(millis.max(0.0)) * 1e6) as u64)
+}
+
+/// Of a share.
+fn loss(share: f32) -> Loss {
+    Loss::from_ppm((f64::from(share.clamp(0.0, 1.0)) * 1e6) as u32)
+}
