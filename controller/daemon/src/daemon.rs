@@ -5,6 +5,7 @@ use crate::authority::Authority;
 use crate::config::{Config, split_host};
 use crate::engine::{Clock, Engine, Handle};
 use crate::enrolment::Enrolment;
+use crate::history::History;
 use crate::recorder::Recorder;
 use crate::store::{Embedded, Store};
 use crate::{files, server};
@@ -118,7 +119,9 @@ fn open_engine(config: &Config) -> Result<(Engine, Handle)> {
     let recorder = Recorder::open(config.record.as_deref(), &settings, &records, now)?;
     let fabric = Fabric::restore(settings, records, now)
         .map_err(|why| anyhow!("{}: its records contradict each other: {why}", config.state.display()))?;
-    Ok(Engine::new(fabric, Box::new(store), recorder, clock))
+    let (mut engine, handle) = Engine::new(fabric, Box::new(store), recorder, clock);
+    engine.keep_history(History::of(&config.state, now));
+    Ok((engine, handle))
 }
 
 /// On a thread of its own, because commits block; tells how it ended, and that serving is over then.

@@ -15,6 +15,7 @@ pub use handle::{Answer, Handle, Overloaded, Until};
 pub use lines::{Line, Outgoing, QUEUE as LINE_QUEUE};
 pub use watchers::{DropFeed, Fed, Feed, QUEUE as WATCH_QUEUE, TraceFeed};
 
+use crate::history::History;
 use crate::recorder::Recorder;
 use crate::store::{Store, StoreError};
 use controller_core::fabric::Fabric;
@@ -42,6 +43,7 @@ pub struct Engine {
     fabric: Fabric,
     store: Box<dyn Store>,
     recorder: Recorder,
+    history: Option<History>,
     inbox: mpsc::Receiver<Event>,
     clock: Clock,
     now: Timestamp,
@@ -96,6 +98,7 @@ impl Engine {
             fabric,
             store,
             recorder,
+            history: None,
             inbox,
             clock,
             now: clock.now(),
@@ -107,6 +110,12 @@ impl Engine {
             batch: Batch::default(),
         };
         (engine, Handle::new(sender, clock))
+    }
+
+    /// What was measured of the links begins with what is kept there, and is kept there.
+    pub(crate) fn keep_history(&mut self, history: History) {
+        history.recall(&mut self.fabric, self.now);
+        self.history = Some(history);
     }
 
     /// Until it is told to stop, all handles are gone, or the store fails.
@@ -123,6 +132,12 @@ impl Engine {
         loop {
             runtime.block_on(self.receive(&mut events));
             let flow = self.turn(&mut events)?;
+            if let Some(history) = &mut self.history {
+                match flow {
+                    Flow::On => history.keep_if_due(&self.fabric, self.now),
+                    Flow::Stop => history.keep(&self.fabric),
+                }
+            }
             if matches!(flow, Flow::Stop) {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ mod daemon;
 pub mod engine;
 mod enrolment;
 pub mod files;
+mod history;
 pub mod identity;
 pub mod metrics;
 mod recorder;

@@ -70,6 +70,11 @@ impl Fabric {
         self.forecasts.history().to_bytes()
     }
 
+    /// Links of which something measured is known.
+    pub fn links_remembered(&self) -> usize {
+        self.forecasts.history().links().count()
+    }
+
     /// What an earlier life of the controller measured; forecasts begin with it.
     ///
     /// # Errors

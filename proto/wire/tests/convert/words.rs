@@ -279,7 +279,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         vec(side, 0..=2),
         sentence(),
         vec(sentence(), 0..3),
-        [sentence(), sentence()],
+        [sentence(), sentence(), sentence()],
     );
     let rest = (of(path()), of(1..=u16::MAX), rules(), any::<u32>(), sentence(), protection);
     let reported = (waiting(), traffic(), traffic());
@@ -295,7 +295,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     rules,
                     rules_version,
                     detail,
-                    (backup, backup_ready, on_backup, protection, external, [guarantee, silence]),
+                    (backup, backup_ready, on_backup, protection, external, [guarantee, silence, moved]),
                 ),
                 (created, since),
                 (rules_pending, at_source, at_destination),
@@ -315,6 +315,7 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
                     external,
                     guarantee,
                     silence,
+                    moved,
                     mtu,
                     rules,
                     rules_version,
