@@ -130,7 +130,7 @@ impl Forecasts {
     fn learn(&mut self, resolution: Resolution, number: u64) {
         for (quantity, of, bank) in self.banks.iter_mut().filter(|(_, of, _)| *of == resolution) {
             self.samples.clear();
-            // Both are in the order of the links: a walk along both, where a search for each link would cost more than its step.
+            // Both are in the order of the links.
             let mut buckets = self.store.all_closed(*of, number).peekable();
             for (link, slot) in &self.places {
                 while buckets.next_if(|(of, _)| *of < link).is_some() {}
