@@ -9,6 +9,8 @@ use proto_model::circuit::Path;
 const ROUNDS: usize = 40;
 /// Requests that give way for one, at most.
 const MOST_OUT: usize = 12;
+/// Requests for which room is sought after that, at most.
+const MOST_TRIED: usize = 100;
 
 #[derive(Clone, Debug)]
 pub(super) struct Board {
@@ -161,8 +163,8 @@ impl Board {
         }
         self.put(at, way);
         // Those that gave way, and others for which there is room now.
-        let open = self.open();
-        let settled: Vec<usize> = open.into_iter().filter(|other| self.settle(*other, prices)).collect();
+        let open = self.open().into_iter().take(MOST_TRIED);
+        let settled: Vec<usize> = open.filter(|other| self.settle(*other, prices)).collect();
         if self.placed() > before {
             return true;
         }

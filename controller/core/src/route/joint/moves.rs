@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Circuits that move for one request, at most: more is a new plan, not a favour.
 const MOST_MOVES: usize = 3;
+/// Circuits that are asked whether they could go elsewhere, at most, for each move.
+const MOST_ASKED: usize = 50;
 
 /// A circuit that is booked.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ fn make_room(
         let bandwidth = |at: usize| standing[at].wanted.bounds.bandwidth.bits_per_second();
         let relief = |old: &Way| old.rows.iter().filter(|(row, _)| short.contains(row)).count();
         helpers.sort_by_key(|(at, old)| std::cmp::Reverse((relief(old), bandwidth(*at))));
-        let found = helpers.into_iter().find_map(|(at, old)| {
+        let found = helpers.into_iter().take(MOST_ASKED).find_map(|(at, old)| {
             let its = bandwidth(*at);
             rooms.give_back(old, its);
             let clear = |new: &Way| !new.rows.iter().any(|(row, _)| short.contains(row));

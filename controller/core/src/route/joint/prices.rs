@@ -111,10 +111,9 @@ fn follow(rows: &mut [f64], rooms: &Rooms, found: &Round, pace: f64, target: f64
         return;
     }
     let step = pace * (found.bound - target).max(found.bound * 1e-3) / square;
-    for row in 0..rows.len() {
-        if free(row) > 0.0 {
-            rows[row] = (rows[row] - step * gradient(row) / free(row)).max(0.0);
-        }
+    let pushes: Vec<f64> = (0..rows.len()).map(|row| gradient(row) / free(row).max(1.0)).collect();
+    for (price, push) in rows.iter_mut().zip(pushes) {
+        *price = (*price - step * push).max(0.0);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Times the choice of paths on large networks: `bench-routing [--json] [--quick] [--data DIR]`.
+//! Times the choice of paths on large networks, and forecasts: `bench-routing [--json] [--quick] [--data DIR]`.
 mod admission;
 mod failure;
+mod forecasts;
 mod network;
 mod paths;
 mod report;
@@ -33,6 +34,7 @@ fn run() -> Result<(), String> {
     let options = options()?;
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
+    rows.extend(forecasts::measure(&options));
     Table { title: "Choice of paths", how: HOW, rows }.print(options.json);
     if let Some(folder) = &options.data {
         let rows = admission::measure(folder, options.quick)?;

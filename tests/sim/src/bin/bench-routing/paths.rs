@@ -93,9 +93,9 @@ fn all(chance: &mut Chance, hosts: usize, links: u64, ends: [usize; 2]) -> Bound
         avoid,
         require_tags: BTreeSet::from([name("eu")]),
         avoid_tags: BTreeSet::from([name("satellite")]),
-        max_rtt: Some(Latency::from_millis((links + 1) * (20 + chance.below(100)))),
-        max_loss: Some(Loss::from_ppm(((links + 1) * (50 + chance.below(1_500))) as u32)),
+        max_rtt: Some(Latency::from_millis(2 * links * (20 + chance.below(100)))),
+        max_loss: Some(Loss::from_ppm((2 * links * (50 + chance.below(1_500))) as u32)),
         max_hops: Some(12),
-        ..quantities(chance, hosts, links + 1, ends)
+        ..quantities(chance, hosts, 2 * links, ends)
     }
 }
