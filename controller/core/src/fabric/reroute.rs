@@ -136,6 +136,12 @@ impl Fabric {
         let found = self.decide(spec, shun, |decision, ask| {
             let judged: &[Judged] = &decision.judged;
             let (to, reason) = reroute::judge(&self.topology, &weights, bounds, &here, judged, rate)?;
+            // A cheaper path is no gain when it costs the circuit its protection.
+            let protected = old.second().is_some() && old.protection.is_empty();
+            let dear = protected && matches!(reason, Reason::Cost { .. });
+            if dear && route::backup::disjoint(&self.topology, &weights, ask, &to.path).is_none() {
+                return None;
+            }
             Some(Better { to: to.clone(), reason, plan: decision.plan(ask, &weights, keep) })
         });
         found.ok().flatten()

@@ -453,5 +453,7 @@ fn a_circuit_that_can_be_protected_is_though_its_best_path_cannot() {
     let passed = plan.candidates.iter().find(|one| one.path.to_string() == "a → t1 → t4 → b").expect("shown");
     let why = format!("passed over: it has no disjoint backup; {path} was chosen because it has one");
     assert_eq!((plan.chosen, &passed.rejected), (Some(0), &vec![why]));
+    world.pass(Duration::from_secs(600));
+    assert_eq!(paths(&circuit(&mut world, id)).0, path, "the cheaper one would cost it its protection");
     world.check();
 }
