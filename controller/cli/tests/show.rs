@@ -58,6 +58,8 @@ fn rules() -> Vec<Rule> {
 
 fn circuit(id: u64, state: CircuitState) -> CircuitView {
     let suspended = matches!(state, CircuitState::Suspended { .. });
+    let at_source =
+        Traffic { sent_packets: 1_000, sent_bytes: 1_500_000, received_packets: 10, received_bytes: 640 };
     CircuitView {
         circuit: Circuit {
             id: CircuitId(id),
@@ -89,12 +91,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
             detail: if id == 2 { "edge-b: namespace db does not exist".into() } else { String::new() },
         },
         rules_pending: if id == 2 { vec![named("edge-b")] } else { Vec::new() },
-        at_source: Traffic {
-            sent_packets: 1_000,
-            sent_bytes: 1_500_000,
-            received_packets: 10,
-            received_bytes: 640,
-        },
+        at_source,
         at_destination: Traffic::default(),
     }
 }

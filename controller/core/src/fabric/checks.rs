@@ -143,7 +143,7 @@ impl World {
     }
 
     /// How many times a path leaves or comes by an interface of that host in that network, counted by its hosts.
-    fn crossings<'a>(path: &'a Path) -> BTreeMap<(&'a NodeName, &'a Name), u64> {
+    fn crossings(path: &Path) -> BTreeMap<(&NodeName, &Name), u64> {
         let mut crossings = BTreeMap::new();
         for (pair, link) in path.nodes.windows(2).zip(&path.links) {
             for node in pair {
@@ -177,7 +177,7 @@ impl World {
     }
 
     fn check_sums_of_interfaces(&self, circuits: &[Booked<'_>]) {
-        let mut sums: BTreeMap<(&NodeName, &Name), (u64, BTreeMap<Failure<'_>, u64>)> = BTreeMap::new();
+        let mut sums: BTreeMap<(&NodeName, &Name), Sums<'_>> = BTreeMap::new();
         for circuit in circuits {
             let on_path = Self::crossings(circuit.path);
             for (interface, times) in &on_path {
@@ -307,6 +307,9 @@ struct Booked<'a> {
     backup: Option<&'a Path>,
     of_backup: BTreeSet<Failure<'a>>,
 }
+
+/// What paths reserve at an interface, and what each failure would bring there.
+type Sums<'a> = (u64, BTreeMap<Failure<'a>, u64>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Failure<'a> {
