@@ -151,3 +151,32 @@ fn loads_without_a_network_and_broken_networks_are_refused() {
     let strange = foreweave(&[series, "--kind", "load", "--network", network]);
     assert!(text(&strange.stderr).contains("no node b"), "{}", text(&strange.stderr));
 }
+
+#[test]
+fn prices_and_round_trip_times_show_what_a_cap_costs() {
+    let dir = tempfile::tempdir().expect("directory");
+    let [latencies, prices] = ["rtt.csv", "prices.csv"].map(|name| dir.path().join(name));
+    let mut measured = String::from("src_region,src_tier,dst_region,dst_tier,min_rtt,avg_rtt\n");
+    let mut priced = String::from("src,dest,src_tier,dest_tier,cost\n");
+    // From a to c the way over b is much shorter, and half again as dear.
+    for (a, b, rtt, price) in [("a", "b", 10, 0.09), ("b", "c", 10, 0.06), ("a", "c", 100, 0.10)] {
+        for (from, to) in [(a, b), (b, a)] {
+            measured += &format!("{from},PREMIUM,{to},PREMIUM,{rtt},{rtt}\n");
+            priced += &format!("{from},{to},PREMIUM,PREMIUM,{price}\n");
+        }
+    }
+    std::fs::write(&latencies, measured).expect("written");
+    std::fs::write(&prices, priced).expect("written");
+    let [latencies, prices] = [&latencies, &prices].map(|path| path.to_str().expect("utf-8"));
+    let output = foreweave(&[latencies, "--kind", "money", "--prices", prices, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("json");
+    let means: Vec<f64> =
+        json["rows"].as_array().expect("rows").iter().filter_map(|row| row["mean_rtt"].as_f64()).collect();
+    assert_eq!(means[..3], [40.0, 40.0, 40.0], "direct, at most 1 and 1.25 times the direct price");
+    assert!((means[3] - 40.0 / 3.0).abs() < 1e-6 && means[3] == means[4], "{means:?}");
+    let table = foreweave(&[latencies, "--kind", "money", "--prices", prices]);
+    assert!(text(&table.stdout).starts_with("3 regions, 6 ordered pairs;"), "{}", text(&table.stdout));
+    let without = foreweave(&[latencies, "--kind", "money"]);
+    assert!(text(&without.stderr).contains("--prices FILE"), "{}", text(&without.stderr));
+}

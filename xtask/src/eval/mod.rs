@@ -1,5 +1,6 @@
 //! Replays recorded series with the release build of `foreweave` and gathers the tables into docs/evaluation.md.
 mod load;
+mod money;
 mod page;
 mod routing;
 
@@ -17,11 +18,16 @@ pub(crate) enum Eval {
     Routing,
     /// How well loads are forecast, and what may be admitted on that.
     Load,
+    /// What a cap on the price of a path costs in round-trip time.
+    Money,
 }
 
 /// The sections of the page in order.
-const SECTIONS: [(Eval, &str); 2] =
-    [(Eval::Routing, "\n## Choice of paths\n\n"), (Eval::Load, "\n## Loads\n\n")];
+const SECTIONS: [(Eval, &str); 3] = [
+    (Eval::Routing, "\n## Choice of paths\n\n"),
+    (Eval::Load, "\n## Loads\n\n"),
+    (Eval::Money, "\n## Money\n\n"),
+];
 
 const TITLE: &str = "# Evaluation\n\nWritten by `cargo xtask eval`, which replays recorded series of real networks with \
 `foreweave replay`. The protocol, what the columns mean and what was learned from them: [prediction.md](prediction.md). One \
@@ -38,6 +44,7 @@ pub(crate) fn run(what: Option<Eval>, data: Option<&Path>) -> Result<()> {
             let text = match section {
                 Eval::Routing => routing::report(&foreweave, &data)?,
                 Eval::Load => load::report(&foreweave, &data)?,
+                Eval::Money => money::report(&foreweave, &data)?,
             };
             println!("{text}");
             page.set(index, text);

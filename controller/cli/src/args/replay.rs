@@ -20,6 +20,8 @@ At step t a policy has seen the samples up to t, and its choice (direct, or over
 those of t + 1.
 Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, hindsight, oracle.
 With --kind load the table has the traffic from each source to each destination in Mbit/s.
+With --kind money it has the columns src_region, src_tier, dst_region, dst_tier, avg_rtt (ms), and --prices says
+what a gigabyte costs.
 
   foreweave replay rtt.csv.gz --policy direct,last,ewma:0.1,ours
   foreweave replay rtt.csv.gz --every 7 --json | jq '.rows[] | [.policy, .regret]'
@@ -61,6 +63,9 @@ pub struct Replay {
     /// The time between two steps: how fast forecasts follow, and which steps are a day apart
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span(1, DAY))]
     pub period: Span,
+    /// For money: prices between regions, as CSV with the columns src, dest, src_tier, dest_tier, cost ($/GB)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub prices: Option<PathBuf>,
     /// Draw the table as an SVG picture, too
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
@@ -72,6 +77,8 @@ pub enum Recorded {
     Rtt,
     /// Traffic matrices: how well the loads of links are forecast
     Load,
+    /// Round-trip times and prices between regions: what a cap on the price costs
+    Money,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
 use controller_core::replay::loads::{Loads, Network};
+use controller_core::replay::money::{Cap, Market};
 use controller_core::replay::series::Series;
 use controller_core::replay::table::Table;
 use controller_core::replay::{load, regret};
@@ -16,10 +17,14 @@ use std::path::Path;
 const MOST: u64 = 4_000_000_000;
 
 pub(super) fn replay(wish: &Replay, out: Out) -> Result<(), Failure> {
-    match (wish.kind, &wish.network) {
-        (Recorded::Rtt, _) => rtt(wish, out),
-        (Recorded::Load, Some(network)) => loads(wish, network, out),
-        (Recorded::Load, None) => Err(Failure::usage(
+    match (wish.kind, &wish.network, &wish.prices) {
+        (Recorded::Rtt, ..) => rtt(wish, out),
+        (Recorded::Load, Some(network), _) => loads(wish, network, out),
+        (Recorded::Money, _, Some(prices)) => money(wish, prices, out),
+        (Recorded::Money, _, None) => {
+            Err(Failure::usage("--kind money needs --prices FILE: what a gigabyte costs between regions"))
+        }
+        (Recorded::Load, None, _) => Err(Failure::usage(
             "--kind load needs --network FILE: the links that the traffic crosses; foreweave replay --help shows the format",
         )),
     }
@@ -35,6 +40,18 @@ fn loads(wish: &Replay, network: &Path, out: Out) -> Result<(), Failure> {
         .map_err(|why| Failure::usage(of(&wish.series, &why)))?;
     spinner.finish_and_clear();
     out.value(&report, || show::replay::loads(&report))
+}
+
+/// What caps on the price of a path cost in round-trip time.
+fn money(wish: &Replay, prices: &Path, out: Out) -> Result<(), Failure> {
+    let (latencies, dollars) = (text(&wish.series, out)?, text(prices, out)?);
+    let spinner = spinner(out, "deciding for every pair under every cap");
+    let market = Market::parse(&dollars, &latencies).map_err(|why| Failure::usage(why.to_string()))?;
+    let rows = market.table(&Cap::ALL);
+    spinner.finish_and_clear();
+    let regions = market.regions().len();
+    let answer = serde_json::json!({ "regions": regions, "rows": rows });
+    out.value(&answer, || show::replay::money(regions, &rows))
 }
 
 fn rtt(wish: &Replay, out: Out) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! What a replay showed, as tables.
 use super::table::{self, Tone, cell, plain};
 use controller_core::replay::load::{CAPACITY_OVER_PEAK, LoadReport};
+use controller_core::replay::money;
 use controller_core::replay::regret::{Band, Regret, Row};
 
 /// Columns of the bars.
@@ -57,6 +58,21 @@ pub fn loads(report: &LoadReport) -> String {
     let bounds = table::of(&columns, rows, "");
     format!(
         "{intro}{forecasts}\n{bounds}\nHeadroom is what stays free of {CAPACITY_OVER_PEAK} × the link's highest load.\n"
+    )
+}
+
+/// Of all ordered pairs of regions, direct or over one relay.
+pub fn money(regions: usize, rows: &[money::Row]) -> String {
+    let columns = ["PRICE CAP", "MEAN RTT ms", "OVER A RELAY", "MEAN $/GB"];
+    let pairs = rows.first().map_or(0, |row| row.pairs);
+    let rows = rows.iter().map(|row| {
+        let relayed = format!("{} of {}", row.relayed, row.pairs);
+        let [rtt, price] = [format!("{:.2}", row.mean_rtt), format!("{:.4}", row.mean_price)].map(plain);
+        vec![plain(row.cap), rtt, plain(relayed), price]
+    });
+    let table = table::of(&columns, rows, "");
+    format!(
+        "{regions} regions, {pairs} ordered pairs; the path engine decides by round-trip time alone.\n\n{table}"
     )
 }
 
