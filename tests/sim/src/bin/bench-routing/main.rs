@@ -1,10 +1,14 @@
-//! Times the choice of paths on large networks, and forecasts: `bench-routing [--json] [--quick] [--data DIR]`.
+//! Times the choice of paths on large networks, and forecasts; and says whether it pays to look ahead:
+//! `bench-routing [--json] [--quick] [--data DIR] [--scenes [--seed FIRST]]`.
 mod admission;
 mod failure;
 mod forecasts;
 mod network;
 mod paths;
 mod report;
+mod scenes;
+mod stage;
+mod weather;
 
 use report::{Row, Table};
 use std::path::PathBuf;
@@ -12,12 +16,19 @@ use std::process::ExitCode;
 
 const HOW: &str = "In process, one thread; the distribution is over seeded requests, each asked once";
 
-#[derive(Clone, Debug, Default)]
+const WATCHED: &str =
+    "The real core, virtual time, six circuits with bounds over four ways; the distribution is over seeds";
+
+#[derive(Clone, Debug)]
 struct Options {
     json: bool,
     quick: bool,
     /// With recorded traffic matrices, prices and round-trip times.
     data: Option<PathBuf>,
+    /// Nothing but the scenes.
+    scenes: bool,
+    /// Of the scenes.
+    first_seed: u64,
 }
 
 fn main() -> ExitCode {
@@ -32,10 +43,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let options = options()?;
+    if options.scenes {
+        return scenes(&options);
+    }
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
     rows.extend(forecasts::measure(&options));
     Table { title: "Choice of paths", how: HOW, rows }.print(options.json);
+    println!();
+    scenes(&options)?;
     if let Some(folder) = &options.data {
         let rows = admission::measure(folder, options.quick)?;
         let how =
@@ -46,15 +62,29 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
+fn scenes(options: &Options) -> Result<(), String> {
+    let rows = scenes::measure(options)?;
+    Table { title: "Whether it pays to look ahead", how: WATCHED, rows }.print(options.json);
+    Ok(())
+}
+
 fn options() -> Result<Options, String> {
-    let mut options = Options::default();
+    let mut options = Options { json: false, quick: false, data: None, scenes: false, first_seed: 1 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
             "--data" => options.data = Some(arguments.next().ok_or("--data needs a folder")?.into()),
-            other => return Err(format!("{other} is not known; there are --json, --quick and --data DIR")),
+            "--scenes" => options.scenes = true,
+            "--seed" => {
+                let seed = arguments.next().ok_or("--seed needs the first seed")?;
+                options.first_seed = seed.parse().map_err(|_| format!("{seed} is not a number"))?;
+            }
+            other => {
+                let known = "there are --json, --quick, --data DIR, --scenes and --seed FIRST";
+                return Err(format!("{other} is not known; {known}"));
+            }
         }
     }
     Ok(options)
