@@ -9,7 +9,9 @@ use crate::route::backup::Second;
 use crate::route::reroute::{self, Reason};
 use crate::route::{self, Judged};
 use crate::settings::Mode;
+use crate::topology::Topology;
 use proto_model::circuit::CircuitSpec;
+use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Plan};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::collections::BTreeSet;
@@ -84,7 +86,11 @@ impl Fabric {
         let Some(circuit) = self.circuits.get(id) else { return false };
         let Phase::Active { route } = &circuit.phase else { return false };
         let rest = self.settings.reroute.rest;
-        let rested = circuit.moved.as_ref().is_none_or(|moved| now.since(moved.at) >= moved.rest(rest));
+        // Who goes to and fro rests longer each time, but not where its bound is broken now.
+        let rested = circuit.moved.as_ref().is_none_or(|moved| {
+            let since = now.since(moved.at);
+            since >= moved.rest(rest) || (since >= rest && self.judge_here(id, reroute::is_broken))
+        });
         rested
             && circuit.moving.is_none()
             && circuit.protection.retiring.is_none()
@@ -95,6 +101,11 @@ impl Fabric {
     }
 
     fn is_at_risk(&self, id: CircuitId) -> bool {
+        self.judge_here(id, reroute::is_at_risk)
+    }
+
+    /// Of a circuit with bounds on its path.
+    fn judge_here(&self, id: CircuitId, judge: fn(&Topology, &Bounds, &Candidate) -> bool) -> bool {
         let Some(circuit) = self.circuits.get(id) else { return false };
         let (bounds, weights) = (&circuit.spec.bounds, &self.settings.weights);
         if bounds.max_rtt.is_none() && bounds.max_loss.is_none() {
@@ -102,7 +113,7 @@ impl Fabric {
         }
         let here =
             circuit.phase.route().and_then(|r| route::examine(&self.topology, weights, bounds, &r.path));
-        here.is_some_and(|here| reroute::is_at_risk(&self.topology, bounds, &here))
+        here.is_some_and(|here| judge(&self.topology, bounds, &here))
     }
 
     fn move_if_better(&mut self, id: CircuitId, now: Timestamp) {

@@ -87,10 +87,10 @@ impl Broken {
             | Self::Mtu { .. } => None,
         }
     }
-    fn is_rtt(&self) -> bool {
+    pub(super) fn is_rtt(&self) -> bool {
         matches!(self, Self::Rtt { .. })
     }
-    fn is_loss(&self) -> bool {
+    pub(super) fn is_loss(&self) -> bool {
         matches!(self, Self::Loss { .. })
     }
     fn is_price(&self) -> bool {

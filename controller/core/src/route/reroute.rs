@@ -24,6 +24,9 @@ pub struct Prospect {
     /// Round-trip time and loss that are not exceeded at the risk that decisions are taken at.
     pub rtt: Option<Latency>,
     pub loss: Loss,
+    /// As they are now.
+    pub rtt_lately: Option<Latency>,
+    pub loss_lately: Loss,
 }
 
 /// Why a circuit should move.
@@ -76,32 +79,48 @@ pub fn judge<'a>(
     judged: &'a [Judged],
     rate: Bandwidth,
 ) -> Option<(&'a Candidate, Reason)> {
-    let serving = judged.iter().filter(|judged| judged.broken.is_empty()).map(|judged| &judged.candidate);
     let other = |other: &&Candidate| {
         other.path != here.path && is_heard(topology, other) && has_room(topology, here, other, rate)
     };
-    let mut others = serving.filter(other);
     let now = prospect(topology, here);
-    let breaks = first_broken(bounds, &now);
-    let keeps = |other: &&Candidate| first_broken(bounds, &prospect(topology, other)).is_none();
-    match breaks {
-        Some(what) => {
-            let best = others.find(keeps)?;
-            let there = prospect(topology, best);
-            Some((best, what.instead(&now, &there)))
-        }
-        None => {
-            let best = others.find(keeps)?;
-            let margin = margin(topology, weights, here, best);
-            let reason = Reason::Cost { here: here.cost, there: best.cost, margin };
-            (here.cost - best.cost > margin).then_some((best, reason))
-        }
+    let danger = danger(bounds, &now);
+    if let Some(what) = first_broken(bounds, &now) {
+        // What may break a bound in the end may still be better than where one is broken now.
+        let fit =
+            judged.iter().filter(|judged| judged.broken.iter().all(|what| what.is_rtt() || what.is_loss()));
+        let others = fit.map(|judged| &judged.candidate).filter(other);
+        let (best, there) = least_endangered(topology, bounds, others, danger)?;
+        return Some((best, what.instead(&now, &there)));
     }
+    let serving = judged.iter().filter(|judged| judged.broken.is_empty()).map(|judged| &judged.candidate);
+    let best =
+        serving.filter(other).find(|other| first_broken(bounds, &prospect(topology, other)).is_none())?;
+    let margin = margin(topology, weights, here, best);
+    let reason = Reason::Cost { here: here.cost, there: best.cost, margin };
+    (here.cost - best.cost > margin).then_some((best, reason))
+}
+
+/// The cheapest of those whose bounds are kept now, and are in the least danger later: less than where the circuit is.
+fn least_endangered<'a>(
+    topology: &Topology,
+    bounds: &Bounds,
+    others: impl Iterator<Item = &'a Candidate>,
+    here: u8,
+) -> Option<(&'a Candidate, Prospect)> {
+    let known = others.map(|other| (other, prospect(topology, other)));
+    let keeping = known.filter(|(_, there)| !lately(there).breaks(bounds));
+    let best = keeping.min_by_key(|(_, there)| danger(bounds, there))?;
+    (danger(bounds, &best.1) < here).then_some(best)
 }
 
 /// Whether a bound may break within the horizon.
 pub fn is_at_risk(topology: &Topology, bounds: &Bounds, here: &Candidate) -> bool {
     first_broken(bounds, &prospect(topology, here)).is_some()
+}
+
+/// Whether a bound is broken as measured lately.
+pub fn is_broken(topology: &Topology, bounds: &Bounds, here: &Candidate) -> bool {
+    lately(&prospect(topology, here)).breaks(bounds)
 }
 
 /// A bound that may break.
@@ -114,18 +133,54 @@ impl Breaks {
     fn instead(&self, here: &Prospect, there: &Prospect) -> Reason {
         match self {
             Self::Rtt(bound) => Reason::Rtt {
-                here: here.rtt.unwrap_or_default(),
+                here: here.rtt.max(here.rtt_lately).unwrap_or_default(),
                 bound: *bound,
                 there: there.rtt.unwrap_or_default(),
             },
-            Self::Loss(bound) => Reason::Loss { here: here.loss, bound: *bound, there: there.loss },
+            Self::Loss(bound) => {
+                Reason::Loss { here: here.loss.max(here.loss_lately), bound: *bound, there: there.loss }
+            }
         }
     }
 }
 
+/// A round-trip time and a loss that a path has or may have.
+struct Values(Option<Latency>, Loss);
+
+impl Values {
+    fn breaks(&self, bounds: &Bounds) -> bool {
+        self.broken(bounds).is_some()
+    }
+
+    fn broken(&self, bounds: &Bounds) -> Option<Breaks> {
+        let Self(rtt, loss) = *self;
+        let over = bounds.max_rtt.filter(|max| rtt.is_some_and(|rtt| rtt > *max)).map(Breaks::Rtt);
+        over.or_else(|| bounds.max_loss.filter(|max| loss > *max).map(Breaks::Loss))
+    }
+}
+
+fn lately(prospect: &Prospect) -> Values {
+    Values(prospect.rtt_lately, prospect.loss_lately)
+}
+
+fn likely(prospect: &Prospect) -> Values {
+    Values(prospect.candidate.offer.rtt, prospect.candidate.offer.loss)
+}
+
+fn perhaps(prospect: &Prospect) -> Values {
+    Values(prospect.rtt, prospect.loss)
+}
+
+/// A bound is to hold all the time until the horizon, not only at its end.
 fn first_broken(bounds: &Bounds, prospect: &Prospect) -> Option<Breaks> {
-    let rtt = bounds.max_rtt.filter(|max| prospect.rtt.is_some_and(|rtt| rtt > *max)).map(Breaks::Rtt);
-    rtt.or_else(|| bounds.max_loss.filter(|max| prospect.loss > *max).map(Breaks::Loss))
+    perhaps(prospect).broken(bounds).or_else(|| lately(prospect).broken(bounds))
+}
+
+/// Where no path surely keeps the bounds, one that does so rather is better than one that does not: what is broken now counts
+/// more than what may break.
+fn danger(bounds: &Bounds, prospect: &Prospect) -> u8 {
+    let breaks = |values: Values| u8::from(values.breaks(bounds));
+    2 * breaks(lately(prospect)) + breaks(likely(prospect)) + breaks(perhaps(prospect))
 }
 
 /// Links err by themselves, so that the spread of a path is less than the sum of its links' spreads: squares add up.
@@ -138,7 +193,12 @@ pub fn prospect(topology: &Topology, candidate: &Candidate) -> Prospect {
     });
     let more = Latency::from_nanos((rtt.max(0.0) * 1e6) as u64);
     let lost = f64::from(candidate.offer.loss.ppm()) + loss.max(0.0);
+    let lately = || links().map(|link| link.lately(topology.now()));
+    // As [`super::admission`] adds them up.
+    let arrives = lately().map(|(_, loss)| 1.0 - f64::from(loss.ppm()) / 1e6).product::<f64>();
     Prospect {
+        rtt_lately: lately().try_fold(Latency::ZERO, |sum, (rtt, _)| Some(sum.saturating_add(rtt?))),
+        loss_lately: Loss::from_ppm(((1.0 - arrives) * 1e6) as u32),
         rtt: candidate.offer.rtt.map(|mean| mean.saturating_add(more)),
         loss: Loss::from_ppm(lost.min(1e6) as u32),
         candidate: candidate.clone(),

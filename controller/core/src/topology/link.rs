@@ -90,6 +90,16 @@ impl Link {
         }
     }
 
+    /// Round-trip time and loss: as configured, else as measured lately, whatever is forecast.
+    pub fn lately(&self, now: Timestamp) -> (Option<Latency>, Loss) {
+        let rtt = self.values.rtt.or_else(|| self.samples.rtt(now).value);
+        let loss = match self.values.loss {
+            Loss::NONE => self.samples.loss(now).value,
+            loss => loss,
+        };
+        (rtt, if self.is_silent(now) { Loss::ALL } else { loss })
+    }
+
     /// It has answered probes before, and lately it answers none.
     pub fn is_silent(&self, now: Timestamp) -> bool {
         self.samples.is_silent(now)

@@ -89,6 +89,26 @@ fn a_circuit_whose_bound_breaks_moves_to_a_dearer_path_that_keeps_it() {
 }
 
 #[test]
+fn a_circuit_whose_bound_breaks_takes_what_rather_keeps_it_where_nothing_surely_does() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    let alternate = |world: &mut World, count: usize, first: u64| {
+        for second in 0..count {
+            // Two seconds of each: what it will be in a minute is anybody's guess.
+            seconds(world, 1, [first, if second % 4 < 2 { 4_000 } else { 22_000 }, 90_000]);
+        }
+    };
+    alternate(&mut world, 300, 2_000);
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(20));
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    alternate(&mut world, 40, 2_000);
+    assert_eq!(path(&mut world, id), "a → t1 → b");
+    alternate(&mut world, 60, 60_000);
+    assert_eq!(path(&mut world, id), "a → t2 → b");
+}
+
+#[test]
 fn a_small_gain_is_not_worth_a_move() {
     let mut world = measured(Settings::default());
     seconds(&mut world, 15, [10_000, 11_000, 20_000]);
@@ -108,6 +128,21 @@ fn a_circuit_that_goes_to_and_fro_rests_longer_each_time() {
     }
     let moves = world.fabric.standing().moves;
     assert!((3..=7).contains(&moves), "{moves} moves in 10 min of alternation: {}", path(&mut world, id));
+}
+
+#[test]
+fn a_circuit_whose_bound_is_broken_does_not_rest_longer_for_having_gone_to_and_fro() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 15, [2_000, 10_000, 90_000]);
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(25));
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    for _ in 0..6 {
+        seconds(&mut world, 60, [40_000, 10_000, 90_000]);
+        assert_eq!(path(&mut world, id), "a → t2 → b");
+        seconds(&mut world, 60, [10_000, 40_000, 90_000]);
+        assert_eq!(path(&mut world, id), "a → t1 → b");
+    }
 }
 
 #[test]
