@@ -310,6 +310,7 @@ fn nodes_and_links_are_listed_with_their_faults() {
         usable,
         why: if usable { String::new() } else { "b is lost".into() },
         measured: if usable { measured() } else { Vec::new() },
+        forecasts: Vec::new(),
     };
     insta::assert_snapshot!("links", bare(&show::link::list(&[link(true), link(false)])));
     insta::assert_snapshot!("link", bare(&show::link::all(&[link(true)])));

@@ -6,7 +6,7 @@ use crate::plan::{Discovery, Plan};
 use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
-use crate::topology::{LinkId, LinkValues, Measured, NodeState, Underlay};
+use crate::topology::{Forecast, LinkId, LinkValues, Measured, NodeState, Underlay};
 use crate::trace::Filter;
 use crate::trail::{Trail, Wonder};
 use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp, Until};
@@ -332,6 +332,9 @@ pub struct LinkView {
     pub why: String,
     /// By the agents of both ends, each with its name, lately.
     pub measured: Vec<(NodeName, Measured)>,
+    /// As far ahead as decisions look; at most one per quantity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecasts: Vec<Forecast>,
 }
 
 /// A circuit with its counters.

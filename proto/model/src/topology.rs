@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// An interface of a host that carries tunnels, as its agent announces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,39 @@ pub struct Measured {
     pub variation_backward: Latency,
     pub loss_forward: Loss,
     pub loss_backward: Loss,
+}
+
+/// A quantity that is forecast, with its unit in [`Forecast`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// Round-trip time, nanoseconds.
+    Rtt,
+    /// Of the worse direction, packets per million.
+    Loss,
+    /// What circuits send, bits per second.
+    Load,
+}
+
+/// Probabilities of [`Forecast::quantiles`], per cent.
+pub const QUANTILES: [u8; 7] = [1, 5, 25, 50, 75, 95, 99];
+
+/// What a quantity of a link is expected to be after some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    pub quantity: Quantity,
+    pub horizon: Duration,
+    pub mean: u64,
+    /// At [`QUANTILES`], ascending.
+    pub quantiles: [u64; 7],
+    /// Mean absolute error of late, of forecasts that reached so far.
+    pub error: u64,
+    /// The model with the largest weight, e.g. `trend`.
+    pub model: String,
+    /// Errors that the quantiles are made from.
+    pub samples: u32,
+    /// Decisions go by it.
+    pub counts: bool,
 }
 
 /// What is known of a link's behaviour; configured by an operator, later measured. Both directions are alike.

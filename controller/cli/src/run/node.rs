@@ -207,6 +207,7 @@ mod tests {
             usable: true,
             why: String::new(),
             measured: Vec::new(),
+            forecasts: Vec::new(),
         }
     }
 

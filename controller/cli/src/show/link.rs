@@ -3,8 +3,8 @@ use super::table::{self, Tone, cell, indented, plain};
 use super::{or_dash, words};
 use comfy_table::Cell;
 use proto_model::request::LinkView;
-use proto_model::topology::Measured;
-use proto_model::{Latency, Loss, NodeName};
+use proto_model::topology::{Forecast, Measured, Quantity};
+use proto_model::{Bandwidth, Latency, Loss, NodeName};
 
 /// All links: a row each with what was configured, then a row per end that measured.
 pub fn list(links: &[LinkView]) -> String {
@@ -148,7 +148,9 @@ fn one(link: &LinkView) -> String {
         ("encrypted", if values.encrypted { "yes" } else { "no" }.into()),
         ("tags", if values.tags.is_empty() { "–".into() } else { words(&values.tags) }),
     ]);
-    format!("{pairs}behaviour\n{}", indented(&behaviour(link)))
+    let ahead = link.forecasts.first().map(|first| first.horizon.as_secs());
+    let forecasts = ahead.map(|ahead| format!("expected in {ahead} s\n{}", indented(&forecasts(link))));
+    format!("{pairs}behaviour\n{}{}", indented(&behaviour(link)), forecasts.unwrap_or_default())
 }
 
 /// Quantities down, configured and each end's measurement across.
@@ -174,4 +176,35 @@ fn behaviour(link: &LinkView) -> String {
     let columns: Vec<String> = ["", "CONFIGURED"].map(str::to_owned).into_iter().chain(by).collect();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     table::of(&columns, rows, "")
+}
+
+/// A row per quantity, with its bands.
+fn forecasts(link: &LinkView) -> String {
+    let row = |forecast: &Forecast| {
+        let value = |value: u64| amount(forecast.quantity, value);
+        let band = |low: usize, high: usize| {
+            format!("{} – {}", value(forecast.quantiles[low]), value(forecast.quantiles[high]))
+        };
+        let quantity = match forecast.quantity {
+            Quantity::Rtt => "RTT",
+            Quantity::Loss => "loss",
+            Quantity::Load => "load by circuits",
+        };
+        let mut model = format!("{}, {} errors", forecast.model, forecast.samples);
+        if forecast.counts {
+            model += ", decides";
+        }
+        let cells = [quantity.into(), value(forecast.mean), band(2, 4), band(1, 5), band(0, 6)];
+        cells.into_iter().chain([value(forecast.error), model]).map(plain).collect::<Vec<_>>()
+    };
+    let columns = ["", "MEAN", "50 % BAND", "90 % BAND", "98 % BAND", "ERROR", "MODEL"];
+    table::of(&columns, link.forecasts.iter().map(row), "")
+}
+
+fn amount(quantity: Quantity, value: u64) -> String {
+    match quantity {
+        Quantity::Rtt => Latency::from_nanos(value).to_string(),
+        Quantity::Loss => Loss::from_ppm(u32::try_from(value).unwrap_or(u32::MAX)).to_string(),
+        Quantity::Load => Bandwidth::from_bits_per_second(value).to_string(),
+    }
 }

@@ -58,7 +58,10 @@ impl Fabric {
             Request::Renew { node, shown, key } => self.renew_certificate(&node, shown, key),
             Request::SetLink { link, values } => self.set_link(link, values, now),
             Request::ForgetLink { link } => self.forget_link(&link, now),
-            Request::ListLinks => Ok(Response::Links(self.topology.views())),
+            Request::ListLinks => {
+                let views = self.topology.views().into_iter();
+                Ok(Response::Links(views.map(|view| self.with_forecasts(view)).collect()))
+            }
             Request::ListDrops { node } => self.drops(node.as_ref(), now),
             // Taken out before: it is answered later.
             Request::Why(_) => {

@@ -4,7 +4,8 @@ use crate::forecast::{Forecasts, Outlook, Quantity};
 use crate::settings::Mode;
 use crate::telemetry::{BadHistory, Sample, Store};
 use crate::topology::{Expected, Foreseen};
-use proto_model::topology::{LinkId, Measured};
+use proto_model::request::LinkView;
+use proto_model::topology::{self, Forecast, LinkId, Measured};
 use proto_model::{Latency, Loss, NodeName, Timestamp};
 use std::time::Duration;
 
@@ -63,6 +64,33 @@ impl Fabric {
             error: loss(outlook.error),
         });
         Foreseen { rtt, loss, horizon }
+    }
+
+    pub(super) fn with_forecasts(&self, mut view: LinkView) -> LinkView {
+        let quantities = [Quantity::Rtt, Quantity::Loss, Quantity::Load];
+        view.forecasts = quantities.into_iter().filter_map(|of| self.shown(&view.id, of)).collect();
+        view
+    }
+
+    fn shown(&self, link: &LinkId, quantity: Quantity) -> Option<Forecast> {
+        let outlook = self.forecasts.outlook(link, quantity, self.settings.reroute.horizon)?;
+        let known = self.topology.link(link)?;
+        let (shown, unit, counts) = match quantity {
+            Quantity::Rtt => (topology::Quantity::Rtt, 1e6, known.expected_rtt().is_some()),
+            Quantity::Loss => (topology::Quantity::Loss, 1e6, known.expected_loss().is_some()),
+            Quantity::Load => (topology::Quantity::Load, 1e6, false),
+        };
+        let whole = |value: f32| (f64::from(value.max(0.0)) * unit) as u64;
+        Some(Forecast {
+            quantity: shown,
+            horizon: outlook.horizon,
+            mean: whole(outlook.mean),
+            quantiles: outlook.quantiles.map(whole),
+            error: whole(outlook.error),
+            model: format!("{:?}", outlook.model).to_lowercase(),
+            samples: outlook.samples,
+            counts,
+        })
     }
 
     /// What was measured of all links, for the next life of the controller.

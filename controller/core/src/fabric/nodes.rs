@@ -206,7 +206,7 @@ impl Fabric {
         let before = self.topology.link(&link).and_then(Link::over_booked);
         self.topology.configure(link.clone(), values);
         self.link_is_set(&link, before, now);
-        Ok(Response::Link(self.topology.view(&link)))
+        Ok(Response::Link(self.with_forecasts(self.topology.view(&link))))
     }
 
     pub(super) fn forget_link(&mut self, link: &LinkId, now: Timestamp) -> Result<Response, Refusal> {

@@ -16,6 +16,7 @@ impl Topology {
                 usable: why.is_none(),
                 why: why.unwrap_or_default(),
                 measured: link.samples.fresh(link.id.ends(), self.now),
+                forecasts: Vec::new(),
             };
         }
         let values = self.configured.get(id).cloned().unwrap_or_default();
@@ -29,6 +30,7 @@ impl Topology {
             usable: false,
             why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
             measured: Vec::new(),
+            forecasts: Vec::new(),
         }
     }
 

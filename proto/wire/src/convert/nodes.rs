@@ -8,9 +8,10 @@ use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
 use proto_model::request::{DropsView, Event, Left, LinkView, NodeView, StatusView};
-use proto_model::topology::{LinkValues, Measured, NodeState, Underlay};
+use proto_model::topology::{Forecast, LinkValues, Measured, NodeState, Quantity, Underlay};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
+use std::time::Duration;
 
 impl TryFrom<v1::Underlay> for Underlay {
     type Error = Malformed;
@@ -153,6 +154,7 @@ impl TryFrom<v1::Link> for LinkView {
             usable: link.usable,
             why: sentence("why", link.why)?,
             measured: list("measured", 2, link.measured)?,
+            forecasts: list("forecasts", 3, link.forecasts)?,
         })
     }
 }
@@ -167,6 +169,56 @@ impl From<LinkView> for v1::Link {
             usable: link.usable,
             why: clipped(link.why),
             measured: each(link.measured),
+            forecasts: each(link.forecasts),
+        }
+    }
+}
+
+impl TryFrom<v1::link::Forecast> for Forecast {
+    type Error = Malformed;
+    fn try_from(forecast: v1::link::Forecast) -> Result<Self> {
+        use v1::link::Quantity as Wire;
+        let quantity = match forecast.quantity() {
+            Wire::Rtt => Quantity::Rtt,
+            Wire::Loss => Quantity::Loss,
+            Wire::Load => Quantity::Load,
+            Wire::Unspecified => return Err(Malformed::new("quantity", "it is missing or not known")),
+        };
+        let count = forecast.quantiles.len();
+        let quantiles = forecast
+            .quantiles
+            .try_into()
+            .map_err(|_| Malformed::new("quantiles", format!("there are {count}, 7 are needed")))?;
+        Ok(Self {
+            quantity,
+            horizon: Duration::from_nanos(forecast.horizon),
+            mean: forecast.mean,
+            quantiles,
+            error: forecast.error,
+            model: sentence("model", forecast.model)?,
+            samples: forecast.samples,
+            counts: forecast.counts,
+        })
+    }
+}
+
+impl From<Forecast> for v1::link::Forecast {
+    fn from(forecast: Forecast) -> Self {
+        use v1::link::Quantity as Wire;
+        let quantity = match forecast.quantity {
+            Quantity::Rtt => Wire::Rtt,
+            Quantity::Loss => Wire::Loss,
+            Quantity::Load => Wire::Load,
+        };
+        Self {
+            quantity: quantity.into(),
+            horizon: u64::try_from(forecast.horizon.as_nanos()).unwrap_or(u64::MAX),
+            mean: forecast.mean,
+            quantiles: forecast.quantiles.to_vec(),
+            error: forecast.error,
+            model: clipped(forecast.model),
+            samples: forecast.samples,
+            counts: forecast.counts,
         }
     }
 }

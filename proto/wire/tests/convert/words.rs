@@ -14,7 +14,7 @@ use proto_model::request::{
 };
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::{Action, Opener, Ports, Prefix, Protocol, RuleSpec};
-use proto_model::topology::{LinkId, LinkValues, NodeState, Underlay};
+use proto_model::topology::{Forecast, LinkId, LinkValues, NodeState, Quantity, Underlay};
 use proto_model::{
     Bandwidth, CircuitId, CircuitName, FabricAddress, Generation, Label, Latency, Loss, Name, NodeName,
     Price, ResourceId, SealKey, ServiceName, Timestamp,
@@ -387,11 +387,22 @@ pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
         })
 }
 
+fn forecast() -> impl Strategy<Value = Forecast> {
+    let quantity = prop_oneof![Just(Quantity::Rtt), Just(Quantity::Loss), Just(Quantity::Load)];
+    (quantity, any::<[u64; 7]>(), any::<[u64; 3]>(), sentence(), any::<u32>(), any::<bool>()).prop_map(
+        |(quantity, quantiles, [horizon, mean, error], model, samples, counts)| {
+            let horizon = Duration::from_nanos(horizon);
+            Forecast { quantity, horizon, mean, quantiles, error, model, samples, counts }
+        },
+    )
+}
+
 pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
-    let measured = vec((node(), crate::speech::measured()), 0..=2);
+    let measured = (vec((node(), crate::speech::measured()), 0..=2), vec(forecast(), 0..=3));
     (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence(), measured).prop_map(
-        |(id, values, capacity, reserved, usable, why, measured)| LinkView {
+        |(id, values, capacity, reserved, usable, why, (measured, forecasts))| LinkView {
             measured,
+            forecasts,
             id,
             values,
             capacity,
