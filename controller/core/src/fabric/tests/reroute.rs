@@ -280,3 +280,39 @@ fn forecasts_outlive_a_restart() {
     seconds(&mut world, 3, [10_000, 20_000, 40_000]);
     assert!(source(&mut world).ends_with("(forecast)"), "{}", source(&mut world));
 }
+
+/// The classic trap: the path that becomes the cheapest by far crosses a host of each of the two disjoint ones.
+#[test]
+fn a_circuit_keeps_its_protection_when_a_path_without_any_becomes_cheaper() {
+    let mut world = World::new(Settings::default());
+    let wires = [("a", "t1", 1_000), ("t1", "b", 10_000), ("a", "t4", 10_000), ("t4", "b", 1_000)];
+    for (one, other, _) in wires.into_iter().chain([("t1", "t4", 0)]) {
+        world.wire(one, other, 1, 1_000);
+        let values = LinkValues::default();
+        world.ask(Request::SetLink { link: link(one, other), values }).expect("known");
+    }
+    for node in ["a", "b", "t1", "t4"] {
+        world.enrol(node);
+        world.connect(node);
+    }
+    world.register("web", "a");
+    world.register("db", "b");
+    let run = |world: &mut World, seconds: usize, short: u64| {
+        for _ in 0..seconds {
+            for (one, other, micros) in wires.into_iter().chain([("t1", "t4", short)]) {
+                measure(world, one, one, other, answered(micros, 0));
+            }
+            world.pass(SECOND);
+        }
+    };
+    run(&mut world, 15, 50_000);
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let before = paths(&circuit(&mut world, id));
+    assert_eq!(before, ("a → t1 → b".into(), "a → t4 → b".into()));
+    run(&mut world, 200, 500);
+    world.register("web2", "a");
+    let plan = world.ask(Request::PlanCircuit { circuit: request("web2", "db") });
+    let Ok(proto_model::request::Response::Plan(plan)) = plan else { panic!("a plan") };
+    assert!(plan.candidates.iter().any(|one| one.path.to_string() == "a → t1 → t4 → b" && one.cost < 6.0));
+    assert_eq!(paths(&circuit(&mut world, id)), before);
+}
