@@ -34,6 +34,8 @@ pub enum Deadline {
     Protect,
     /// It is looked ahead whether circuits should move, at a few of them per step.
     LookAhead,
+    /// What was on its way when both ends had left the circuit's former path has arrived.
+    Drained(CircuitId),
     /// The circuit's move goes on, or is given up.
     Moving(CircuitId),
     /// What was measured of a silent link is too old to say so.

@@ -141,6 +141,7 @@ impl Fabric {
         }
         let circuits: Vec<_> = node.circuits.iter().copied().collect();
         let waited = node.awaiting.values().flatten().copied().collect();
+        self.drain_no_more(name, now);
         for id in circuits {
             self.leave_host(id, name, now);
         }

@@ -15,6 +15,10 @@ use proto_model::desired::ObjectKey;
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A path that both ends have left stands for so long: what was sent by it may wait in queues on the way.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Whose object it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,9 +337,41 @@ impl Fabric {
 
     /// Lets go of the path that a circuit was on before. The caller tells the ends.
     pub(super) fn end_retirement(&mut self, id: CircuitId) -> Option<Lane> {
+        self.deadlines.clear(&Deadline::Drained(id));
         let lane = self.circuits.get_mut(id)?.protection.retiring.take()?.lane;
         self.forget_lane(id, &lane);
         Some(lane)
+    }
+
+    /// Both ends send another way. Nothing is on its way over a host that was removed.
+    fn drain(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(old) = self.circuits.get(id).and_then(|circuit| circuit.protection.retiring.as_ref()) else {
+            return;
+        };
+        match old.lane.path.nodes.iter().all(|node| self.nodes.contains_key(node)) {
+            true => self.deadlines.set_if_none(Deadline::Drained(id), now.plus(DRAIN)),
+            false => self.drained(id, now),
+        }
+    }
+
+    /// A host is about to be removed: what drains over it is let go of.
+    pub(super) fn drain_no_more(&mut self, name: &NodeName, now: Timestamp) {
+        let over = |lane: &Lane| lane.path.nodes.contains(name);
+        let drains = |circuit: &&Circuit| {
+            let old = circuit.protection.retiring.as_ref();
+            old.is_some_and(|old| old.waiting.is_empty() && over(&old.lane))
+        };
+        let drained: Vec<_> = self.circuits.iter().filter(drains).map(|circuit| circuit.id).collect();
+        drained.into_iter().for_each(|id| self.drained(id, now));
+    }
+
+    /// Both ends have sent another way for a while.
+    pub(super) fn drained(&mut self, id: CircuitId, now: Timestamp) {
+        let retiring = self.circuits.get(id).and_then(|circuit| circuit.protection.retiring.as_ref());
+        if retiring.is_some_and(|old| old.waiting.is_empty()) {
+            self.end_retirement(id);
+            self.tell_anew(id, now);
+        }
     }
 
     /// After one failure its moves are made good; against the next one less may be left. Backups that would come to a
@@ -404,14 +440,14 @@ impl Fabric {
             self.step.announce_circuit(id);
         }
         if left {
-            self.end_retirement(id);
+            self.drain(id, now);
         }
         // What is waited for before a broken path is left.
         if ready && self.route_of(id).is_some_and(|route| self.is_broken(&route.path)) {
             self.queue(id, now);
         }
         // The ends of one that is being built are told when they are told to open.
-        if left || (ready && !building) {
+        if ready && !building {
             self.tell_anew(id, now);
         }
         self.advance_move(id, now);

@@ -212,6 +212,8 @@ fn the_path_that_is_being_left_outlives_a_restart_of_the_controller() {
     assert_eq!((received(&world), labels(&world)), (before, given), "b may send the old way still");
     world.agents.get_mut(&name("b")).expect("agent").mute = false;
     world.report(&name("b"));
+    assert_eq!(received(&world).len(), 2, "what was sent before may be on its way");
+    world.pass(Duration::from_secs(1));
     assert_eq!(received(&world).len(), 1);
     world.pass(Duration::from_secs(2));
     world.check();
@@ -258,6 +260,7 @@ fn a_label_of_the_path_that_was_left_rests_until_its_end_reports_without_it() {
     // Both report that they send the new path; only then are they told to forget the old one.
     world.report(&a);
     world.report(&name("b"));
+    world.pass(Duration::from_secs(1));
     assert!(world.agents[&a].generation > promoted);
     let session = world.agents[&a].session.expect("connected");
     let report = Report { generation: promoted, whole: false, failed: Vec::new(), recovered: Vec::new() };
