@@ -463,29 +463,27 @@ fn a_carrier_that_is_lost_turns_the_group() {
     assert!(why.contains("carrier") || why.contains("probes in a row"), "{why}");
 }
 
-#[test]
-fn an_unguarded_group_is_left_at_its_first_way() {
+/// The way of a group that was on its backup, after this order.
+fn way_after(order: Order) -> u32 {
     let [near, far] = hosts();
     let mut guarded = guarded(&near, Began::Now);
     guarded.measured(&link(&ways(0)[1]));
     far.run(|_| ip("link set first down"));
     assert_eq!(guarded.turned().0, Way::Backup);
     let protector = guarded.protector.take().expect("running");
-    protector.order(vec![Order::Unguard(GROUP)]).expect("ordered");
+    protector.order(vec![order]).expect("ordered");
     // It takes its orders before it ends.
     protector.stop().expect("stopped");
-    assert_eq!(guarded.way_in_the_map(), PRIMARY);
+    guarded.way_in_the_map()
+}
+
+#[test]
+fn an_unguarded_group_is_left_at_its_first_way() {
+    assert_eq!(way_after(Order::Unguard(GROUP)), PRIMARY);
 }
 
 #[test]
 fn what_an_earlier_life_left_turned_in_slots_of_no_flow_is_put_back() {
-    let [near, far] = hosts();
-    let mut guarded = guarded(&near, Began::Now);
-    guarded.measured(&link(&ways(0)[1]));
-    far.run(|_| ip("link set first down"));
-    assert_eq!(guarded.turned().0, Way::Backup);
-    let protector = guarded.protector.take().expect("running");
-    protector.order(vec![Order::InUse([GROUP + 1].into())]).expect("ordered");
-    protector.stop().expect("stopped");
-    assert_eq!(guarded.way_in_the_map(), PRIMARY);
+    assert_eq!(way_after(Order::InUse([GROUP + 1].into())), PRIMARY);
+    assert_eq!(way_after(Order::InUse([GROUP].into())), BACKUP, "flows speak of it");
 }

@@ -1,4 +1,5 @@
 //! What a circuit sends, as its counters tell.
+use crate::telemetry::Counter;
 use proto_model::report::Traffic;
 use proto_model::{Bandwidth, Timestamp};
 use std::time::Duration;
@@ -10,7 +11,8 @@ const WEIGHT: u64 = 30;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
-    last: Option<(Timestamp, u64)>,
+    counter: Counter,
+    counted: Option<Timestamp>,
     smooth: Bandwidth,
 }
 
@@ -18,20 +20,18 @@ impl Rate {
     /// Counters of one end, of both directions; the greater one counts, since a link has each of them. Counters that fell
     /// began anew.
     pub fn count(&mut self, traffic: Traffic, now: Timestamp) {
-        let bytes = traffic.sent_bytes.max(traffic.received_bytes);
-        let last = self.last.replace((now, bytes));
-        let Some((at, before)) = last.filter(|(at, before)| now > *at && bytes >= *before) else { return };
-        let nanos = u64::try_from(now.since(at).as_nanos()).unwrap_or(u64::MAX);
-        let bits = u128::from(bytes - before) * 8 * 1_000_000_000 / u128::from(nanos);
-        let new = u64::try_from(bits).unwrap_or(u64::MAX);
-        let old = self.smooth.bits_per_second();
-        let smooth = old / 100 * (100 - WEIGHT) + new / 100 * WEIGHT;
-        self.smooth = Bandwidth::from_bits_per_second(smooth);
+        self.counted = Some(now);
+        let read = self.counter.read(now, traffic.sent_bytes.max(traffic.received_bytes));
+        if let Some(new) = read.rate() {
+            let (old, new) = (self.smooth.bits_per_second(), new.bits_per_second());
+            let smooth = old / 100 * (100 - WEIGHT) + new / 100 * WEIGHT;
+            self.smooth = Bandwidth::from_bits_per_second(smooth);
+        }
     }
 
     /// True: it has just fallen silent.
     pub fn fall_quiet(&mut self, now: Timestamp) -> bool {
-        let quiet = self.last.is_none_or(|(at, _)| now.since(at) > QUIET);
+        let quiet = self.counted.is_none_or(|at| now.since(at) > QUIET);
         quiet && std::mem::take(&mut self.smooth) != Bandwidth::ZERO
     }
 

@@ -10,7 +10,7 @@ use crate::route::reroute::{self, Reason};
 use crate::route::{self, Judged};
 use crate::settings::Mode;
 use crate::topology::Topology;
-use proto_model::circuit::CircuitSpec;
+use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Plan};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
@@ -105,15 +105,12 @@ impl Fabric {
     }
 
     /// Of a circuit with bounds on its path.
-    fn judge_here(&self, id: CircuitId, judge: fn(&Topology, &Bounds, &Candidate) -> bool) -> bool {
+    fn judge_here(&self, id: CircuitId, judge: fn(&Topology, &Bounds, &Path) -> bool) -> bool {
         let Some(circuit) = self.circuits.get(id) else { return false };
-        let (bounds, weights) = (&circuit.spec.bounds, &self.settings.weights);
-        if bounds.max_rtt.is_none() && bounds.max_loss.is_none() {
-            return false;
-        }
-        let here =
-            circuit.phase.route().and_then(|r| route::examine(&self.topology, weights, bounds, &r.path));
-        here.is_some_and(|here| judge(&self.topology, bounds, &here))
+        let bounds = &circuit.spec.bounds;
+        let bound = bounds.max_rtt.is_some() || bounds.max_loss.is_some();
+        let route = circuit.phase.route().filter(|_| bound);
+        route.is_some_and(|route| judge(&self.topology, bounds, &route.path))
     }
 
     fn move_if_better(&mut self, id: CircuitId, now: Timestamp) {
@@ -182,6 +179,7 @@ impl Fabric {
         if let Some(circuit) = self.circuits.get_mut(id) {
             circuit.moving = Some(moving);
         }
+        self.deadlines.set(Deadline::Moving(id), now.plus(PATIENCE));
         self.advance_move(id, now);
     }
 
@@ -191,10 +189,10 @@ impl Fabric {
         let Some(moving) = &circuit.moving else { return };
         let backup = circuit.phase.route().and_then(|route| route.backup.as_ref());
         let Some(backup) = backup.filter(|backup| backup.lane.path == moving.to) else {
-            return drop(self.end_move(id));
+            return self.give_up_move(id, now);
         };
-        if now.since(moving.since) > PATIENCE {
-            return drop(self.end_move(id));
+        if now.since(moving.since) >= PATIENCE {
+            return self.give_up_move(id, now);
         }
         if !backup.ready {
             return;
@@ -211,7 +209,7 @@ impl Fabric {
                 self.deadlines.set(Deadline::Moving(id), now);
             }
             Some(waits) if waits.iter().any(|(node, need)| late(node, need)) => {
-                self.deadlines.set(Deadline::Moving(id), moving.since.plus(PATIENCE).plus(EVERY));
+                self.deadlines.set(Deadline::Moving(id), moving.since.plus(PATIENCE));
             }
             Some(_) => self.finish_move(id, now),
         }
@@ -219,7 +217,10 @@ impl Fabric {
 
     fn finish_move(&mut self, id: CircuitId, now: Timestamp) {
         let fits = self.can_promote(id, &BTreeSet::new()) && !self.may_be_on_backup(id) && self.fits(id);
-        let Some(moving) = self.end_move(id).filter(|_| fits) else { return };
+        if !fits {
+            return self.give_up_move(id, now);
+        }
+        let Some(moving) = self.end_move(id) else { return };
         let Some(circuit) = self.circuits.get_mut(id) else { return };
         let Some(from) = circuit.phase.route().map(|route| route.path.clone()) else { return };
         let back = circuit.moved.as_ref().filter(|moved| moved.from == moving.to);
@@ -240,6 +241,13 @@ impl Fabric {
         let fits = self.topology.fits(&lane.path, bounds.bandwidth);
         self.book(id, &old, &spec);
         fits
+    }
+
+    /// The other path is a backup like any: it is looked whether there is a better one, and what is to be said of it.
+    fn give_up_move(&mut self, id: CircuitId, now: Timestamp) {
+        if self.end_move(id).is_some() {
+            self.seek_soon(id, now);
+        }
     }
 
     /// What it was, if the circuit was about to move.

@@ -18,21 +18,20 @@ const ERRORS: f64 = 4.0;
 const LEAST_GAIN: f64 = 0.02;
 
 /// What is expected of a path within the horizon.
-#[derive(Clone, Debug)]
-pub struct Prospect {
-    pub candidate: Candidate,
-    /// Round-trip time and loss that are not exceeded at the risk that decisions are taken at.
-    pub rtt: Option<Latency>,
-    pub loss: Loss,
-    /// As they are now.
-    pub rtt_lately: Option<Latency>,
-    pub loss_lately: Loss,
+#[derive(Clone, Copy, Debug)]
+struct Prospect {
+    /// As measured lately.
+    lately: Values,
+    /// The mean of what is expected.
+    likely: Values,
+    /// Not exceeded at the risk that decisions are taken at.
+    perhaps: Values,
 }
 
 /// Why a circuit should move.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// Its round-trip time may exceed the bound; on the other path it stays below.
+    /// Its round-trip time may exceed the bound, or does; on the other path it may reach so much.
     Rtt {
         here: Latency,
         bound: Latency,
@@ -55,13 +54,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rtt { here, bound, there } => {
-                write!(
-                    f,
-                    "its round-trip time may reach {here}, {bound} is allowed; here it stays below {there}"
-                )
+                write!(f, "its round-trip time may reach {here}, {bound} is allowed; here {there} at most")
             }
             Self::Loss { here, bound, there } => {
-                write!(f, "its loss may reach {here}, {bound} is allowed; here it stays below {there}")
+                write!(f, "its loss may reach {here}, {bound} is allowed; here {there} at most")
             }
             Self::Cost { here, there, margin } => {
                 write!(f, "it cost {here:.2}, this path {there:.2}; a margin of {margin:.2} was asked")
@@ -82,7 +78,7 @@ pub fn judge<'a>(
     let other = |other: &&Candidate| {
         other.path != here.path && is_heard(topology, other) && has_room(topology, here, other, rate)
     };
-    let now = prospect(topology, here);
+    let now = prospect(topology, &here.path);
     let danger = danger(bounds, &now);
     if let Some(what) = first_broken(bounds, &now) {
         // What may break a bound in the end may still be better than where one is broken now.
@@ -93,8 +89,9 @@ pub fn judge<'a>(
         return Some((best, what.instead(&now, &there)));
     }
     let serving = judged.iter().filter(|judged| judged.broken.is_empty()).map(|judged| &judged.candidate);
-    let best =
-        serving.filter(other).find(|other| first_broken(bounds, &prospect(topology, other)).is_none())?;
+    let best = serving
+        .filter(other)
+        .find(|other| first_broken(bounds, &prospect(topology, &other.path)).is_none())?;
     let margin = margin(topology, weights, here, best);
     let reason = Reason::Cost { here: here.cost, there: best.cost, margin };
     (here.cost - best.cost > margin).then_some((best, reason))
@@ -107,20 +104,20 @@ fn least_endangered<'a>(
     others: impl Iterator<Item = &'a Candidate>,
     here: u8,
 ) -> Option<(&'a Candidate, Prospect)> {
-    let known = others.map(|other| (other, prospect(topology, other)));
-    let keeping = known.filter(|(_, there)| !lately(there).breaks(bounds));
+    let known = others.map(|other| (other, prospect(topology, &other.path)));
+    let keeping = known.filter(|(_, there)| !there.lately.breaks(bounds));
     let best = keeping.min_by_key(|(_, there)| danger(bounds, there))?;
     (danger(bounds, &best.1) < here).then_some(best)
 }
 
 /// Whether a bound may break within the horizon.
-pub fn is_at_risk(topology: &Topology, bounds: &Bounds, here: &Candidate) -> bool {
+pub fn is_at_risk(topology: &Topology, bounds: &Bounds, here: &Path) -> bool {
     first_broken(bounds, &prospect(topology, here)).is_some()
 }
 
 /// Whether a bound is broken as measured lately.
-pub fn is_broken(topology: &Topology, bounds: &Bounds, here: &Candidate) -> bool {
-    lately(&prospect(topology, here)).breaks(bounds)
+pub fn is_broken(topology: &Topology, bounds: &Bounds, here: &Path) -> bool {
+    prospect(topology, here).lately.breaks(bounds)
 }
 
 /// A bound that may break.
@@ -133,18 +130,17 @@ impl Breaks {
     fn instead(&self, here: &Prospect, there: &Prospect) -> Reason {
         match self {
             Self::Rtt(bound) => Reason::Rtt {
-                here: here.rtt.max(here.rtt_lately).unwrap_or_default(),
+                here: here.most().0.unwrap_or_default(),
                 bound: *bound,
-                there: there.rtt.unwrap_or_default(),
+                there: there.most().0.unwrap_or_default(),
             },
-            Self::Loss(bound) => {
-                Reason::Loss { here: here.loss.max(here.loss_lately), bound: *bound, there: there.loss }
-            }
+            Self::Loss(bound) => Reason::Loss { here: here.most().1, bound: *bound, there: there.most().1 },
         }
     }
 }
 
 /// A round-trip time and a loss that a path has or may have.
+#[derive(Clone, Copy, Debug)]
 struct Values(Option<Latency>, Loss);
 
 impl Values {
@@ -159,50 +155,47 @@ impl Values {
     }
 }
 
-fn lately(prospect: &Prospect) -> Values {
-    Values(prospect.rtt_lately, prospect.loss_lately)
-}
-
-fn likely(prospect: &Prospect) -> Values {
-    Values(prospect.candidate.offer.rtt, prospect.candidate.offer.loss)
-}
-
-fn perhaps(prospect: &Prospect) -> Values {
-    Values(prospect.rtt, prospect.loss)
+impl Prospect {
+    /// Now or within the horizon.
+    fn most(&self) -> Values {
+        Values(self.perhaps.0.max(self.lately.0), self.perhaps.1.max(self.lately.1))
+    }
 }
 
 /// A bound is to hold all the time until the horizon, not only at its end.
 fn first_broken(bounds: &Bounds, prospect: &Prospect) -> Option<Breaks> {
-    perhaps(prospect).broken(bounds).or_else(|| lately(prospect).broken(bounds))
+    prospect.perhaps.broken(bounds).or_else(|| prospect.lately.broken(bounds))
 }
 
 /// Where no path surely keeps the bounds, one that does so rather is better than one that does not: what is broken now counts
 /// more than what may break.
 fn danger(bounds: &Bounds, prospect: &Prospect) -> u8 {
     let breaks = |values: Values| u8::from(values.breaks(bounds));
-    2 * breaks(lately(prospect)) + breaks(likely(prospect)) + breaks(perhaps(prospect))
+    2 * breaks(prospect.lately) + breaks(prospect.likely) + breaks(prospect.perhaps)
 }
 
 /// Links err by themselves, so that the spread of a path is less than the sum of its links' spreads: squares add up.
-pub fn prospect(topology: &Topology, candidate: &Candidate) -> Prospect {
-    let links = || candidate.path.links.iter().filter_map(|id| topology.link(id));
+fn prospect(topology: &Topology, path: &Path) -> Prospect {
+    let now = topology.now();
+    let links = || path.links.iter().filter_map(|id| topology.link(id));
     let squares = |spread: fn(&Link) -> f64| links().map(|link| spread(link).powi(2)).sum::<f64>().sqrt();
     let rtt = squares(|link| link.expected_rtt().map_or(0.0, |rtt| ms(rtt.high) - ms(rtt.mean)));
     let loss = squares(|link| {
         link.expected_loss().map_or(0.0, |loss| f64::from(loss.high.ppm()) - f64::from(loss.mean.ppm()))
     });
     let more = Latency::from_nanos((rtt.max(0.0) * 1e6) as u64);
-    let lost = f64::from(candidate.offer.loss.ppm()) + loss.max(0.0);
-    let lately = || links().map(|link| link.lately(topology.now()));
-    // As [`super::admission`] adds them up.
-    let arrives = lately().map(|(_, loss)| 1.0 - f64::from(loss.ppm()) / 1e6).product::<f64>();
-    Prospect {
-        rtt_lately: lately().try_fold(Latency::ZERO, |sum, (rtt, _)| Some(sum.saturating_add(rtt?))),
-        loss_lately: Loss::from_ppm(((1.0 - arrives) * 1e6) as u32),
-        rtt: candidate.offer.rtt.map(|mean| mean.saturating_add(more)),
-        loss: Loss::from_ppm(lost.min(1e6) as u32),
-        candidate: candidate.clone(),
-    }
+    let likely = sum(links().map(|link| (link.rtt(now).value, link.loss(now).value)));
+    let lost = f64::from(likely.1.ppm()) + loss.max(0.0);
+    let perhaps =
+        Values(likely.0.map(|mean| mean.saturating_add(more)), Loss::from_ppm(lost.min(1e6) as u32));
+    Prospect { lately: sum(links().map(|link| link.lately(now))), likely, perhaps }
+}
+
+/// Over the links of a path.
+fn sum(links: impl Iterator<Item = (Option<Latency>, Loss)>) -> Values {
+    links.fold(Values(Some(Latency::ZERO), Loss::NONE), |Values(sum, lost), (rtt, loss)| {
+        Values(sum.zip(rtt).map(|(sum, rtt)| sum.saturating_add(rtt)), lost.then(loss))
+    })
 }
 
 /// By how much the other path has to be cheaper: what both have in common errs alike.

@@ -74,18 +74,17 @@ impl Topology {
 
     /// What circuits are seen to bring to each link of a path: so much more.
     pub fn carry(&mut self, path: &Path, rate: Bandwidth) {
-        self.change_load(path, |load| load.saturating_add(rate));
+        self.change_load(path, rate, Bandwidth::saturating_add);
     }
 
     /// So much less.
     pub fn carry_less(&mut self, path: &Path, rate: Bandwidth) {
-        self.change_load(path, |load| load.saturating_sub(rate));
+        self.change_load(path, rate, Bandwidth::saturating_sub);
     }
 
-    fn change_load(&mut self, path: &Path, change: impl Fn(Bandwidth) -> Bandwidth) {
-        for link in &path.links {
-            let load = self.loads.remove(link).unwrap_or_default();
-            let load = change(load);
+    fn change_load(&mut self, path: &Path, rate: Bandwidth, change: fn(Bandwidth, Bandwidth) -> Bandwidth) {
+        for link in path.links.iter().filter(|_| !rate.is_zero()) {
+            let load = change(self.loads.remove(link).unwrap_or_default(), rate);
             if !load.is_zero() {
                 self.loads.insert(link.clone(), load);
             }

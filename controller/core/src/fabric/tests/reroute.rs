@@ -94,8 +94,8 @@ fn a_circuit_whose_bound_breaks_takes_what_rather_keeps_it_where_nothing_surely_
     make_second_way_dear(&mut world);
     let alternate = |world: &mut World, count: usize, first: u64| {
         for second in 0..count {
-            // Two seconds of each: what it will be in a minute is anybody's guess.
-            seconds(world, 1, [first, if second % 4 < 2 { 4_000 } else { 22_000 }, 90_000]);
+            // Eight seconds of each: what it will be in a minute is anybody's guess, and the worse is above the bound.
+            seconds(world, 1, [first, if second % 16 < 8 { 4_000 } else { 30_000 }, 90_000]);
         }
     };
     alternate(&mut world, 300, 2_000);
