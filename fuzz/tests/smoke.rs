@@ -217,6 +217,7 @@ fn stored() -> Vec<u8> {
             priority: 0,
             pinned_path: None,
             expires: None,
+            starts: None,
         },
         life: Life::Placed {
             route: Placed {

@@ -2,7 +2,7 @@
 use proto_model::intent::{Bounds, Intent};
 use proto_model::resource::Service;
 use proto_model::rule::{Ports, Protocol, RuleSpec};
-use proto_model::{Name, ServiceName};
+use proto_model::{Name, ServiceName, Until};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,6 +41,14 @@ pub fn span(least: u64, most: u64) -> impl Fn(&str) -> Result<Span, String> + Cl
             false => Err(format!("{span} is not between {} and {}", Span(least), Span(most))),
         }
     }
+}
+
+/// When something begins: a time, or so long from now.
+pub fn start(text: &str) -> Result<Until, String> {
+    let at = Until::parse("until", text);
+    at.or_else(|_| Until::parse("for", text)).map_err(|_| {
+        format!("\"{text}\" is neither a time in UTC like 2026-11-21T12:00:00Z nor a span from 1s to 366d like 30m")
+    })
 }
 
 /// Seconds.
@@ -208,6 +216,16 @@ mod tests {
         assert_eq!(within("24h"), Ok(Span(Duration::from_secs(DAY))));
         for (text, shown) in [("0s", "0s"), ("999ms", "999ms"), ("25h", "25h")] {
             assert_eq!(within(text), Err(format!("{shown} is not between 1s and 1d")));
+        }
+    }
+
+    #[test]
+    fn a_start_is_a_time_or_a_span() {
+        assert_eq!(start("30m"), Ok(Until::After(Duration::from_secs(1800))));
+        let at = start("2026-11-21T12:00:00Z").map(Until::at);
+        assert_eq!(at, Ok("2026-11-21T12:00:00Z".parse().ok()));
+        for text in ["", "soon", "0s", "367d", "2026-11-21"] {
+            assert!(start(text).expect_err(text).contains("2026-11-21T12:00:00Z"), "{text}");
         }
     }
 

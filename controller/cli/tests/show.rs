@@ -71,6 +71,7 @@ fn circuit(id: u64, state: CircuitState) -> CircuitView {
                 priority: 3,
                 pinned_path: None,
                 expires: None,
+                starts: None,
             },
             state,
             path: (!suspended).then(|| path(&["edge-a", "transit-1", "edge-b"])),
@@ -215,6 +216,20 @@ fn circuits_are_listed_with_what_holds_them_up() {
         "circuit_lines",
         circuits.iter().map(|c| show::circuit::line(c) + "\n").collect::<String>()
     );
+}
+
+#[test]
+fn a_scheduled_circuit_says_when_it_starts() {
+    let mut view = circuit(3, CircuitState::Scheduled);
+    let at = Timestamp(NOW.0 + 7_200_000_000_000);
+    view.circuit.spec.starts = Some(at);
+    let row = bare(&show::circuit::list(std::slice::from_ref(&view)));
+    let promised = format!("starts at {at}");
+    assert!(row.contains("scheduled") && row.contains(&promised), "{row}");
+    assert!(row.contains("edge-a → transit-1 → edge-b") && !row.contains("yes"), "{row}");
+    let one = bare(&show::circuit::one(&view, show::circuit::Ends::default(), NOW));
+    assert!(one.contains(&format!("in 2 h ({at})")) || one.contains(&format!("in 2h ({at})")), "{one}");
+    assert!(show::circuit::line(&view).contains(&promised), "{}", show::circuit::line(&view));
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub enum Phase {
     Suspended {
         why: String,
     },
+    /// Its bandwidth is promised on this path from its start to its end.
+    Scheduled {
+        path: Path,
+    },
     /// Its objects are desired no longer.
     Closing {
         route: Option<Placed>,
@@ -48,7 +52,7 @@ impl Phase {
             Self::Building { route, .. } | Self::Opening { route, .. } | Self::Active { route } => {
                 Some(route)
             }
-            Self::Suspended { .. } | Self::Closing { .. } => None,
+            Self::Suspended { .. } | Self::Scheduled { .. } | Self::Closing { .. } => None,
         }
     }
 
@@ -58,14 +62,17 @@ impl Phase {
             Self::Building { route, .. } | Self::Opening { route, .. } | Self::Active { route } => {
                 Some(route)
             }
-            Self::Suspended { .. } | Self::Closing { .. } => None,
+            Self::Suspended { .. } | Self::Scheduled { .. } | Self::Closing { .. } => None,
         }
     }
 
     pub fn opened(&self) -> bool {
         match self {
             Self::Opening { .. } | Self::Active { .. } => true,
-            Self::Building { .. } | Self::Suspended { .. } | Self::Closing { .. } => false,
+            Self::Building { .. }
+            | Self::Suspended { .. }
+            | Self::Scheduled { .. }
+            | Self::Closing { .. } => false,
         }
     }
 
@@ -78,7 +85,7 @@ impl Phase {
             Self::Building { waiting, .. }
             | Self::Opening { waiting, .. }
             | Self::Closing { waiting, .. } => Some(waiting),
-            Self::Active { .. } | Self::Suspended { .. } => None,
+            Self::Active { .. } | Self::Suspended { .. } | Self::Scheduled { .. } => None,
         }
     }
 
@@ -87,7 +94,7 @@ impl Phase {
             Self::Building { waiting, .. }
             | Self::Opening { waiting, .. }
             | Self::Closing { waiting, .. } => Some(waiting),
-            Self::Active { .. } | Self::Suspended { .. } => None,
+            Self::Active { .. } | Self::Suspended { .. } | Self::Scheduled { .. } => None,
         }
     }
 }
@@ -175,6 +182,7 @@ impl Circuit {
             Phase::Opening { route, .. } => Life::Opening { route: route.clone() },
             Phase::Active { route } => Life::Placed { route: route.clone(), opened: true },
             Phase::Suspended { why } => Life::Suspended { why: why.clone() },
+            Phase::Scheduled { path } => Life::Scheduled { path: path.clone() },
             Phase::Closing { route, .. } => Life::Closing { route: route.clone() },
         };
         CircuitRecord {
@@ -200,6 +208,7 @@ impl Circuit {
             Phase::Opening { waiting, .. } => CircuitState::Opening { waiting: names(waiting) },
             Phase::Active { .. } => CircuitState::Active,
             Phase::Suspended { why } => CircuitState::Suspended { why: why.clone() },
+            Phase::Scheduled { .. } => CircuitState::Scheduled,
             Phase::Closing { waiting, .. } => CircuitState::Closing { waiting: names(waiting) },
         };
         let route = self.phase.route();
@@ -207,7 +216,7 @@ impl Circuit {
             id: self.id,
             spec: self.spec.clone(),
             state,
-            path: route.map(|route| route.path.clone()),
+            path: route.map(|route| &route.path).or(self.scheduled()).cloned(),
             backup: route.and_then(|route| route.second()).map(|lane| lane.path.clone()),
             backup_ready: route.and_then(|route| route.backup.as_ref()).is_some_and(|backup| backup.ready),
             on_backup: self.protection.on_backup.keys().copied().collect(),
@@ -226,6 +235,18 @@ impl Circuit {
         };
         let rules_pending = self.rules_pending().into_iter().collect();
         CircuitView { circuit, rules_pending, at_source: self.at_source, at_destination: self.at_destination }
+    }
+
+    /// On which its bandwidth is promised.
+    pub fn scheduled(&self) -> Option<&Path> {
+        match &self.phase {
+            Phase::Scheduled { path } => Some(path),
+            Phase::Building { .. }
+            | Phase::Opening { .. }
+            | Phase::Active { .. }
+            | Phase::Suspended { .. }
+            | Phase::Closing { .. } => None,
+        }
     }
 
     /// Those that have not reported, and those that cannot.
@@ -265,6 +286,7 @@ pub struct Circuits {
     /// The ends in order: two circuits between the same two would give one workload two ways to the same address.
     by_pair: BTreeMap<(ResourceId, ResourceId), CircuitId>,
     pub suspended: BTreeSet<CircuitId>,
+    pub scheduled: BTreeSet<CircuitId>,
     active: usize,
 }
 
@@ -340,6 +362,12 @@ impl Circuits {
             }
             (Phase::Suspended { .. }, false) => {
                 self.suspended.remove(&id);
+            }
+            (Phase::Scheduled { .. }, true) => {
+                self.scheduled.insert(id);
+            }
+            (Phase::Scheduled { .. }, false) => {
+                self.scheduled.remove(&id);
             }
             (Phase::Building { .. } | Phase::Opening { .. } | Phase::Closing { .. }, _) => {}
         }

@@ -20,6 +20,8 @@ pub enum Deadline {
     Repair(CircuitId),
     /// The circuit, one of its rules or a change that nobody confirmed ends.
     Ends(CircuitId),
+    /// A scheduled circuit is built. After those that end at that time, whose bandwidth it may need.
+    Starts(CircuitId),
     /// A rule of the node's policy or a change of it that nobody confirmed ends.
     Policy(NodeName),
     /// The suspended circuit is tried again.

@@ -19,7 +19,7 @@ pub fn view(circuit: &Circuit, topology: &Topology, nodes: &BTreeMap<NodeName, N
         let said = &mut view.circuit.protection;
         *said = if said.is_empty() { remark } else { format!("{said}; {remark}") };
     }
-    if !circuit.spec.bounds.bandwidth.is_zero() {
+    if !circuit.spec.bounds.bandwidth.is_zero() && circuit.scheduled().is_none() {
         let shown = &mut view.circuit;
         let paths: Vec<&Path> = shown.path.iter().chain(&shown.backup).collect();
         shown.guarantee = text(&paths, topology, nodes);

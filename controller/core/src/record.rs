@@ -162,6 +162,10 @@ pub enum Life {
     Opening {
         route: Placed,
     },
+    /// Its bandwidth is promised on this path from its start to its end.
+    Scheduled {
+        path: Path,
+    },
 }
 
 /// A path with its labels.

@@ -3,6 +3,7 @@
 //! Each pair of hosts with interfaces in one network is a link. The graph is changed where a host's announcement
 //! changes it, never built anew.
 mod ahead;
+mod calendar;
 mod foresee;
 mod link;
 mod measure;
@@ -12,6 +13,7 @@ mod spot;
 mod views;
 
 pub use ahead::Ahead;
+pub use calendar::Window;
 pub use foresee::{Expected, Foreseen};
 pub use link::{End, Link};
 pub use measure::{FRESH, Known, Source};
@@ -86,6 +88,7 @@ pub struct Topology {
     configured: BTreeMap<LinkId, LinkValues>,
     reserved: BTreeMap<Spot, Bandwidth>,
     shared: Shared,
+    calendar: calendar::Calendar,
     /// Also of links that are not there at the moment.
     loads: BTreeMap<LinkId, Bandwidth>,
     /// Links whose neighbours are to be told anew whom to measure.
@@ -276,11 +279,12 @@ impl Topology {
         };
         let values = self.configured.get(&id).cloned().unwrap_or_default();
         let spot = Spot::Link(id.clone());
-        let (reserved, shared) = (self.reserved(&spot), self.shared.of(&spot));
+        let ((reserved, planned), shared) = (self.booked(&spot), self.shared.of(&spot));
         let link = Link {
             id: id.clone(),
             values,
             reserved,
+            planned,
             shared,
             load: self.loads.get(&id).copied().unwrap_or_default(),
             samples: Samples::default(),

@@ -46,6 +46,9 @@ pub struct CircuitSpec {
     /// When it ends: the hosts of its ends close it by their own clocks, the controller deletes it. None: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// From when on it is wanted; its bandwidth is promised for the time from then to its end. None: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<Timestamp>,
 }
 
 /// Where a circuit is in its life. It leaves `Closing` by vanishing.
@@ -68,6 +71,8 @@ pub enum CircuitState {
     Closing {
         waiting: Vec<NodeName>,
     },
+    /// Its time has not come: no host knows of it, and its bandwidth is promised for that time.
+    Scheduled,
 }
 
 impl CircuitState {
@@ -78,6 +83,7 @@ impl CircuitState {
             Self::Active => "active",
             Self::Suspended { .. } => "suspended",
             Self::Closing { .. } => "closing",
+            Self::Scheduled => "scheduled",
         }
     }
 }
@@ -88,7 +94,7 @@ pub struct Circuit {
     pub id: CircuitId,
     pub spec: CircuitSpec,
     pub state: CircuitState,
-    /// None while suspended.
+    /// None while suspended; while scheduled that which its bandwidth is promised on.
     pub path: Option<Path>,
     /// The second way, disjoint from the first where the topology allows; its ends turn to it by themselves.
     #[serde(default)]

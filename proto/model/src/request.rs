@@ -90,9 +90,12 @@ pub struct CircuitRequest {
     pub priority: u8,
     pub pinned_path: Option<Vec<NodeName>>,
     pub rules: Vec<RuleSpec>,
-    /// When it shall end. None: never.
+    /// When it shall end; a span counts from its start. None: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
+    /// When it shall start. None: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<Until>,
 }
 
 /// What a client asks.
@@ -438,7 +441,7 @@ pub enum Event {
     NodeGone(NodeName),
 }
 
-/// The spec that a request asks for, with its defaults filled in; when it ends is said apart.
+/// The spec that a request asks for, with its defaults filled in; when it starts and ends is said apart.
 impl CircuitRequest {
     pub fn spec(&self) -> Result<CircuitSpec, crate::name::NotAName> {
         let name = match &self.name {
@@ -457,6 +460,7 @@ impl CircuitRequest {
             priority: self.priority,
             pinned_path: self.pinned_path.clone(),
             expires: None,
+            starts: None,
         })
     }
 }

@@ -245,6 +245,7 @@ fn create(mbit: u64) -> Request {
         pinned_path: None,
         rules: vec!["allow tcp/80".parse().expect("a rule")],
         until: None,
+        starts: None,
     };
     Request::CreateCircuit { circuit, idempotency_key: Some("once".into()) }
 }

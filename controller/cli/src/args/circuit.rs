@@ -70,14 +70,25 @@ pub struct Wish {
     #[command(flatten)]
     pub rules: RuleArgs,
     #[command(flatten)]
+    pub start: Start,
+    #[command(flatten)]
     pub end: End,
+}
+
+/// When something begins.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "When it starts")]
+pub struct Start {
+    /// At a time in UTC, like 2026-11-21T12:00:00Z, or so long from now, like 30m, up to 366d; until then it is scheduled, and its bandwidth is promised for its time [default: at once]
+    #[arg(long, value_name = "WHEN", value_parser = crate::text::start)]
+    pub start: Option<Until>,
 }
 
 /// When something ends by itself.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "When it ends")]
 pub struct End {
-    /// So long from now, from 1s to 366d; the hosts of its ends close it by their own clocks
+    /// So long from now (or from its start, if that is later), from 1s to 366d; the hosts of its ends close it by their own clocks
     #[arg(long = "for", id = "lifetime", value_name = "TIME", value_parser = span(1, 366 * DAY), conflicts_with = "until")]
     pub lifetime: Option<Span>,
     /// At a time in UTC, like 2026-11-21T12:00:00Z
@@ -103,6 +114,7 @@ impl Wish {
             pinned_path: (!self.path.is_empty()).then(|| self.path.clone()),
             rules: self.rules.rules.clone(),
             until: self.end.wish(),
+            starts: self.start.start,
         }
     }
 }

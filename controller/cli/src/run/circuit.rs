@@ -112,7 +112,7 @@ fn in_force(view: &CircuitView, waited: Duration) -> Result<(), Failure> {
     let circuit = &view.circuit;
     let name = &circuit.spec.name;
     let what = match &circuit.state {
-        CircuitState::Active => return Ok(()),
+        CircuitState::Active | CircuitState::Scheduled => return Ok(()),
         CircuitState::Building { .. } | CircuitState::Opening { .. } | CircuitState::Closing { .. } => {
             format!(
                 "{name} is still {} after {}: {}",

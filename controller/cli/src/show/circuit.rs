@@ -12,7 +12,7 @@ fn tone(state: &CircuitState) -> Tone {
         CircuitState::Active => Tone::Good,
         CircuitState::Building { .. } | CircuitState::Opening { .. } => Tone::Waiting,
         CircuitState::Suspended { .. } => Tone::Bad,
-        CircuitState::Closing { .. } => Tone::Faint,
+        CircuitState::Closing { .. } | CircuitState::Scheduled => Tone::Faint,
     }
 }
 
@@ -20,6 +20,9 @@ fn tone(state: &CircuitState) -> Tone {
 pub fn detail(circuit: &Circuit) -> String {
     let reason = match &circuit.state {
         CircuitState::Active => String::new(),
+        CircuitState::Scheduled => {
+            circuit.spec.starts.map_or_else(String::new, |at| format!("starts at {at}"))
+        }
         CircuitState::Suspended { why } => why.clone(),
         CircuitState::Building { waiting }
         | CircuitState::Opening { waiting }
@@ -46,7 +49,8 @@ fn state_cell(circuit: &Circuit) -> comfy_table::Cell {
 
 /// Whether a second way is there, and whether it is in use; a dash where there is no way to lose.
 fn protected(circuit: &Circuit) -> (&'static str, Tone) {
-    let between_hosts = circuit.path.as_ref().is_some_and(|path| path.hops() > 0);
+    let placed = circuit.state != CircuitState::Scheduled;
+    let between_hosts = placed && circuit.path.as_ref().is_some_and(|path| path.hops() > 0);
     match (&circuit.backup, circuit.on_backup.as_slice()) {
         (_, _) if !between_hosts => ("–", Tone::Faint),
         (None, _) => ("no", Tone::Waiting),
@@ -109,7 +113,16 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
         ("destination", end(&spec.destination, ends.destination)),
         ("path", or_dash(circuit.path.as_ref())),
         ("backup", or_dash(circuit.backup.as_ref())),
-        ("sends", or_dash(circuit.path.as_ref().map(|_| sending(circuit)))),
+        (
+            "sends",
+            or_dash(
+                circuit
+                    .path
+                    .as_ref()
+                    .filter(|_| circuit.state != CircuitState::Scheduled)
+                    .map(|_| sending(circuit)),
+            ),
+        ),
         ("protection", or_dash(Some(&circuit.protection).filter(|text| !text.is_empty()))),
         ("MTU", circuit.mtu.map_or_else(|| "–".into(), |mtu| format!("{mtu} bytes"))),
         ("asked for", bounds(&spec.bounds)),
@@ -130,6 +143,9 @@ pub fn one(view: &CircuitView, ends: Ends, now: Timestamp) -> String {
     pairs.push(("at source", traffic(&view.at_source)));
     pairs.push(("at destination", traffic(&view.at_destination)));
     pairs.push(("created", format!("{} ago", age(now, circuit.created))));
+    if let Some(at) = spec.starts.filter(|at| *at > now) {
+        pairs.push(("starts", format!("in {} ({at})", age(at, now))));
+    }
     if let Some(at) = spec.expires {
         pairs.push(("ends", format!("in {} ({at})", left(at, now))));
     }

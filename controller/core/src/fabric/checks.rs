@@ -107,6 +107,7 @@ impl World {
             assert!(port.taken() <= port.most, "{} of {node} is over-booked: {port:?}", port.interface);
         }
         self.check_failures();
+        self.check_to_come();
     }
 
     /// The same, but a link may be shown to be over-booked by what its paths need, or by backups that are in use.
@@ -194,6 +195,41 @@ impl World {
             let (reserved, moved) = sums.remove(&at).unwrap_or_default();
             let sum = reserved + moved.values().max().copied().unwrap_or(0);
             assert_eq!(port.taken().bits_per_second(), sum, "{} of {}", port.interface, at.0);
+        }
+    }
+
+    /// At no instant to come have paths more than there is: of those that stand until their ends, and of those that are
+    /// scheduled for their time.
+    fn check_to_come(&self) {
+        let starts = self.fabric.circuits.iter().filter(|circuit| circuit.scheduled().is_some());
+        let starts: BTreeSet<_> = starts.filter_map(|circuit| circuit.spec.starts).collect();
+        for start in starts {
+            let then = self.fabric.circuits.iter().filter(|circuit| {
+                circuit.spec.expires.is_none_or(|end| end > start)
+                    && (circuit.scheduled().is_none() || circuit.spec.starts <= Some(start))
+            });
+            let mut links: BTreeMap<&LinkId, u64> = BTreeMap::new();
+            let mut interfaces: BTreeMap<(&NodeName, &Name), u64> = BTreeMap::new();
+            for circuit in then {
+                let path = circuit.scheduled().or(circuit.phase.route().map(|route| &route.path));
+                let need = circuit.spec.bounds.bandwidth.bits_per_second();
+                for link in path.into_iter().flat_map(|path| &path.links) {
+                    *links.entry(link).or_default() += need;
+                }
+                for (interface, times) in path.into_iter().flat_map(Self::crossings) {
+                    *interfaces.entry(interface).or_default() += times * need;
+                }
+            }
+            for (link, sum) in links {
+                let most = self.fabric.topology.link(link).and_then(|link| link.most());
+                let fits = most.is_none_or(|most| sum <= most.bits_per_second());
+                assert!(fits, "at {start} {link} is promised {sum} of {most:?}");
+            }
+            for ((node, network), sum) in interfaces {
+                let Some(port) = self.fabric.topology.port(node, network) else { continue };
+                let most = port.most.bits_per_second();
+                assert!(sum <= most, "at {start} {node} in {network} is promised {sum} of {most}");
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitRequest, Response, RuleChange, RuleEdit};
 use proto_model::resource::{Attachment, Status};
 use proto_model::rule::Revert;
-use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp};
+use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp, Until};
 use std::collections::{BTreeMap, BTreeSet};
 
 const MAX_KEY: usize = 128;
@@ -38,11 +38,24 @@ impl Fabric {
             let what = format!("there are {limit} circuits, which is the bound");
             return Err(Refusal::new(Kind::Exhausted, what).hint("delete some, or raise limits.circuits"));
         }
-        let chosen = self.choose(&spec, &BTreeSet::new()).map_err(within_circuit)?;
-        let placed = self.allocate_both(&chosen, now)?;
-        let id = self.next_id();
-        self.add(id, spec, rules, chosen.plan, now);
-        self.build(id, placed, now);
+        let from = spec.starts.unwrap_or(now);
+        let chosen = self.in_its_time(&spec, from, |fabric| fabric.choose(&spec, &BTreeSet::new()));
+        let chosen = chosen.map_err(within_circuit)?;
+        let id = match spec.starts {
+            Some(_) => {
+                let id = self.next_id();
+                self.add(id, spec, rules, chosen.plan, now);
+                self.schedule(id, chosen.path.path, now);
+                id
+            }
+            None => {
+                let placed = self.allocate_both(&chosen, now)?;
+                let id = self.next_id();
+                self.add(id, spec, rules, chosen.plan, now);
+                self.build(id, placed, now);
+                id
+            }
+        };
         self.watch_ends(id);
         if let Some(key) = key {
             self.remember(key, request, id, now);
@@ -132,12 +145,21 @@ impl Fabric {
         }
     }
 
-    pub(super) fn plan_circuit(&self, request: &CircuitRequest, now: Timestamp) -> Result<Response, Refusal> {
+    pub(super) fn plan_circuit(
+        &mut self,
+        request: &CircuitRequest,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
         let (spec, rules) = self.checked(request, now).map_err(within_circuit)?;
+        let from = spec.starts.unwrap_or(now);
+        self.in_its_time(&spec, from, |fabric| fabric.planned(&spec, &rules))
+    }
+
+    fn planned(&self, spec: &CircuitSpec, rules: &rules::Edited) -> Result<Response, Refusal> {
         let weights = self.settings.weights;
-        let (mut plan, chosen) = self.decide(&spec, &BTreeSet::new(), |decision, ask| {
+        let (mut plan, chosen) = self.decide(spec, &BTreeSet::new(), |decision, ask| {
             let best = decision.chosen().map(|best| best.path.clone());
-            let second = self.both(&spec, decision, ask);
+            let second = self.both(spec, decision, ask);
             let chosen = decision.chosen().cloned();
             (decision.plan(ask, &weights, ask.limit), chosen.zip(best).map(|chosen| (chosen, second)))
         })?;
@@ -159,7 +181,7 @@ impl Fabric {
             plan.warnings = ways.filter_map(|way| silence::warning(way, &self.topology)).collect();
             plan.backup.clone_from(&backup);
             let mtu = backup.as_ref().map_or(u16::MAX, |backup| backup.offer.mtu).min(chosen.offer.mtu);
-            plan.hosts = self.host_changes(&spec, &chosen.path, mtu, rules.rules.len());
+            plan.hosts = self.host_changes(spec, &chosen.path, mtu, rules.rules.len());
             for more in backup.map(|backup| compile::backup_sentences(&backup.path)).unwrap_or_default() {
                 match plan.hosts.iter_mut().find(|host| host.node == more.node) {
                     Some(host) => host.changes.extend(more.changes),
@@ -192,7 +214,14 @@ impl Fabric {
             return Err(Refusal::invalid("destination", what).hint("a circuit joins two resources"));
         }
         let mut spec = request.spec().map_err(|not| Refusal::invalid("name", not.to_string()))?;
-        spec.expires = expiry(request.until, "expires", now)?;
+        spec.starts = expiry(request.starts, "starts", now)?;
+        if let (Some(starts), Some(Until::At(end))) = (spec.starts, request.until)
+            && end <= starts
+        {
+            let what = format!("it would end at {end}, and start at {starts}");
+            return Err(Refusal::invalid("expires", what).hint("name an end after the start, or none"));
+        }
+        spec.expires = expiry(request.until, "expires", spec.starts.unwrap_or(now))?;
         intent::check(&spec.bounds, "bounds")?;
         self.check_ends(&spec)?;
         self.check_hosts(&spec)?;
@@ -379,6 +408,7 @@ impl Fabric {
         };
         let route = circuit.phase.route().cloned();
         let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
+        self.unschedule(id, now);
         let mut nodes = self.clear(id, now);
         nodes.extend(self.left_on(id).pending);
         for end in &ends {

@@ -46,13 +46,14 @@ impl Fabric {
         now: Timestamp,
     ) -> Result<Response, Refusal> {
         let id = self.find(circuit)?.id;
-        let expires = expiry(until, "expires", now)?;
-        let Some(circuit) = self.circuits.get_mut(id) else { return self.show(id) };
+        let Some(circuit) = self.circuits.get(id) else { return self.show(id) };
         if circuit.phase.is_closing() {
             return Err(Refusal::precondition(format!("{id} is being closed")));
         }
+        let from = circuit.scheduled().and(circuit.spec.starts).unwrap_or(now);
+        let expires = expiry(until, "expires", from)?;
         if circuit.spec.expires != expires {
-            circuit.spec.expires = expires;
+            self.last_until(id, expires, now)?;
             // A path that does not compile at the moment is placed anew soon, with this end.
             let _ = self.want_objects(id);
             self.watch_ends(id);

@@ -14,6 +14,7 @@ mod protect;
 mod reroute;
 mod resources;
 mod restore;
+mod schedule;
 mod seek;
 mod silent;
 mod standing;

@@ -36,6 +36,7 @@ impl Fabric {
     /// What it may send, and what it is seen to send.
     pub(super) fn book(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.reserve(&route.path, spec.bounds.bandwidth);
+        self.topology.ends(&route.path, spec.bounds.bandwidth, spec.expires);
         self.topology.carry(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.reserve_backup(&route.path, &lane.path, spec.bounds.bandwidth);
@@ -46,6 +47,7 @@ impl Fabric {
 
     pub(super) fn unbook(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.release(&route.path, spec.bounds.bandwidth);
+        self.topology.ends_not(&route.path, spec.bounds.bandwidth, spec.expires);
         self.topology
             .carry_less(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
@@ -97,6 +99,7 @@ impl Fabric {
         self.note_lacking(id);
         self.step.persist(id);
         self.step.announce_circuit(id);
+        self.give_way_to_plans(id, now);
     }
 
     /// What a host could not make before and is wanted still: an interface that other circuits share, an end that
@@ -278,7 +281,8 @@ impl Fabric {
             Phase::Building { .. }
             | Phase::Opening { .. }
             | Phase::Active { .. }
-            | Phase::Suspended { .. } => {}
+            | Phase::Suspended { .. }
+            | Phase::Scheduled { .. } => {}
         }
     }
 
@@ -304,6 +308,7 @@ impl Fabric {
         if self.circuits.remove(id).is_some() {
             self.deadlines.clear(&Deadline::Retry(id));
             self.deadlines.clear(&Deadline::Ends(id));
+            self.deadlines.clear(&Deadline::Starts(id));
             self.step.delete(crate::record::RecordKey::Circuit(id));
             self.step.delete(crate::record::RecordKey::Decision(id));
             self.step.announce_gone(proto_model::request::Event::CircuitGone { id, left });
@@ -330,7 +335,7 @@ impl Fabric {
     /// Places a suspended circuit, or one whose path does not serve any longer; hosts in `shun` are kept out.
     pub(super) fn place_anew(&mut self, id: CircuitId, shun: &BTreeSet<NodeName>, now: Timestamp) {
         let Some(circuit) = self.circuits.get(id) else { return };
-        if circuit.phase.is_closing() {
+        if circuit.phase.is_closing() || circuit.scheduled().is_some() {
             return;
         }
         let spec = circuit.spec.clone();
@@ -359,7 +364,7 @@ impl Fabric {
         if let Some(old) = &old {
             self.unbook(id, old, &spec);
         }
-        let outcome = self.choose(&spec, shun);
+        let outcome = self.in_its_time(&spec, now, |fabric| fabric.choose(&spec, shun));
         if let Some(old) = &old {
             self.book(id, old, &spec);
         }

@@ -126,7 +126,8 @@ impl Fabric {
         let old = circuit.phase.route()?.clone();
         let shun = circuit.protection.shunned(self.topology.now());
         self.unbook(id, &old, &spec);
-        let found = self.better_than(&spec, &old, rate, &shun);
+        let now = self.topology.now();
+        let found = self.in_its_time(&spec, now, |fabric| fabric.better_than(&spec, &old, rate, &shun));
         self.book(id, &old, &spec);
         found
     }
@@ -238,7 +239,8 @@ impl Fabric {
         let Some(lane) = old.second() else { return false };
         self.unbook(id, &old, &spec);
         let bounds = &spec.bounds;
-        let fits = self.topology.fits(&lane.path, bounds.bandwidth);
+        let now = self.topology.now();
+        let fits = self.in_its_time(&spec, now, |fabric| fabric.topology.fits(&lane.path, bounds.bandwidth));
         self.book(id, &old, &spec);
         fits
     }

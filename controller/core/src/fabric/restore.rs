@@ -178,6 +178,9 @@ impl Fabric {
                 None => return Err(RestoreError::NoResource { circuit: id, resource: resource.clone() }),
             }
         }
+        if let Life::Scheduled { path } = &record.life {
+            self.promise(&record.spec, path);
+        }
         let (Life::Placed { route, .. } | Life::Opening { route } | Life::Closing { route: Some(route) }) =
             &record.life
         else {
@@ -215,6 +218,7 @@ impl Fabric {
             Life::Placed { route, opened: false } => Phase::Building { route, waiting: Waiting::new() },
             Life::Opening { route } => Phase::Opening { route, waiting: Waiting::new() },
             Life::Suspended { why } => Phase::Suspended { why },
+            Life::Scheduled { path } => Phase::Scheduled { path },
             Life::Closing { route } => Phase::Closing { route, waiting: Waiting::new() },
         };
         self.circuits.insert(Circuit {
@@ -334,6 +338,7 @@ impl Fabric {
             }
             Phase::Active { .. } => {}
             Phase::Suspended { .. } => self.note_leaving(id, self.hosts_of_ends(id)),
+            Phase::Scheduled { .. } => self.watch_start(id),
             // No agent is in contact, so there is nobody to wait for.
             Phase::Closing { route, .. } => {
                 let hosts = route.map(|route| route.hosts()).unwrap_or_default();
@@ -378,9 +383,11 @@ impl Fabric {
 fn left_over(phase: &Phase) -> Option<Placed> {
     match phase {
         Phase::Closing { route, .. } => route.clone(),
-        Phase::Building { .. } | Phase::Opening { .. } | Phase::Active { .. } | Phase::Suspended { .. } => {
-            None
-        }
+        Phase::Building { .. }
+        | Phase::Opening { .. }
+        | Phase::Active { .. }
+        | Phase::Suspended { .. }
+        | Phase::Scheduled { .. } => None,
     }
 }
 

@@ -18,7 +18,10 @@ impl Fabric {
         while left > 0 {
             let Some(deadline) = self.deadlines.pop(now) else { return };
             // Over patience a path is sought; over a repair backups that gave way.
-            let seeks = matches!(deadline, Deadline::Trouble(_) | Deadline::Backup(_) | Deadline::Repair(_));
+            let seeks = matches!(
+                deadline,
+                Deadline::Trouble(_) | Deadline::Backup(_) | Deadline::Repair(_) | Deadline::Starts(_)
+            );
             let cost = if seeks { COST_OF_TROUBLE } else { 1 };
             left = left.saturating_sub(cost);
             match deadline {
@@ -29,6 +32,7 @@ impl Fabric {
                 Deadline::Backup(id) => self.backup_is_late(id, now),
                 Deadline::Repair(id) => self.repair(id, now),
                 Deadline::Ends(id) => self.something_ended(id, now),
+                Deadline::Starts(id) => self.start(id, now),
                 Deadline::Policy(name) => self.policy_ended(&name, now),
                 Deadline::Retry(id) if self.is_suspended(id) => self.queue(id, now),
                 Deadline::Retry(id) => self.seek_soon(id, now),
@@ -81,7 +85,7 @@ impl Fabric {
                     let backup = route.second().is_some_and(|lane| self.is_broken(&lane.path));
                     (self.is_broken(&route.path) || self.has_lost_its_end(id), backup)
                 }
-                Phase::Closing { .. } => (false, false),
+                Phase::Scheduled { .. } | Phase::Closing { .. } => (false, false),
             };
             if due {
                 self.place_anew(id, &BTreeSet::new(), now);

@@ -107,6 +107,13 @@ impl Fabric {
                 End::of(Verdict::Dropped, sentence, format!("foreweave circuit show {} follows it", named.1));
             return Ok(Some(trail(packet, Some(named), Vec::new(), end)));
         }
+        if circuit.scheduled().is_some() {
+            let starts = circuit.spec.starts.map(|at| at.to_string()).unwrap_or_default();
+            let sentence = format!("dropped: circuit {} starts at {starts}", named.1);
+            let next = format!("foreweave circuit watch {} follows it", named.1);
+            let end = End::of(Verdict::Dropped, sentence, next);
+            return Ok(Some(trail(packet, Some(named), Vec::new(), end)));
+        }
         let Some(at) = self.resources.get(sender).map(|member| member.resource.metadata.node.clone()) else {
             return Err(self.unknown_resource(sender, "source"));
         };

@@ -65,6 +65,7 @@ pub(super) fn request(source: &str, destination: &str) -> CircuitRequest {
         pinned_path: None,
         rules: vec!["allow tcp/5432".parse().expect("a rule")],
         until: None,
+        starts: None,
     }
 }
 

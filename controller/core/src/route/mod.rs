@@ -59,13 +59,20 @@ pub struct Decision {
     pub cut_off: bool,
     /// Every path between the two is among the judged ones.
     pub complete: bool,
-    /// From when on one that only lacks bandwidth will serve, and why, as a sentence.
-    pub when: Option<String>,
+    /// Until or from when one that only lacks bandwidth would serve, and why, as sentences.
+    pub when: Vec<String>,
 }
 
 impl Decision {
     fn none(why: String) -> Self {
-        Self { judged: Vec::new(), omitted: 0, no_way: Some(why), cut_off: false, complete: true, when: None }
+        Self {
+            judged: Vec::new(),
+            omitted: 0,
+            no_way: Some(why),
+            cut_off: false,
+            complete: true,
+            when: Vec::new(),
+        }
     }
 
     pub fn chosen(&self) -> Option<&Candidate> {
@@ -110,7 +117,7 @@ impl Decision {
 
     fn feasible(&self, ask: &Ask<'_>) -> Feasible {
         let mut feasible = admission::feasible(&self.judged, ask.bounds);
-        feasible.sentences.extend(self.when.clone());
+        feasible.sentences.extend(self.when.iter().cloned());
         feasible
     }
 
@@ -175,7 +182,7 @@ pub fn decide(topology: &Topology, weights: &Weights, ask: &Ask<'_>) -> Decision
     let omitted = judged.len().saturating_sub(ask.limit) as u32;
     judged.truncate(ask.limit);
     let complete = all.end == End::Complete && omitted == 0;
-    Decision { judged, omitted, no_way, cut_off, complete, when: None }
+    Decision { judged, omitted, no_way, cut_off, complete, when: Vec::new() }
 }
 
 fn ends(topology: &Topology, ask: &Ask<'_>) -> Result<(NodeIndex, NodeIndex), String> {
@@ -247,7 +254,7 @@ pub fn examine(topology: &Topology, weights: &Weights, bounds: &Bounds, path: &P
 fn local(topology: &Topology, ask: &Ask<'_>, weights: &Weights) -> Decision {
     let nodes = ends(topology, ask).map(|(at, _)| vec![at]).unwrap_or_default();
     let judged = vec![judge_one(topology, weights, ask, &Trail { nodes, edges: Vec::new() })];
-    Decision { judged, omitted: 0, no_way: None, cut_off: false, complete: true, when: None }
+    Decision { judged, omitted: 0, no_way: None, cut_off: false, complete: true, when: Vec::new() }
 }
 
 /// Equal costs: fewer hops, then names; so that the same state gives the same choice.

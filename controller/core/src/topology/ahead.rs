@@ -1,4 +1,4 @@
-//! What some links will have free when circuits have ended.
+//! What some links will have free when circuits have started and ended.
 use super::Topology;
 use super::shared::Shared;
 use super::spot::{Spot, multiply, spots};
@@ -35,6 +35,18 @@ impl Ahead {
         }
         let moved = backup.map(|backup| self.shared.subtract(path, backup, bandwidth));
         freed || moved.is_some_and(|moved| !moved.is_empty())
+    }
+
+    /// A circuit has started. True: there is less free somewhere.
+    pub fn reserve(&mut self, path: &Path, bandwidth: Bandwidth) -> bool {
+        let mut taken = false;
+        for (spot, times) in spots(path) {
+            if let Some((_, reserved)) = self.spots.get_mut(&spot) {
+                *reserved = reserved.saturating_add(multiply(bandwidth, times));
+                taken = true;
+            }
+        }
+        taken
     }
 
     /// Whether all of a path has so much free.

@@ -24,6 +24,8 @@ pub struct Link {
     pub values: LinkValues,
     /// For the paths over it, in each direction.
     pub reserved: Bandwidth,
+    /// How much more paths will have at the fullest instant to come.
+    pub planned: Bandwidth,
     /// For the backups over it: what any one failure would bring here at most.
     pub shared: Bandwidth,
     /// What circuits are seen to send over it, more or less.
@@ -57,7 +59,7 @@ impl Link {
     }
 
     pub fn free(&self) -> Option<Bandwidth> {
-        self.most().map(|most| most.saturating_sub(self.taken()))
+        self.most().map(|most| most.saturating_sub(self.taken()).saturating_sub(self.planned))
     }
 
     /// By how much more is promised than it has; none: by nothing.

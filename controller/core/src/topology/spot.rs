@@ -80,6 +80,7 @@ pub struct Port {
     /// Of it, what circuits can reserve.
     pub most: Bandwidth,
     pub(super) reserved: Bandwidth,
+    pub(super) planned: Bandwidth,
     pub(super) shared: Bandwidth,
 }
 
@@ -90,11 +91,12 @@ impl Port {
         let first = here.clone().find(|underlay| underlay.speed.is_some())?;
         let (interface, speed) = (first.interface.clone(), first.speed?);
         let most = if here.any(|underlay| underlay.shape) { reservable(speed) } else { speed };
-        Some(Self { interface, speed, most, reserved: Bandwidth::ZERO, shared: Bandwidth::ZERO })
+        let [reserved, planned, shared] = [Bandwidth::ZERO; 3];
+        Some(Self { interface, speed, most, reserved, planned, shared })
     }
 
     pub fn free(&self) -> Bandwidth {
-        self.most.saturating_sub(self.taken())
+        self.most.saturating_sub(self.taken()).saturating_sub(self.planned)
     }
 
     /// By paths and backups.
@@ -195,7 +197,7 @@ impl Topology {
     }
 
     pub fn free(&self, spot: &Spot) -> Option<Bandwidth> {
-        let taken = self.reserved(spot).saturating_add(self.shared.of(spot));
+        let taken = self.peak(spot).saturating_add(self.shared.of(spot));
         self.most(spot).map(|most| most.saturating_sub(taken))
     }
 
@@ -208,24 +210,36 @@ impl Topology {
         need.is_zero() || spots(path).into_iter().all(room)
     }
 
+    /// What paths have there at the fullest instant of what is looked at.
+    fn peak(&self, spot: &Spot) -> Bandwidth {
+        self.calendar.peak(spot, self.reserved(spot), self.now)
+    }
+
+    /// What paths have there now, and how much more at the fullest instant; while a window is looked at, what they have in it.
+    pub(super) fn booked(&self, spot: &Spot) -> (Bandwidth, Bandwidth) {
+        let (now, peak) = (self.reserved(spot), self.peak(spot));
+        if self.calendar.looks() { (peak, Bandwidth::ZERO) } else { (now, peak.saturating_sub(now)) }
+    }
+
     /// What its paths leave for backups.
     pub(super) fn room(&self, spot: &Spot) -> Option<Bandwidth> {
-        self.most(spot).map(|most| most.saturating_sub(self.reserved(spot)))
+        self.most(spot).map(|most| most.saturating_sub(self.peak(spot)))
     }
 
     /// The books are the truth; links and hosts show them where searches ask.
     pub(super) fn show(&mut self, spot: &Spot) {
-        let (reserved, shared) = (self.reserved(spot), self.shared.of(spot));
+        let ((reserved, planned), shared) = (self.booked(spot), self.shared.of(spot));
         match spot {
             Spot::Link(link) => {
                 let Some(at) = self.edges.get(link).copied() else { return };
-                (self.graph[at].reserved, self.graph[at].shared) = (reserved, shared);
+                let link = &mut self.graph[at];
+                (link.reserved, link.planned, link.shared) = (reserved, planned, shared);
                 self.mirror_free(at);
             }
             Spot::Port(node, network) => {
                 let Some(at) = self.place(node) else { return };
                 if let Some(port) = self.graph[at].ports.get_mut(network) {
-                    (port.reserved, port.shared) = (reserved, shared);
+                    (port.reserved, port.planned, port.shared) = (reserved, planned, shared);
                 }
                 self.mirror_port(at, network);
             }

@@ -22,7 +22,7 @@ impl Api {
         let (done, active) = oneshot::channel();
         let answer = self.engine.ask_until(actor.clone(), request, Some(Until::Active(done))).await;
         let begun = view(answer.map_err(|refusal| status_of(&refusal))?)?;
-        if begun.circuit.state == CircuitState::Active {
+        if matches!(begun.circuit.state, CircuitState::Active | CircuitState::Scheduled) {
             return Ok(begun.into());
         }
         match tokio::time::timeout(wait, active).await {

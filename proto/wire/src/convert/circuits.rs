@@ -3,7 +3,7 @@ use super::fields::{
     byte, clipped, each, list, name, name_if_any, names, needed, optional, sentence, shown, strings, unknown,
 };
 use super::resources::bounds;
-use super::units::{ending, mtu, until, until_fields};
+use super::units::{ending, mtu, start, until, until_fields};
 use super::{Malformed, Result, limits, rules};
 use crate::v1;
 use proto_model::circuit::{Circuit, CircuitSpec, CircuitState, Path};
@@ -31,6 +31,7 @@ impl TryFrom<v1::CircuitSpec> for CircuitRequest {
             pinned_path: pinned(&spec.path)?,
             rules: list("rules", limits::RULES, spec.rules)?,
             until: until("expires", spec.expires, spec.lifetime)?,
+            starts: start(spec.starts, spec.delay)?,
         };
         if circuit.source == circuit.destination {
             let what = format!("{} is the source too; a circuit has two ends", circuit.destination);
@@ -68,6 +69,7 @@ fn pinned(path: &[String]) -> Result<Option<Vec<NodeName>>> {
 impl From<CircuitRequest> for v1::CircuitSpec {
     fn from(circuit: CircuitRequest) -> Self {
         let (expires, lifetime) = until_fields(circuit.until);
+        let (starts, delay) = until_fields(circuit.starts);
         Self {
             name: circuit.name.map(|name| name.to_string()).unwrap_or_default(),
             source: circuit.source.to_string(),
@@ -78,7 +80,17 @@ impl From<CircuitRequest> for v1::CircuitSpec {
             rules: each(circuit.rules),
             expires,
             lifetime,
+            starts,
+            delay,
         }
+    }
+}
+
+/// Of what is shown: a time, never a span.
+fn begun(at: u64, after: u64) -> Result<Option<Timestamp>> {
+    match after {
+        0 => Ok((at != 0).then_some(Timestamp(at))),
+        _ => Err(Malformed::new("delay", "is set; what was accepted has a time instead")),
     }
 }
 
@@ -94,6 +106,7 @@ impl TryFrom<v1::CircuitSpec> for CircuitSpec {
             priority: byte("priority", spec.priority)?,
             pinned_path: pinned(&spec.path)?,
             expires: ending(spec.expires, spec.lifetime)?,
+            starts: begun(spec.starts, spec.delay)?,
         })
     }
 }
@@ -110,6 +123,8 @@ impl From<CircuitSpec> for v1::CircuitSpec {
             rules: Vec::new(),
             expires: spec.expires.map_or(0, |at| at.0),
             lifetime: 0,
+            starts: spec.starts.map_or(0, |at| at.0),
+            delay: 0,
         }
     }
 }
@@ -218,8 +233,10 @@ fn state(value: i32, waiting: &[String], detail: String) -> Result<(CircuitState
         Ok(Wire::Active) => CircuitState::Active,
         Ok(Wire::Suspended) => return Ok((CircuitState::Suspended { why: detail }, String::new())),
         Ok(Wire::Closing) => CircuitState::Closing { waiting: waiting()? },
+        Ok(Wire::Scheduled) => CircuitState::Scheduled,
         Ok(Wire::Unspecified) | Err(_) => {
-            let allowed = "STATE_BUILDING (1), _OPENING (2), _ACTIVE (3), _SUSPENDED (4), _CLOSING (5)";
+            let allowed =
+                "STATE_BUILDING (1), _OPENING (2), _ACTIVE (3), _SUSPENDED (4), _CLOSING (5), _SCHEDULED (6)";
             return Err(unknown("state", value, allowed));
         }
     };
@@ -285,5 +302,6 @@ fn shown_state(state: CircuitState, detail: String) -> (v1::circuit::State, Vec<
         }
         CircuitState::Suspended { why } => (Wire::Suspended, Vec::new(), format!("{why}; {detail}")),
         CircuitState::Closing { waiting } => (Wire::Closing, waiting, detail),
+        CircuitState::Scheduled => (Wire::Scheduled, Vec::new(), detail),
     }
 }

@@ -53,6 +53,18 @@ pub(super) fn until(field: &str, at: u64, after: u64) -> Result<Option<Until>> {
     }
 }
 
+/// When something begins: a time, or so long from now.
+pub(super) fn start(at: u64, after: u64) -> Result<Option<Until>> {
+    match (at, after) {
+        (0, 0) => Ok(None),
+        (at, 0) => Ok(Some(Until::At(Timestamp(at)))),
+        (0, after) => {
+            span("delay", after, Duration::from_secs(1), Until::MOST).map(|span| Some(Until::After(span)))
+        }
+        (_, _) => Err(Malformed::new("delay", "is set, and starts too; set one of them")),
+    }
+}
+
 /// The two fields of an [`Until`].
 pub(super) fn until_fields(until: Option<Until>) -> (u64, u64) {
     match until {

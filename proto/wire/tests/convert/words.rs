@@ -236,10 +236,10 @@ pub(crate) fn pinned() -> impl Strategy<Value = Option<Vec<NodeName>>> {
 
 pub(crate) fn circuit_request() -> impl Strategy<Value = CircuitRequest> {
     let ends = (resource_id(), resource_id()).prop_filter("two ends", |(a, b)| a != b);
-    let rest = (pinned(), vec(wish(), 0..4), until());
+    let rest = (pinned(), vec(wish(), 0..4), until(), until());
     (of(circuit_name()), ends, bounds(), any::<u8>(), rest)
-        .prop_map(|(name, (source, destination), bounds, priority, (pinned_path, rules, until))| {
-            CircuitRequest { name, source, destination, bounds, priority, pinned_path, rules, until }
+        .prop_map(|(name, (source, destination), bounds, priority, (pinned_path, rules, until, starts))| {
+            CircuitRequest { name, source, destination, bounds, priority, pinned_path, rules, until, starts }
         })
         .boxed()
 }
@@ -261,17 +261,20 @@ pub(crate) fn circuit_view() -> impl Strategy<Value = CircuitView> {
         Just(CircuitState::Active),
         sentence().prop_map(|why| CircuitState::Suspended { why }),
         waiting().prop_map(|waiting| CircuitState::Closing { waiting }),
+        Just(CircuitState::Scheduled),
     ];
-    let spec =
-        (circuit_request(), circuit_name(), of(moment())).prop_map(|(request, name, expires)| CircuitSpec {
+    let spec = (circuit_request(), circuit_name(), [of(moment()), of(moment())]).prop_map(
+        |(request, name, [expires, starts])| CircuitSpec {
             expires,
+            starts,
             name,
             source: request.source,
             destination: request.destination,
             bounds: request.bounds,
             priority: request.priority,
             pinned_path: request.pinned_path,
-        });
+        },
+    );
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
     let protection = (
         of(path()),

@@ -185,6 +185,8 @@ pub(crate) fn web_to_db(rules: Vec<v1::Rule>) -> v1::CircuitSpec {
         rules,
         expires: 0,
         lifetime: 0,
+        starts: 0,
+        delay: 0,
     }
 }
 

@@ -220,6 +220,7 @@ impl World {
                 .map(|end| matches!(self.client.resources.get(end), Some(Status::Up | Status::Degraded)));
             match &circuit.state {
                 CircuitState::Active => {}
+                CircuitState::Scheduled if circuit.spec.starts.is_some_and(|at| at > self.now) => {}
                 CircuitState::Suspended { why } if why.is_empty() => {
                     self.fail(&format!("{id} is suspended without a reason"))
                 }
@@ -231,7 +232,8 @@ impl World {
                 CircuitState::Suspended { .. } => {}
                 state @ (CircuitState::Building { .. }
                 | CircuitState::Opening { .. }
-                | CircuitState::Closing { .. }) => {
+                | CircuitState::Closing { .. }
+                | CircuitState::Scheduled) => {
                     self.fail(&format!("{id} is at rest, but {state:?}"));
                 }
             }

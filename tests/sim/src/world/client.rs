@@ -201,6 +201,7 @@ impl World {
             pinned_path: None,
             rules,
             until: None,
+            starts: None,
         };
         let key = format!("key-{}", self.client.tickets);
         Some(Request::CreateCircuit { circuit, idempotency_key: Some(key) })

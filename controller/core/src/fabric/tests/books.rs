@@ -5,9 +5,9 @@ use crate::fabric::world::{World, link, name, request};
 use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::Side;
 use proto_model::report::{Say, Switch, Way};
-use proto_model::request::{CircuitRef, Event, Request};
+use proto_model::request::{CircuitRef, CircuitRequest, Event, Request};
 use proto_model::topology::{LinkId, LinkValues};
-use proto_model::{Bandwidth, CircuitId, Latency};
+use proto_model::{Bandwidth, CircuitId, Latency, Until};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -96,6 +96,18 @@ fn resource(numbers: &mut Numbers) -> String {
     format!("{}{}", ENDS[numbers.below(ENDS.len())], numbers.below(5))
 }
 
+/// Some start later, some end by themselves.
+fn limit(wanted: &mut CircuitRequest, numbers: &mut Numbers) {
+    let mut span = |most| Until::After(Duration::from_secs(1 + numbers.below(most) as u64));
+    let (starts, until) = (span(40), span(80));
+    match numbers.below(6) {
+        0 => wanted.starts = Some(starts),
+        1 => (wanted.starts, wanted.until) = (Some(starts), Some(until)),
+        2 => wanted.until = Some(until),
+        _ => {}
+    }
+}
+
 /// Returns the operation's kind, for counting.
 fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str {
     let transit = TRANSIT[numbers.below(TRANSIT.len())];
@@ -104,6 +116,9 @@ fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str
             let mut wanted = request(&resource(numbers), &resource(numbers));
             wanted.bounds.bandwidth = Bandwidth::mbit(10 * (1 + numbers.below(20)) as u64);
             wanted.priority = numbers.below(3) as u8;
+            if life == Life::Calm {
+                limit(&mut wanted, numbers);
+            }
             if world.create(wanted).is_ok() { "created" } else { "refused" }
         }
         10..=15 => {

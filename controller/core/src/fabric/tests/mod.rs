@@ -14,6 +14,7 @@ mod repair;
 mod reroute;
 mod resources;
 mod restart;
+mod schedule;
 mod silence;
 mod storm;
 mod told;

@@ -173,6 +173,7 @@ fn circuit(id: u64, size: usize) -> Write {
         priority: 0,
         pinned_path: None,
         expires: None,
+        starts: None,
     };
     Write::Put(Record::Circuit(CircuitRecord {
         id: CircuitId(id),

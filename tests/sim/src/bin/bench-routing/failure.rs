@@ -100,6 +100,7 @@ impl Network {
             pinned_path: None,
             rules: Vec::new(),
             until: None,
+            starts: None,
         };
         self.stage.ask(Request::CreateCircuit { circuit, idempotency_key: None }).map(drop)
     }

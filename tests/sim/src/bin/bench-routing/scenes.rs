@@ -174,6 +174,7 @@ impl<'a> Play<'a> {
             pinned_path: None,
             rules: Vec::new(),
             until: None,
+            starts: None,
         };
         self.stage.ask(Request::CreateCircuit { circuit, idempotency_key: None }).map(drop)
     }
