@@ -182,6 +182,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("bandwidth", &["--bandwidth"]),
     ("limit", &["--limit"]),
     ("expires", &["--for", "--until"]),
+    ("starts", &["--start"]),
     ("confirm_within", &["--confirm-within"]),
     ("encrypted", &["--encrypted"]),
     ("encrypted_links", &["--encrypted-links"]),
@@ -248,6 +249,10 @@ impl Options {
     /// wrong inside of one came with its option.
     pub fn for_field(&self, field: &str) -> Option<String> {
         let words: Vec<&str> = field.split(['.', '[', ']']).filter(|word| !word.is_empty()).collect();
+        // Those of a file have no options.
+        if words.first() == Some(&"circuits") {
+            return None;
+        }
         let whole = words.iter().find(|word| matches!(**word, "rules" | "intents"));
         whole.into_iter().chain(words.iter().rev()).find_map(|word| self.named(word))
     }

@@ -11,6 +11,7 @@ pub mod out;
 pub mod run;
 pub mod show;
 pub mod text;
+mod wishes;
 
 use clap::Parser as _;
 use failure::Failure;

@@ -139,7 +139,7 @@ impl FromStr for IntentText {
     }
 }
 
-fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
+pub fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
     match key {
         "latency" => bounds.max_rtt = Some(parsed(key, value)?),
         "loss" => bounds.max_loss = Some(parsed(key, value)?),
@@ -162,11 +162,11 @@ fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn parsed<T: FromStr<Err: fmt::Display>>(key: &str, value: &str) -> Result<T, String> {
+pub fn parsed<T: FromStr<Err: fmt::Display>>(key: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|why| format!("{key}: {why}"))
 }
 
-fn list<T: FromStr<Err: fmt::Display>>(key: &str, value: &str) -> Result<Vec<T>, String> {
+pub fn list<T: FromStr<Err: fmt::Display>>(key: &str, value: &str) -> Result<Vec<T>, String> {
     value.split(',').map(|item| parsed(key, item)).collect()
 }
 

@@ -41,13 +41,24 @@ fn register(line: &str) -> Register {
 }
 
 #[test]
+fn circuits_of_a_file_have_their_own_words_each() {
+    let create = create("foreweave circuit create --file wishes --move");
+    assert!(create.moves && create.wish.file.is_some() && create.wish.request().is_none());
+    for more in ["web db", "--bandwidth 1mbit", "--start 2h", "--allow tcp/1", "--priority 3"] {
+        let refusal = parse(&format!("foreweave circuit plan --file wishes {more}")).expect_err(more);
+        assert!(refusal.contains("cannot be used with"), "{refusal}");
+    }
+    assert!(parse("foreweave circuit create web").expect_err("one end").contains("DST"));
+}
+
+#[test]
 fn a_circuit_takes_every_option() {
     let create = create(
         "foreweave circuit create web db --latency 20ms --loss 1% --bandwidth 200mbit --encrypted --max-price \
          0.02$/GB --max-hops 3 --via a,b --via c --avoid d --require-tag eu --avoid-tag cheap --priority 7 --path x,y,z \
          --name fast --idempotency-key k1 --wait 3s",
     );
-    let request = create.wish.request();
+    let request = create.wish.request().expect("one circuit");
     assert_eq!((request.source.as_str(), request.destination.as_str()), ("web", "db"));
     assert_eq!(request.name.as_ref().map(|name| name.as_str()), Some("fast"));
     assert_eq!(request.priority, 7);
@@ -68,7 +79,7 @@ fn a_circuit_takes_every_option() {
 #[test]
 fn a_circuit_without_options_is_best_effort_and_waits_ten_seconds() {
     let create = create("foreweave circuit create web db");
-    let request = create.wish.request();
+    let request = create.wish.request().expect("one circuit");
     assert_eq!(request.bounds, Default::default());
     assert_eq!((request.pinned_path, request.rules.len(), request.priority), (None, 0, 0));
     assert_eq!(create.wait.duration(), Duration::from_secs(10));

@@ -219,20 +219,6 @@ fn circuits_are_listed_with_what_holds_them_up() {
 }
 
 #[test]
-fn a_scheduled_circuit_says_when_it_starts() {
-    let mut view = circuit(3, CircuitState::Scheduled);
-    let at = Timestamp(NOW.0 + 7_200_000_000_000);
-    view.circuit.spec.starts = Some(at);
-    let row = bare(&show::circuit::list(std::slice::from_ref(&view)));
-    let promised = format!("starts at {at}");
-    assert!(row.contains("scheduled") && row.contains(&promised), "{row}");
-    assert!(row.contains("edge-a → transit-1 → edge-b") && !row.contains("yes"), "{row}");
-    let one = bare(&show::circuit::one(&view, show::circuit::Ends::default(), NOW));
-    assert!(one.contains(&format!("in 2 h ({at})")) || one.contains(&format!("in 2h ({at})")), "{one}");
-    assert!(show::circuit::line(&view).contains(&promised), "{}", show::circuit::line(&view));
-}
-
-#[test]
 fn a_circuit_is_shown_with_addresses_rules_and_counters() {
     let ends = show::circuit::Ends {
         source: FabricPrefix::default().address(1),

@@ -145,6 +145,8 @@ pub struct Moving {
     pub rate: Bandwidth,
     /// Ends that have not reported the other path; none: its hops do not stand yet.
     pub ends: Option<Waiting>,
+    /// Circuits that take what it leaves.
+    pub then: Vec<CircuitId>,
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::plan::Plan;
 use proto_model::resource::Resource;
 use proto_model::rule::{Revert, Rule};
+use proto_model::together::{PlaceRequest, Placement};
 use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{CircuitId, Label, NodeName, ResourceId, SealKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -244,6 +245,16 @@ pub struct IdempotencyRecord {
     pub request: proto_model::request::CircuitRequest,
     pub circuit: CircuitId,
     pub at: Timestamp,
+    /// The request was for several circuits, of which those above are the first; and what was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<Together>,
+}
+
+/// Several circuits that were asked for together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Together {
+    pub request: PlaceRequest,
+    pub answer: Placement,
 }
 
 impl Record {

@@ -84,6 +84,7 @@ fn verb(request: &Ask) -> &'static str {
         Ask::DiscoverResources { .. } => "DiscoverResources",
         Ask::CreateCircuit { .. } => "CreateCircuit",
         Ask::PlanCircuit { .. } => "PlanCircuit",
+        Ask::PlaceCircuits(_) => "PlaceCircuits",
         Ask::GetCircuit { .. } => "GetCircuit",
         Ask::ListCircuits => "ListCircuits",
         Ask::DeleteCircuit { .. } => "DeleteCircuit",
@@ -210,6 +211,13 @@ impl v1::fabric_server::Fabric for Api {
         request: Request<v1::PlanCircuitRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
         reply!(self.plain(request).await?, Answer::Plan(plan) => plan.into())
+    }
+
+    async fn place_circuits(
+        &self,
+        request: Request<v1::PlaceCircuitsRequest>,
+    ) -> Result<Response<v1::PlaceCircuitsResponse>, Status> {
+        reply!(self.plain(request).await?, Answer::Placement(placement) => placement.into())
     }
 
     async fn get_circuit(

@@ -19,6 +19,7 @@ pub mod request;
 pub mod resource;
 pub mod rule;
 pub mod seal;
+pub mod together;
 pub mod topology;
 pub mod trace;
 pub mod trail;

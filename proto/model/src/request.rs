@@ -6,6 +6,7 @@ use crate::plan::{Discovery, Plan};
 use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
+use crate::together::{PlaceRequest, Placement};
 use crate::topology::{Forecast, LinkId, LinkValues, Measured, NodeState, Underlay};
 use crate::trace::Filter;
 use crate::trail::{Trail, Wonder};
@@ -133,6 +134,8 @@ pub enum Request {
     PlanCircuit {
         circuit: CircuitRequest,
     },
+    /// Several at once; what does not fit is refused in the answer.
+    PlaceCircuits(PlaceRequest),
     GetCircuit {
         circuit: CircuitRef,
     },
@@ -246,7 +249,9 @@ impl Request {
             | Self::Enrol { .. }
             | Self::Renew { .. }
             | Self::Status => Role::Viewer,
+            Self::PlaceCircuits(request) if request.dry_run => Role::Viewer,
             Self::RegisterResource { .. }
+            | Self::PlaceCircuits(_)
             | Self::UpdateResourceStatus { .. }
             | Self::RemoveResource { .. }
             | Self::CreateCircuit { .. }
@@ -395,6 +400,7 @@ pub enum Response {
     Circuits(Vec<CircuitView>),
     Deleted(Left),
     Plan(Plan),
+    Placement(Placement),
     Rules {
         circuit: CircuitId,
         version: u32,

@@ -13,6 +13,7 @@ mod reports;
 pub mod requests;
 mod resources;
 mod rules;
+mod together;
 mod traces;
 mod units;
 

@@ -2,9 +2,10 @@
 use super::bounds::BoundsArgs;
 use super::rule::RuleArgs;
 use crate::text::{DAY, Span, span};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use proto_model::request::{CircuitRef, CircuitRequest};
 use proto_model::{CircuitName, NodeName, ResourceId, Timestamp, Until};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
@@ -47,15 +48,45 @@ pub struct Named {
     pub circuit: CircuitRef,
 }
 
+/// What is said of one circuit, and cannot be said of those of a file.
+const ONE: [&str; 23] = [
+    "source",
+    "destination",
+    "name",
+    "latency",
+    "loss",
+    "bandwidth",
+    "limit",
+    "encrypted",
+    "encrypted_links",
+    "max_price",
+    "max_hops",
+    "via",
+    "avoid",
+    "require_tags",
+    "avoid_tags",
+    "priority",
+    "path",
+    "allow",
+    "deny",
+    "rule",
+    "start",
+    "lifetime",
+    "until",
+];
+
 /// What a circuit shall be.
 #[derive(Debug, Args)]
 pub struct Wish {
     /// Resource at one end; rules speak of its connections unless they say reverse
-    #[arg(value_name = "SRC")]
-    pub source: ResourceId,
+    #[arg(value_name = "SRC", required_unless_present = "file")]
+    pub source: Option<ResourceId>,
     /// Resource at the other end
-    #[arg(value_name = "DST")]
-    pub destination: ResourceId,
+    #[arg(value_name = "DST", required_unless_present = "file")]
+    pub destination: Option<ResourceId>,
+    /// Several circuits, placed together so that as much as can be is admitted, by priority: one per line like "web db bandwidth=200mbit priority=3 allow=tcp/443", in the words of these options; # starts a comment; - is standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ONE, help_heading = "Several circuits")]
+    pub file: Option<PathBuf>,
     /// Name of the circuit [default: SRC-DST]
     #[arg(long)]
     pub name: Option<CircuitName>,
@@ -104,18 +135,20 @@ impl End {
 }
 
 impl Wish {
-    pub fn request(&self) -> CircuitRequest {
-        CircuitRequest {
+    /// None: a file has them.
+    pub fn request(&self) -> Option<CircuitRequest> {
+        let (source, destination) = self.source.clone().zip(self.destination.clone())?;
+        Some(CircuitRequest {
             name: self.name.clone(),
-            source: self.source.clone(),
-            destination: self.destination.clone(),
+            source,
+            destination,
             bounds: self.bounds.bounds(),
             priority: self.priority,
             pinned_path: (!self.path.is_empty()).then(|| self.path.clone()),
             rules: self.rules.rules.clone(),
             until: self.end.wish(),
             starts: self.start.start,
-        }
+        })
     }
 }
 
@@ -126,6 +159,9 @@ pub struct Create {
     /// A repeated key within 24 hours makes no second circuit [default: a new random one]
     #[arg(long, value_name = "KEY", help_heading = "The request")]
     pub idempotency_key: Option<String>,
+    /// Move circuits that stand, make before break, if it does not fit otherwise; without this the refusal says which
+    #[arg(long = "move", help_heading = "The request")]
+    pub moves: bool,
     #[command(flatten)]
     pub wait: Wait,
 }

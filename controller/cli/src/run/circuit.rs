@@ -8,7 +8,7 @@ use crate::show::{self, circuit::Ends};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto_model::circuit::CircuitState;
 use proto_model::plan::Plan;
-use proto_model::request::{CircuitRef, CircuitView, Left, NodeView};
+use proto_model::request::{CircuitRef, CircuitRequest, CircuitView, Left, NodeView};
 use proto_model::{Kind, NodeName, Refusal, Until};
 use proto_wire::v1;
 use std::collections::BTreeSet;
@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) -> Result<(), Failure> {
     match command {
         Circuit::Create(wish) => create(fabric, wish, out).await,
+        Circuit::Plan(wish) if wish.file.is_some() => super::together::plan(fabric, wish, out).await,
         Circuit::Plan(wish) => plan(fabric, wish, out).await,
         Circuit::List => {
             let answer =
@@ -70,23 +71,37 @@ async fn extend(fabric: &mut Fabric, circuit: &CircuitRef, end: &End, out: Out) 
 
 async fn create(fabric: &mut Fabric, wish: &Create, out: Out) -> Result<(), Failure> {
     let wait = wish.wait.duration();
+    let key = wish.idempotency_key.as_ref();
+    if wish.moves || wish.wish.file.is_some() {
+        return super::together::create(fabric, &wish.wish, wish.moves, key, wait, out).await;
+    }
+    let request = one_of(&wish.wish)?;
+    let what = format!("building {} → {}", request.source, request.destination);
     let ask = v1::CreateCircuitRequest {
-        circuit: Some(wish.wish.request().into()),
+        circuit: Some(request.clone().into()),
         idempotency_key: wish.idempotency_key.clone().map_or_else(new_key, Ok)?,
         wait: wait.as_nanos() as u64,
     };
-    let spinner = spinner(out, &format!("building {} → {}", wish.wish.source, wish.wish.destination));
+    let spinner = spinner(out, &what);
     // The key makes a repetition harmless: whatever broke, there will be one circuit.
     let answer =
         fabric.ask(Again::Yes, wait, ask, async |mut client, ask| client.create_circuit(ask).await).await;
     spinner.finish_and_clear();
-    let answer = answer.map_err(with_way_to_reasons)?;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => return Err(with_moves(fabric, request, with_way_to_reasons(failure)).await),
+    };
     let view: CircuitView = understood(answer.clone())?;
     let ends = ends(fabric, &view).await;
     out.answer("Circuit", &answer, || {
         format!("{}{}", show::circuit::one(&view, ends, show::now()), show::circuit::next(&view, ends))
     })?;
     if wait.is_zero() { Ok(()) } else { in_force(&view, wait) }
+}
+
+/// Of which both ends are named.
+fn one_of(wish: &Wish) -> Result<CircuitRequest, Failure> {
+    wish.request().ok_or_else(|| Failure::usage("no circuit is named: say SRC and DST, or --file"))
 }
 
 /// A refusal for lack of a path has more to tell than fits into a sentence.
@@ -100,6 +115,18 @@ fn with_way_to_reasons(failure: Failure) -> Failure {
         }
         other => other,
     }
+}
+
+/// Which circuits would have to move for it, if that helps.
+async fn with_moves(fabric: &mut Fabric, request: CircuitRequest, failure: Failure) -> Failure {
+    let Failure::Refused { mut refusal, option } = failure else { return failure };
+    if refusal.kind == Kind::Exhausted
+        && is_for_lack_of_a_path(&refusal)
+        && let Some(moves) = super::together::moves(fabric, request).await
+    {
+        refusal.hint = format!("{moves}; {}", refusal.hint);
+    }
+    Failure::Refused { refusal, option }
 }
 
 fn is_for_lack_of_a_path(refusal: &Refusal) -> bool {
@@ -134,14 +161,14 @@ fn in_force(view: &CircuitView, waited: Duration) -> Result<(), Failure> {
 }
 
 /// 128 bits of chance, so that two commands never share a key.
-fn new_key() -> Result<String, Failure> {
+pub(super) fn new_key() -> Result<String, Failure> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| Failure::usage(format!("no random numbers: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Turns on terminals only.
-fn spinner(out: Out, what: &str) -> ProgressBar {
+pub(super) fn spinner(out: Out, what: &str) -> ProgressBar {
     if out.json {
         return ProgressBar::hidden();
     }
@@ -171,7 +198,7 @@ async fn ends(fabric: &mut Fabric, view: &CircuitView) -> Ends {
 }
 
 async fn plan(fabric: &mut Fabric, wish: &Wish, out: Out) -> Result<(), Failure> {
-    let ask = v1::PlanCircuitRequest { circuit: Some(wish.request().into()) };
+    let ask = v1::PlanCircuitRequest { circuit: Some(one_of(wish)?.into()) };
     let answer = fabric.read(ask, async |mut client, ask| client.plan_circuit(ask).await).await?;
     decision(&answer, out)?;
     refused(&answer)

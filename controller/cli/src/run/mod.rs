@@ -7,6 +7,7 @@ mod policy;
 mod replay;
 mod resource;
 mod rule;
+mod together;
 mod watch;
 
 use crate::args::{Cli, Command};

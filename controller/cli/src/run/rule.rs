@@ -9,7 +9,6 @@ use proto_model::Timestamp;
 use proto_model::request::{CircuitRef, RuleChange, RuleEdit};
 use proto_model::rule::{RuleSet, RuleSpec};
 use proto_wire::v1;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -109,13 +108,7 @@ fn print(circuit: &CircuitRef, answer: &v1::RuleSetView, out: Out) -> Result<(),
 
 /// `none`: what to say instead of a file without rules.
 pub(super) fn read(file: &Path, none: &str) -> Result<Vec<RuleSpec>, Failure> {
-    let mut content = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut content)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut content))
-    };
-    read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?;
+    let content = super::files::text(file)?;
     let rules = text::rules(&content).map_err(|why| Failure::usage(format!("{}, {why}", file.display())))?;
     if rules.is_empty() {
         return Err(Failure::Usage { what: format!("{} has no rules", file.display()), hint: none.into() });

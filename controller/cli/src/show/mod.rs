@@ -11,6 +11,7 @@ pub mod replay;
 pub mod resource;
 pub mod rule;
 pub mod table;
+pub mod together;
 pub mod trace;
 pub mod why;
 

@@ -58,6 +58,7 @@ not_asked_for! {
     get_resource(GetResourceRequest) -> Resource;
     discover_resources(DiscoverResourcesRequest) -> DiscoverResourcesResponse;
     plan_circuit(PlanCircuitRequest) -> Plan;
+    place_circuits(PlaceCircuitsRequest) -> PlaceCircuitsResponse;
     explain_circuit(CircuitRequest) -> Plan;
     update_firewall_rule(UpdateFirewallRuleRequest) -> RuleSetView;
     list_nodes(Empty) -> ListNodesResponse;

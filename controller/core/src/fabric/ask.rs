@@ -35,6 +35,7 @@ impl Fabric {
                 self.create_circuit(circuit, idempotency_key, now)
             }
             Request::PlanCircuit { circuit } => self.plan_circuit(&circuit, now),
+            Request::PlaceCircuits(request) => self.place_circuits(request, now),
             Request::GetCircuit { circuit } => self.get_circuit(&circuit),
             Request::ListCircuits => Ok(Response::Circuits(
                 self.circuits.iter().map(|c| guarantee::view(c, &self.topology, &self.nodes)).collect(),

@@ -1,12 +1,12 @@
 //! Circuits as clients ask for them: plan, create, delete, rules.
 use super::Fabric;
+use super::allocate::Chosen;
 use super::ends::expiry;
 use crate::circuit::{Circuit, Phase, Waiting};
-use crate::deadlines::Deadline;
 use crate::guarantee;
 use crate::protection::Protection;
 use crate::rate::Rate;
-use crate::record::{IdempotencyRecord, Record, RecordKey};
+use crate::record::Record;
 use crate::registry::resources::takes_circuits;
 use crate::{compile, intent, rules, silence};
 use proto_model::circuit::{CircuitSpec, Path};
@@ -17,8 +17,6 @@ use proto_model::resource::{Attachment, Status};
 use proto_model::rule::Revert;
 use proto_model::{CircuitId, Kind, Refusal, ResourceId, Timestamp, Until};
 use std::collections::{BTreeMap, BTreeSet};
-
-const MAX_KEY: usize = 128;
 
 impl Fabric {
     pub(super) fn create_circuit(
@@ -41,6 +39,21 @@ impl Fabric {
         let from = spec.starts.unwrap_or(now);
         let chosen = self.in_its_time(&spec, from, |fabric| fabric.choose(&spec, &BTreeSet::new()));
         let chosen = chosen.map_err(within_circuit)?;
+        let id = self.admit(spec, rules, chosen, now)?;
+        if let Some(key) = key {
+            self.remember(key, request, id, now);
+        }
+        self.show(id)
+    }
+
+    /// Builds a circuit, or promises it its path, if it starts later.
+    pub(super) fn admit(
+        &mut self,
+        spec: CircuitSpec,
+        rules: rules::Edited,
+        chosen: Chosen,
+        now: Timestamp,
+    ) -> Result<CircuitId, Refusal> {
         let id = match spec.starts {
             Some(_) => {
                 let id = self.next_id();
@@ -57,19 +70,23 @@ impl Fabric {
             }
         };
         self.watch_ends(id);
-        if let Some(key) = key {
-            self.remember(key, request, id, now);
-        }
-        self.show(id)
+        Ok(id)
     }
 
-    fn next_id(&mut self) -> CircuitId {
+    pub(super) fn next_id(&mut self) -> CircuitId {
         self.counters.next_circuit += 1;
         self.step.put(Record::Counters(self.counters.clone()));
         CircuitId(self.counters.next_circuit)
     }
 
-    fn add(&mut self, id: CircuitId, spec: CircuitSpec, rules: rules::Edited, plan: Plan, now: Timestamp) {
+    pub(super) fn add(
+        &mut self,
+        id: CircuitId,
+        spec: CircuitSpec,
+        rules: rules::Edited,
+        plan: Plan,
+        now: Timestamp,
+    ) {
         for end in [&spec.source, &spec.destination] {
             if let Some(member) = self.resources.get_mut(end) {
                 member.circuits.insert(id);
@@ -105,44 +122,6 @@ impl Fabric {
         let circuit =
             self.circuit(id).ok_or_else(|| Refusal::not_found(format!("there is no circuit {id}")))?;
         Ok(Response::Circuit(guarantee::view(circuit, &self.topology, &self.nodes)))
-    }
-
-    /// The answer to an earlier request with the same key.
-    fn answered_before(&self, key: &str, request: &CircuitRequest) -> Result<Option<Response>, Refusal> {
-        if key.is_empty() || key.len() > MAX_KEY {
-            let what = format!("the key has {} bytes, 1 to {MAX_KEY} are allowed", key.len());
-            return Err(Refusal::invalid("idempotency_key", what));
-        }
-        let Some(record) = self.keys.get(key) else { return Ok(None) };
-        if record.request != *request {
-            let what = format!("the key was used for {} with another content", record.circuit);
-            return Err(Refusal::invalid("idempotency_key", what).hint("use a new key for a new request"));
-        }
-        let Some(circuit) = self.circuit(record.circuit) else {
-            let what = format!("{}, which was made with this key, has been deleted since", record.circuit);
-            return Err(Refusal::precondition(what).hint("use a new key for a new circuit"));
-        };
-        Ok(Some(Response::Circuit(guarantee::view(circuit, &self.topology, &self.nodes))))
-    }
-
-    fn remember(&mut self, key: String, request: CircuitRequest, circuit: CircuitId, now: Timestamp) {
-        while self.keys.len() >= self.settings.limits.idempotency_keys.max(1) {
-            let Some((_, oldest)) = self.keys_by_age.first().cloned() else { break };
-            self.forget_key(&oldest);
-        }
-        let record = IdempotencyRecord { key: key.clone(), request, circuit, at: now };
-        self.step.put(Record::Idempotency(record.clone()));
-        self.deadlines.set(Deadline::Idempotency(key.clone()), now.plus(self.settings.timing.idempotency));
-        self.keys_by_age.insert((now, key.clone()));
-        self.keys.insert(key, record);
-    }
-
-    pub(super) fn forget_key(&mut self, key: &str) {
-        if let Some(record) = self.keys.remove(key) {
-            self.keys_by_age.remove(&(record.at, key.to_owned()));
-            self.deadlines.clear(&Deadline::Idempotency(key.to_owned()));
-            self.step.delete(RecordKey::Idempotency(key.to_owned()));
-        }
     }
 
     pub(super) fn plan_circuit(
@@ -204,7 +183,7 @@ impl Fabric {
     }
 
     /// Everything that can be said against a request before a path is sought.
-    fn checked(
+    pub(super) fn checked(
         &self,
         request: &CircuitRequest,
         now: Timestamp,
@@ -476,7 +455,7 @@ fn status_name(status: Status) -> &'static str {
 }
 
 /// Names the field as the API does.
-fn within(message: &str, refusal: Refusal) -> Refusal {
+pub(super) fn within(message: &str, refusal: Refusal) -> Refusal {
     match refusal.field.is_empty() {
         true => refusal,
         false => Refusal { field: format!("{message}.{}", refusal.field), ..refusal },

@@ -157,15 +157,29 @@ impl Fabric {
     }
 
     fn begin_move(&mut self, id: CircuitId, better: Better, now: Timestamp) {
-        let Some(route) = self.route_of(id) else { return };
         let Better { to, reason, plan } = better;
+        self.begin_move_to(id, to, reason.to_string(), plan, Vec::new(), now);
+    }
+
+    /// Circuits in `then` take what it leaves.
+    pub(super) fn begin_move_to(
+        &mut self,
+        id: CircuitId,
+        to: Candidate,
+        why: String,
+        plan: Plan,
+        then: Vec<CircuitId>,
+        now: Timestamp,
+    ) {
+        let Some(route) = self.route_of(id) else { return };
         let moving = Moving {
             to: to.path.clone(),
-            why: reason.to_string(),
+            why,
             plan: Box::new(plan),
             since: now,
             rate: self.circuits.get(id).map(|circuit| circuit.rate.now()).unwrap_or_default(),
             ends: None,
+            then,
         };
         if route.second().is_none_or(|lane| lane.path != to.path) {
             self.drop_backup(id, "", now);
@@ -230,6 +244,7 @@ impl Fabric {
         circuit.decision = Some(moving.plan);
         self.standings.counts.moves += 1;
         self.promote(id, now);
+        self.place_waiting(&moving.then, now);
     }
 
     /// Somebody may have taken what was free when the move began.
@@ -257,6 +272,9 @@ impl Fabric {
         let moving = self.circuits.get_mut(id)?.moving.take()?;
         self.topology.carry_less(&moving.to, moving.rate);
         self.deadlines.clear(&Deadline::Moving(id));
+        // If the move does not come about, they are told why they do not fit.
+        let now = self.topology.now();
+        moving.then.iter().for_each(|waiting| self.queue(*waiting, now));
         Some(moving)
     }
 }

@@ -87,6 +87,11 @@ impl Fabric {
     /// Builds it on the best path there is by now. Before its time it may fail, because others have not ended; then it is
     /// tried at its time.
     pub(super) fn start(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(circuit) = self.circuits.get(id) else { return };
+        if circuit.scheduled().is_some() && circuit.spec.expires.is_some_and(|end| end <= now) {
+            // The controller was away for all of its time.
+            return self.close(id, now);
+        }
         let since = self.circuits.get(id).map(|circuit| circuit.since);
         let Some((path, since)) = self.unschedule(id, now).zip(since) else { return };
         self.circuits.enter(id, Phase::Suspended { why: "its time has come".into() }, now);

@@ -121,6 +121,19 @@ impl Decision {
         feasible
     }
 
+    /// Puts a path first that was chosen for the sake of others; the cheaper ones say why they were passed over.
+    pub fn insist(&mut self, path: Judged) {
+        let chosen = &path.candidate.path;
+        let why = format!("passed over: {chosen} was chosen, so that more of what is asked for fits");
+        self.judged.retain(|judged| judged.candidate.path != *chosen);
+        let cheaper =
+            |judged: &&mut Judged| judged.broken.is_empty() && judged.candidate.cost <= path.candidate.cost;
+        for judged in self.judged.iter_mut().filter(cheaper) {
+            judged.candidate.rejected = vec![why.clone()];
+        }
+        self.judged.insert(0, path);
+    }
+
     /// Paths that lack bandwidth and nothing else.
     pub fn full(&self) -> Vec<&Path> {
         let full = self.judged.iter().filter(|judged| judged.only(Broken::is_bandwidth));
@@ -220,6 +233,14 @@ fn judge_one(topology: &Topology, weights: &Weights, ask: &Ask<'_>, trail: &Trai
     let broken = admission::broken(&candidate, &links, tight, ask, now);
     candidate.rejected = broken.iter().map(ToString::to_string).collect();
     Judged { candidate, broken }
+}
+
+/// A path that somebody else chose; none: a link of it is not there, or cannot be used.
+pub fn judge_path(topology: &Topology, weights: &Weights, ask: &Ask<'_>, path: &Path) -> Option<Judged> {
+    let nodes = path.nodes.iter().map(|node| topology.place(node)).collect::<Option<_>>()?;
+    let edges = path.links.iter().map(|link| topology.edge(link)).collect::<Option<Vec<_>>>()?;
+    let usable = edges.iter().all(|edge| topology.graph()[*edge].is_usable());
+    usable.then(|| judge_one(topology, weights, ask, &Trail { nodes, edges }))
 }
 
 /// Best effort takes nothing of any.

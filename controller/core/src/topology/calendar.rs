@@ -152,8 +152,12 @@ impl Topology {
         if window.is_none() && self.calendar.window.is_none() {
             return;
         }
+        let later = |window: &Option<Window>| window.is_some_and(|window| window.from > self.now);
+        // From now on, ends alone change nothing.
+        let all = later(&window) || later(&self.calendar.window);
         self.calendar.window = window;
-        let spots: Vec<_> = self.calendar.spots.keys().cloned().collect();
+        let differ = self.calendar.spots.iter().filter(|(_, changes)| all || changes.plans > 0);
+        let spots: Vec<_> = differ.map(|(spot, _)| spot.clone()).collect();
         spots.iter().for_each(|spot| self.show(spot));
     }
 

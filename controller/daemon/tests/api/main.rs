@@ -75,6 +75,39 @@ async fn a_circuit_becomes_active_when_all_agents_have_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn circuits_are_planned_and_placed_together() {
+    let controller = Controller::start().await;
+    let _agents = two_hosts(&controller).await;
+    let mut admin = controller.admin().await;
+    let ask = |dry_run| v1::PlaceCircuitsRequest {
+        circuits: vec![circuit("web", "db")],
+        dry_run,
+        ..Default::default()
+    };
+    let planned = admin.place_circuits(ask(true)).await.expect("a plan").into_inner();
+    assert!(planned.outcomes[0].circuit == 0 && planned.outcomes[0].path.is_some(), "{planned:?}");
+    let placed = admin.place_circuits(ask(false)).await.expect("placed").into_inner();
+    let found = v1::CircuitRequest { circuit: "web-db".into() };
+    let found = admin.get_circuit(found).await.expect("by name").into_inner();
+    assert_eq!(found.id, placed.outcomes[0].circuit);
+    let twice = admin.place_circuits(ask(false)).await.expect_err("it is there");
+    assert_eq!(twice.code(), Code::AlreadyExists);
+    assert!(twice.message().contains("circuits[0]"), "{}", twice.message());
+    let mut later = circuit("web", "db");
+    (later.name, later.delay) = ("later".into(), 3_600_000_000_000);
+    let none = v1::PlaceCircuitsRequest::default();
+    assert_eq!(admin.place_circuits(none).await.expect_err("none").code(), Code::InvalidArgument);
+    admin
+        .delete_circuit(v1::DeleteCircuitRequest { circuit: "web-db".into(), wait: LONG })
+        .await
+        .expect("deleted");
+    let request = v1::CreateCircuitRequest { circuit: Some(later), wait: LONG, ..Default::default() };
+    let scheduled = admin.create_circuit(request).await.expect("scheduled, without a wait").into_inner();
+    assert_eq!(scheduled.state(), v1::circuit::State::Scheduled);
+    assert!(scheduled.path.is_some() && scheduled.spec.is_some_and(|spec| spec.starts > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_without_agents_is_answered_as_it_is_when_the_time_is_over() {
     let controller = Controller::start().await;
     let [a, b] = two_hosts(&controller).await;

@@ -292,6 +292,7 @@ pub enum Message {
     DiscoverResources(v1::DiscoverResourcesRequest),
     CreateCircuit(v1::CreateCircuitRequest),
     PlanCircuit(v1::PlanCircuitRequest),
+    PlaceCircuits(v1::PlaceCircuitsRequest),
     GetCircuit(v1::CircuitRequest),
     DeleteCircuit(v1::DeleteCircuitRequest),
     ExplainCircuit(v1::CircuitRequest),
@@ -354,6 +355,7 @@ impl TryFrom<Awaited> for Message {
             Request::PlanCircuit { circuit } => {
                 Self::PlanCircuit(v1::PlanCircuitRequest { circuit: Some(circuit.into()) })
             }
+            Request::PlaceCircuits(request) => Self::PlaceCircuits(request.into()),
             Request::GetCircuit { circuit } => Self::GetCircuit(reference(&circuit)),
             Request::DeleteCircuit { circuit } => {
                 Self::DeleteCircuit(v1::DeleteCircuitRequest { circuit: circuit.to_string(), wait })

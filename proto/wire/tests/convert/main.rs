@@ -3,6 +3,7 @@ mod bounds;
 mod decisions;
 mod ends;
 mod speech;
+mod together;
 mod words;
 
 use proptest::prelude::*;
@@ -16,6 +17,7 @@ use proto_model::request::{
     RuleChange, StatusView,
 };
 use proto_model::rule::{RuleSet, RuleSpec};
+use proto_model::together::Placement;
 use proto_wire::convert::Malformed;
 use proto_wire::convert::requests::{Awaited, Message};
 use proto_wire::v1;
@@ -50,6 +52,7 @@ round_trips! {
     a_circuit_arrives: words::circuit_view(), v1::Circuit => CircuitView;
     a_resource_arrives: words::resource_view(), v1::Resource => ResourceView;
     a_plan_arrives: decisions::plan(), v1::Plan => Plan;
+    a_placement_arrives: together::placement(), v1::PlaceCircuitsResponse => Placement;
     a_discovery_arrives: decisions::discovery(), v1::discover_resources_response::Discovery => Discovery;
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
@@ -125,6 +128,7 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::DiscoverResources(wire) => travelled(&wire).try_into().map(now),
         Message::CreateCircuit(wire) => travelled(&wire).try_into(),
         Message::PlanCircuit(wire) => travelled(&wire).try_into().map(now),
+        Message::PlaceCircuits(wire) => travelled(&wire).try_into().map(now),
         Message::DeleteCircuit(wire) => travelled(&wire).try_into(),
         Message::UpdateFirewallRule(wire) => travelled(&wire).try_into(),
         Message::ExtendCircuit(wire) => travelled(&wire).try_into().map(now),

@@ -17,6 +17,7 @@ mod restart;
 mod schedule;
 mod silence;
 mod storm;
+mod together;
 mod told;
 mod traces;
 mod why;

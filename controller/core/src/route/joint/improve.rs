@@ -11,6 +11,21 @@ const ROUNDS: usize = 40;
 const MOST_OUT: usize = 12;
 /// Requests for which room is sought after that, at most.
 const MOST_TRIED: usize = 100;
+/// Requests that are looked at by all changes that need not be better at once; more requests have fewer such changes.
+const SHAKEN: usize = 400_000;
+const MOST_SHAKES: usize = 1_000;
+
+/// xorshift64 (Marsaglia 2003): the same placement for the same requests.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % bound.max(1)
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Board {
@@ -76,8 +91,10 @@ impl Board {
     /// Greedily in several orders, of which the best one is kept and improved.
     pub(super) fn improve(&mut self, prices: &Prices) {
         let all = 0..self.requests.len();
-        let cheapest =
-            |at: usize| self.requests[at].ways.iter().map(|way| prices.of(way)).fold(f64::INFINITY, f64::min);
+        let cheapest = |at: usize| {
+            let Request { need, ways, .. } = &self.requests[at];
+            ways.iter().map(|way| prices.of(way, *need)).fold(f64::INFINITY, f64::min)
+        };
         let by_price: Vec<(f64, usize)> = all.clone().map(|at| (cheapest(at), at)).collect();
         let mut orders = vec![all.clone().collect::<Vec<_>>(), all.clone().collect(), all.collect()];
         orders[0].sort_by(|a, b| by_price[*a].0.total_cmp(&by_price[*b].0));
@@ -101,11 +118,67 @@ impl Board {
         }
     }
 
+    /// Forces requests in though less is placed then, and keeps what follows from it unless that is less than before
+    /// (iterated local search; Lourenço, Martin, Stützle 2003). Ends at the bound, in bits per second.
+    pub(super) fn shake(&mut self, prices: &Prices) {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let shakes = (SHAKEN / self.requests.len().max(1)).min(MOST_SHAKES);
+        let mut before = self.placed();
+        for _ in 0..shakes {
+            let open = self.open();
+            if open.is_empty() || before as f64 >= prices.bound() {
+                return;
+            }
+            let at = open[numbers.below(open.len())];
+            let way = numbers.below(self.requests[at].ways.len());
+            let kept = (self.rooms.clone(), self.choices());
+            if self.force(at, way) {
+                let open = self.open().into_iter().take(MOST_TRIED);
+                open.for_each(|other| {
+                    self.settle(other, prices);
+                });
+                self.round(prices);
+            }
+            let now = self.placed();
+            if now < before {
+                self.restore(kept);
+            } else {
+                before = now;
+            }
+        }
+    }
+
+    fn choices(&self) -> Vec<Option<usize>> {
+        self.requests.iter().map(|request| request.chosen).collect()
+    }
+
+    fn restore(&mut self, (rooms, choices): (Rooms, Vec<Option<usize>>)) {
+        self.rooms = rooms;
+        for (request, chosen) in self.requests.iter_mut().zip(choices) {
+            request.chosen = chosen;
+        }
+    }
+
+    /// Whoever is in the way goes out. False: too many are, and some of them may be out.
+    fn force(&mut self, at: usize, way: usize) -> bool {
+        let mut out = 0;
+        while let Some(row) = self.short(at, way) {
+            let Some(other) = self.who_gives_way(row, at, way).filter(|_| out < MOST_OUT) else {
+                return false;
+            };
+            self.lift(other);
+            out += 1;
+        }
+        self.put(at, way);
+        true
+    }
+
     /// On the path that takes least of what is scarce, if it fits on one.
     fn settle(&mut self, at: usize, prices: &Prices) -> bool {
         let Request { need, ways, .. } = &self.requests[at];
         let fit = ways.iter().enumerate().filter(|(_, way)| self.rooms.fits(way, *need));
-        let best = fit.min_by(|(_, a), (_, b)| prices.of(a).total_cmp(&prices.of(b))).map(|(way, _)| way);
+        let priced = fit.map(|(at, way)| (prices.of(way, *need), at));
+        let best = priced.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, at)| at);
         if let Some(way) = best {
             self.put(at, way);
         }
@@ -128,19 +201,23 @@ impl Board {
     /// Each request that is not placed tries to push others aside: they go elsewhere, or are worth less than it is.
     fn climb(&mut self, prices: &Prices) {
         for _ in 0..ROUNDS {
-            let mut better = false;
-            for at in self.open() {
-                if self.requests[at].chosen.is_some() {
-                    continue;
-                }
-                let ways = 0..self.requests[at].ways.len();
-                better |=
-                    self.settle(at, prices) || ways.into_iter().any(|way| self.push_in(at, way, prices));
-            }
-            if !better {
+            if !self.round(prices) {
                 return;
             }
         }
+    }
+
+    /// True: more is placed than before.
+    fn round(&mut self, prices: &Prices) -> bool {
+        let mut better = false;
+        for at in self.open() {
+            if self.requests[at].chosen.is_some() {
+                continue;
+            }
+            let ways = 0..self.requests[at].ways.len();
+            better |= self.settle(at, prices) || ways.into_iter().any(|way| self.push_in(at, way, prices));
+        }
+        better
     }
 
     /// Those that are not placed, the largest first.

@@ -4,24 +4,29 @@
 //! class the paths and the prices of what is scarce come from the dual of the linear relaxation (see [`prices`]), which
 //! also bounds from above what any placement could admit; then requests are placed greedily by those prices, and changed
 //! as long as that admits more.
+mod cuts;
 mod improve;
 mod moves;
 mod prices;
 mod rooms;
+mod timed;
 
 use super::{Ask, decide, paths};
 use crate::topology::Topology;
 use improve::Board;
+use moves::Stand;
 use prices::Prices;
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::plan::Weights;
+pub use proto_model::together::Class;
 use proto_model::{Bandwidth, CircuitId, NodeName};
 use rooms::{Rooms, Way};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use moves::Standing;
+pub use timed::{Timed, place_all, seek_moves};
 
 /// Paths of a request at the beginning; the prices may bring others.
 const PATHS: usize = 8;
@@ -36,6 +41,8 @@ pub struct Wanted {
     pub bounds: Bounds,
     /// 0 (least) to 255.
     pub priority: u8,
+    /// The only hosts to cross, in order.
+    pub pinned: Option<Vec<NodeName>>,
 }
 
 /// What becomes of the requests; each index is that of a request.
@@ -68,26 +75,19 @@ impl std::fmt::Display for Move {
     }
 }
 
-/// How well the requests of one priority were placed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Class {
-    pub priority: u8,
-    pub wanted: Bandwidth,
-    pub placed: Bandwidth,
-    /// No placement admits more, given what higher classes took; also none that splits requests.
-    pub bound: Bandwidth,
-}
-
-impl Class {
-    /// Share of the bound that was missed: at most so much better could any placement be.
-    pub fn gap(&self) -> f64 {
-        let [placed, bound] = [self.placed, self.bound].map(|sum| sum.bits_per_second() as f64);
-        if bound > 0.0 { (1.0 - placed / bound).max(0.0) } else { 0.0 }
-    }
-}
-
 /// Decides for all of them; `standing` are the circuits that are booked in the topology and may be asked to move.
 pub fn place(topology: &Topology, weights: &Weights, wanted: &[Wanted], standing: &[Standing]) -> Answer {
+    let (mut answer, rooms) = place_classes(topology, weights, wanted);
+    let mut stand = Stand::new(topology, standing);
+    for (index, refused) in &mut answer.refused {
+        let found = moves::seek(topology, weights, &wanted[*index], &mut stand, &rooms);
+        refused.moves = found.into_iter().map(|(_, moved)| moved).collect();
+    }
+    answer
+}
+
+/// Without a word about those that stand; with what is left.
+fn place_classes(topology: &Topology, weights: &Weights, wanted: &[Wanted]) -> (Answer, Rooms) {
     let mut answer = Answer::default();
     let mut rooms = Rooms::new(topology);
     let mut classes: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
@@ -97,14 +97,7 @@ pub fn place(topology: &Topology, weights: &Weights, wanted: &[Wanted], standing
     for (priority, class) in classes.into_iter().rev() {
         place_class(topology, weights, wanted, (priority, class), &mut rooms, &mut answer);
     }
-    let stuck: Vec<usize> = answer.refused.keys().copied().collect();
-    for index in stuck {
-        let moves = moves::seek(topology, weights, &wanted[index], standing, &rooms);
-        if let Some(refused) = answer.refused.get_mut(&index) {
-            refused.moves = moves;
-        }
-    }
-    answer
+    (answer, rooms)
 }
 
 fn place_class(
@@ -131,6 +124,7 @@ fn place_class(
     let requests: Vec<&Wanted> = indices.iter().map(|index| &wanted[*index]).collect();
     let prices = Prices::seek(topology, weights, &requests, &mut board);
     board.improve(&prices);
+    board.shake(&prices);
     for (at, index) in indices.iter().enumerate() {
         match board.chosen(at) {
             Some(way) => {
@@ -155,7 +149,7 @@ fn ways(topology: &Topology, weights: &Weights, wanted: &Wanted, rooms: &Rooms) 
         from: &wanted.from,
         to: &wanted.to,
         bounds: &wanted.bounds,
-        pinned: None,
+        pinned: wanted.pinned.as_deref(),
         shun: &BTreeSet::new(),
         limit: PATHS,
     };
@@ -165,7 +159,7 @@ fn ways(topology: &Topology, weights: &Weights, wanted: &Wanted, rooms: &Rooms) 
     }
     let fit = decision.judged.into_iter().filter(|judged| judged.broken.is_empty());
     let mut ways: Vec<Way> = fit.filter_map(|judged| rooms.way(topology, judged.candidate.path)).collect();
-    if decision.cut_off || ways.len() < PATHS {
+    if wanted.pinned.is_none() && (decision.cut_off || ways.len() < PATHS) {
         more_ways(topology, weights, &ask, rooms, &mut ways);
     }
     let need = wanted.bounds.bandwidth.bits_per_second();

@@ -22,74 +22,96 @@ pub struct Standing {
     pub path: Path,
 }
 
-/// The fewest moves found that make room on one of the request's paths; empty: none.
+/// Those that may be asked, with what they take and where else they could go.
+pub(super) struct Stand<'a> {
+    all: &'a [Standing],
+    ways: Vec<(usize, Way)>,
+    others: BTreeMap<usize, Vec<Way>>,
+}
+
+impl<'a> Stand<'a> {
+    pub(super) fn new(topology: &Topology, all: &'a [Standing]) -> Self {
+        let rooms = Rooms::new(topology);
+        let way = |(at, circuit): (usize, &Standing)| Some((at, rooms.way(topology, circuit.path.clone())?));
+        Self { all, ways: all.iter().enumerate().filter_map(way).collect(), others: BTreeMap::new() }
+    }
+
+    /// It moves already.
+    pub(super) fn forget(&mut self, at: usize) {
+        self.ways.retain(|(known, _)| *known != at);
+    }
+
+    fn bandwidth(&self, at: usize) -> u64 {
+        self.all[at].wanted.bounds.bandwidth.bits_per_second()
+    }
+
+    fn others(&mut self, at: usize, topology: &Topology, weights: &Weights, rooms: &Rooms) -> &[Way] {
+        self.others.entry(at).or_insert_with(|| ways(topology, weights, &self.all[at].wanted, rooms))
+    }
+}
+
+/// The fewest moves found that make room on one of the request's paths, each with its place in the list; empty: none.
 pub(super) fn seek(
     topology: &Topology,
     weights: &Weights,
     wanted: &Wanted,
-    standing: &[Standing],
+    stand: &mut Stand<'_>,
     rooms: &Rooms,
-) -> Vec<Move> {
+) -> Vec<(usize, Move)> {
     let need = wanted.bounds.bandwidth.bits_per_second();
-    let stand: Vec<(usize, Way)> = standing
-        .iter()
-        .enumerate()
-        .filter_map(|(at, circuit)| Some((at, rooms.way(topology, circuit.path.clone())?)))
-        .collect();
-    let mut known = BTreeMap::new();
-    let mut others = |at: usize| -> Vec<Way> {
-        let ways = || ways(topology, weights, &standing[at].wanted, rooms);
-        known.entry(at).or_insert_with(ways).clone()
-    };
-    let all = ways(topology, weights, wanted, rooms);
-    let moves = all.iter().filter_map(|way| make_room(way, need, standing, &stand, rooms, &mut others));
-    moves.min_by_key(Vec::len).unwrap_or_default()
+    let mut best: Vec<(usize, Move)> = Vec::new();
+    if stand.ways.is_empty() || wanted.pinned.is_some() {
+        return best;
+    }
+    for way in ways(topology, weights, wanted, rooms) {
+        let found = make_room(topology, weights, (&way, need), stand, rooms);
+        if let Some(moves) = found.filter(|moves| best.is_empty() || moves.len() < best.len()) {
+            best = moves;
+        }
+    }
+    best
 }
 
 /// Those that take most of what is short first, each to the first other path with room.
 fn make_room(
-    way: &Way,
-    need: u64,
-    standing: &[Standing],
-    stand: &[(usize, Way)],
+    topology: &Topology,
+    weights: &Weights,
+    (way, need): (&Way, u64),
+    stand: &mut Stand<'_>,
     rooms: &Rooms,
-    others: &mut impl FnMut(usize) -> Vec<Way>,
-) -> Option<Vec<Move>> {
-    let mut rooms = rooms.clone();
-    let mut moved: BTreeMap<usize, Move> = BTreeMap::new();
-    while !rooms.fits(way, need) {
+) -> Option<Vec<(usize, Move)>> {
+    // What is left when all have moved, and what is left to move to, until they have.
+    let (mut after, mut until) = (rooms.clone(), rooms.clone());
+    let mut moved: Vec<(usize, Move)> = Vec::new();
+    while !after.fits(way, need) {
         if moved.len() == MOST_MOVES {
             return None;
         }
-        let short: BTreeSet<u32> = way
-            .rows
-            .iter()
-            .filter(|(row, times)| rooms.free(*row) / u64::from(*times) < need)
-            .map(|(row, _)| *row)
-            .collect();
-        let helps = |(at, old): &&(usize, Way)| {
-            !moved.contains_key(at) && old.rows.iter().any(|(row, _)| short.contains(row))
-        };
-        let mut helpers: Vec<&(usize, Way)> = stand.iter().filter(helps).collect();
-        let bandwidth = |at: usize| standing[at].wanted.bounds.bandwidth.bits_per_second();
+        let lacks = |(row, times): &&(u32, u32)| after.free(*row) / u64::from(*times) < need;
+        let short: BTreeSet<u32> = way.rows.iter().filter(lacks).map(|(row, _)| *row).collect();
         let relief = |old: &Way| old.rows.iter().filter(|(row, _)| short.contains(row)).count();
-        helpers.sort_by_key(|(at, old)| std::cmp::Reverse((relief(old), bandwidth(*at))));
-        let found = helpers.into_iter().take(MOST_ASKED).find_map(|(at, old)| {
-            let its = bandwidth(*at);
-            rooms.give_back(old, its);
+        let helps = |(at, old): &&(usize, Way)| moved.iter().all(|(known, _)| known != at) && relief(old) > 0;
+        let mut helpers: Vec<(usize, Way)> = stand.ways.iter().filter(helps).cloned().collect();
+        helpers.sort_by_key(|(at, old)| std::cmp::Reverse((relief(old), stand.bandwidth(*at))));
+        let (at, old, new) = helpers.into_iter().take(MOST_ASKED).find_map(|(at, old)| {
+            let its = stand.bandwidth(at);
+            let (mut freed, mut free) = (after.clone(), until.clone());
+            freed.give_back(&old, its);
+            free.give_back(&old, its);
             let clear = |new: &Way| !new.rows.iter().any(|(row, _)| short.contains(row));
-            let new = others(*at).into_iter().find(|new| clear(new) && rooms.fits(new, its));
-            match &new {
-                Some(new) => rooms.take(new, its),
-                None => rooms.take(old, its),
-            }
-            new.map(|new| (*at, new.path))
-        });
-        let (at, to) = found?;
-        let Standing { circuit, path, .. } = &standing[at];
-        moved.insert(at, Move { circuit: *circuit, from: path.clone(), to });
+            let serves = |new: &&Way| clear(new) && freed.fits(new, its) && free.fits(new, its);
+            let new = stand.others(at, topology, weights, rooms).iter().find(serves).cloned()?;
+            Some((at, old, new))
+        })?;
+        let its = stand.bandwidth(at);
+        after.give_back(&old, its);
+        after.take(&new, its);
+        until.take(&new, its);
+        let Standing { circuit, path, .. } = &stand.all[at];
+        moved.push((at, Move { circuit: *circuit, from: path.clone(), to: new.path }));
     }
-    Some(moved.into_values().collect())
+    moved.sort_by_key(|(at, _)| *at);
+    Some(moved)
 }
 
 /// Paths that keep the bounds, whatever is free on them.

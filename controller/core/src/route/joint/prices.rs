@@ -1,10 +1,12 @@
 //! Prices of what is scarce, and a bound of what can be admitted: the dual of the linear relaxation.
 //!
 //! For any prices `λ ≥ 0` of a bit per second on each link and interface, no placement admits more than
-//! `Σ free·λ + Σ need·max(0, 1 − λ(cheapest path))`, over all paths and also when requests are split (weak duality; the
-//! least of these is the optimum of the relaxation). Prices are sought by subgradients with Polyak's steps (1969), whose
-//! target is what the best placement so far admits.
+//! `Σ free·λ + Σ need·max(0, 1 − λ(cheapest path))`, over all paths on whose links the request fits whole, and also when it is
+//! split over those (weak duality; the least of these is the optimum of the relaxation). Each link has a price for each of its
+//! conditions (see [`super::cuts`]), and a request pays by how much it counts for there. Prices are sought by subgradients with
+//! Polyak's steps (1969), whose target is what the best placement so far admits.
 use super::Wanted;
+use super::cuts::{CUTS, factor};
 use super::improve::Board;
 use super::rooms::{Rooms, Way};
 use crate::route::field::{Field, Step, row};
@@ -27,22 +29,28 @@ const HAIR: f64 = 1e-9;
 
 #[derive(Clone, Debug)]
 pub(super) struct Prices {
-    /// By row, for each bit per second.
+    /// By row and condition, for each bit per second that counts there.
     rows: Vec<f64>,
+    /// What the rows had when the prices were made.
+    rooms: Rooms,
     bound: f64,
 }
 
-/// Requests with the same ends and conditions, which go the same ways.
+/// Requests with the same need, ends and conditions, which go the same ways.
 struct Group {
     field: usize,
+    /// Bits per second of each.
+    size: u64,
     ends: [u32; 2],
     members: Vec<usize>,
+    /// Of all.
     need: f64,
 }
 
 /// What a round of routing by the prices found.
 struct Round {
     bound: f64,
+    /// By row and condition.
     load: Vec<f64>,
     /// By group, the links of its cheapest path.
     trails: Vec<Vec<Step>>,
@@ -59,8 +67,8 @@ impl Prices {
         let (fields, groups) = groups(topology, weights, wanted, board);
         let steps: usize = groups.iter().map(|group| fields[group.field].len()).sum();
         let rounds = (WORK / steps.max(1)).clamp(*ROUNDS.start(), *ROUNDS.end());
-        let mut rows = vec![0.0; rooms.len()];
-        let mut best = Self { rows: rows.clone(), bound: f64::INFINITY };
+        let mut rows = vec![0.0; rooms.len() * CUTS];
+        let mut best = Self { rows: rows.clone(), rooms: rooms.clone(), bound: f64::INFINITY };
         let (mut pace, mut idle, mut target) = (1.0, 0, 0.0_f64);
         for round in 0..rounds {
             let found = route(topology, &rooms, &fields, &groups, &rows);
@@ -70,7 +78,7 @@ impl Prices {
             idle += 1;
             if found.bound < best.bound {
                 idle = if found.bound < best.bound * (1.0 - 1e-4) { 0 } else { idle };
-                best = Self { rows: rows.clone(), bound: found.bound };
+                best = Self { rows: rows.clone(), bound: found.bound, ..best };
             }
             if round % 50 == 20 {
                 let mut trial = board.clone();
@@ -95,15 +103,16 @@ impl Prices {
         self.bound
     }
 
-    /// Of a bit per second over this path.
-    pub(super) fn of(&self, way: &Way) -> f64 {
-        way.rows.iter().map(|(row, times)| self.rows[*row as usize] * f64::from(*times)).sum()
+    /// Of a bit per second over this path, of a request that needs so much.
+    pub(super) fn of(&self, way: &Way, need: u64) -> f64 {
+        let price = |row| price(&self.rooms, &self.rows, row, need);
+        way.rows.iter().map(|(row, times)| price(*row) * f64::from(*times)).sum()
     }
 }
 
 /// Against the gradient, in units of what each row has.
 fn follow(rows: &mut [f64], rooms: &Rooms, found: &Round, pace: f64, target: f64) {
-    let free = |row: usize| rooms.free(row as u32) as f64;
+    let free = |row: usize| rooms.free((row / CUTS) as u32) as f64;
     let gradient = |row: usize| if free(row) > 0.0 { 1.0 - found.load[row] / free(row) } else { 0.0 };
     let pushes = |row: &usize| rows[*row] > 0.0 || gradient(*row) < 0.0;
     let square: f64 = (0..rows.len()).filter(pushes).map(|row| gradient(row).powi(2)).sum();
@@ -129,7 +138,7 @@ fn groups(
         let (Some(from), Some(to)) = (topology.place(&request.from), topology.place(&request.to)) else {
             continue;
         };
-        // All links that it may use, whatever they have free: the bound is of the whole relaxation.
+        // All links that it may use; what they have left is looked at later.
         let conditions = Bounds {
             bandwidth: Bandwidth::ZERO,
             max_rtt: None,
@@ -162,30 +171,38 @@ fn groups(
             fields.len() - 1
         });
         let (ends, need) = ([row(from), row(to)], board.need(at) as f64);
-        match groups.iter_mut().find(|group| group.field == field && group.ends == ends) {
+        let size = board.need(at);
+        let same = |group: &&mut Group| (group.field, group.size, group.ends) == (field, size, ends);
+        match groups.iter_mut().find(same) {
             Some(group) => {
                 group.members.push(at);
                 group.need += need;
             }
-            None => groups.push(Group { field, ends, members: vec![at], need }),
+            None => groups.push(Group { field, size, ends, members: vec![at], need }),
         }
     }
-    groups.sort_by_key(|group| (group.field, group.ends[1]));
+    groups.sort_by_key(|group| (group.size, group.field, group.ends[1]));
     (fields, groups)
 }
 
 /// Everybody goes by the cheapest path, if that costs less than it is worth.
 fn route(topology: &Topology, rooms: &Rooms, fields: &[Field], groups: &[Group], rows: &[f64]) -> Round {
-    let price = |step: &Step| HAIR + price(topology, rooms, rows, step);
     let mut load = vec![0.0; rows.len()];
-    let mut bound: f64 = (0..rows.len()).map(|row| rows[row] * rooms.free(row as u32) as f64).sum();
+    let mut bound: f64 = (0..rows.len()).map(|row| rows[row] * rooms.free((row / CUTS) as u32) as f64).sum();
     let mut trails = Vec::with_capacity(groups.len());
-    let mut tree: Option<(usize, u32, Vec<f64>)> = None;
-    for Group { field, ends: [from, to], need, .. } in groups {
-        if tree.as_ref().is_none_or(|(known, goal, _)| (known, goal) != (field, to)) {
-            tree = Some((*field, *to, fields[*field].least(*to, f64::INFINITY, price)));
+    let mut tree: Option<((usize, u64, u32), Vec<f64>)> = None;
+    let mut priced: Option<(u64, Vec<f64>)> = None;
+    for Group { field, size, ends: [from, to], need, .. } in groups {
+        if priced.as_ref().is_none_or(|(known, _)| known != size) {
+            let all = 0..rooms.len() as u32;
+            priced = Some((*size, all.map(|row| price(rooms, rows, row, *size)).collect()));
         }
-        let Some((_, _, least)) = &tree else { continue };
+        let Some((_, prices)) = &priced else { continue };
+        let price = |step: &Step| HAIR + along(topology, rooms, prices, step);
+        if tree.as_ref().is_none_or(|(known, _)| *known != (*field, *size, *to)) {
+            tree = Some(((*field, *size, *to), fields[*field].least(*to, f64::INFINITY, price)));
+        }
+        let Some((_, least)) = &tree else { continue };
         // Without the hairs, of which no path has more than there are hosts.
         let hairs = HAIR * fields[*field].hosts() as f64;
         let worth = 1.0 - (least[*from as usize] - hairs).max(0.0);
@@ -193,7 +210,12 @@ fn route(topology: &Topology, rooms: &Rooms, fields: &[Field], groups: &[Group],
         if worth > 0.0 {
             bound += need * worth;
             for step in &trail {
-                each_row(topology, rooms, step, |row| load[row as usize] += need);
+                each_row(topology, rooms, step, |row| {
+                    let load = &mut load[row as usize * CUTS..][..CUTS];
+                    let free = rooms.free(row);
+                    let counts = load.iter_mut().enumerate();
+                    counts.for_each(|(cut, load)| *load += need * factor(*size, free, cut));
+                });
             }
         }
         trails.push(trail);
@@ -201,9 +223,19 @@ fn route(topology: &Topology, rooms: &Rooms, fields: &[Field], groups: &[Group],
     Round { bound, load, trails }
 }
 
-fn price(topology: &Topology, rooms: &Rooms, rows: &[f64], step: &Step) -> f64 {
+/// Of a bit per second of a request that needs so much. Infinite where there is no room for all of it: none is split.
+fn price(rooms: &Rooms, rows: &[f64], row: u32, need: u64) -> f64 {
+    let free = rooms.free(row);
+    if free < need {
+        return f64::INFINITY;
+    }
+    let prices = rows[row as usize * CUTS..][..CUTS].iter().enumerate();
+    prices.filter(|(_, price)| **price > 0.0).map(|(cut, price)| price * factor(need, free, cut)).sum()
+}
+
+fn along(topology: &Topology, rooms: &Rooms, prices: &[f64], step: &Step) -> f64 {
     let mut sum = 0.0;
-    each_row(topology, rooms, step, |row| sum += rows[row as usize]);
+    each_row(topology, rooms, step, |row| sum += prices[row as usize]);
     sum
 }
 
@@ -225,6 +257,9 @@ fn offer(
         let Some(trail) = paths::Trail::of(group.ends[0], trail) else { continue };
         for at in &group.members {
             let request = wanted[*at];
+            if request.pinned.is_some() {
+                continue;
+            }
             let ask = Ask {
                 from: &request.from,
                 to: &request.to,

@@ -1,14 +1,16 @@
 //! Joint admission on recorded traffic matrices, and paths under a price cap, from a folder with the data.
 use crate::network::name;
 use crate::report::Row;
+use controller_core::replay::loads::Network;
 use controller_core::replay::money::{Cap, Market};
+use controller_core::replay::series::Series;
 use controller_core::route::joint::{Wanted, place};
 use controller_core::topology::Topology;
 use proto_model::intent::Bounds;
 use proto_model::plan::Weights;
+use proto_model::together::MOST;
 use proto_model::topology::{LinkId, LinkValues, Underlay};
 use proto_model::{Bandwidth, Name, NodeName};
-use serde::Deserialize;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -18,18 +20,12 @@ const MATRICES: usize = 10;
 /// Of the load at which shortest paths are just full.
 const LOADS: [f64; 3] = [1.5, 2.0, 3.0];
 
-#[derive(Deserialize)]
-struct Map {
-    nodes: Vec<(String, f64, f64)>,
-    links: Vec<(String, String, Vec<f64>)>,
-}
-
 pub(crate) fn measure(folder: &Path, quick: bool) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for (network, matrices) in [("abilene", "tm_abilene_5min.csv.gz"), ("geant", "tm_geant_15min.csv.gz")] {
         let text = read(&folder.join(format!("topo_{network}.json")))?;
-        let map: Map = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        let series = series(&read(&folder.join(matrices))?)?;
+        let map: Network = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let series = Series::parse(&read(&folder.join(matrices))?).map_err(|error| error.to_string())?;
         let loads = if quick { &LOADS[..1] } else { &LOADS[..] };
         for load in loads {
             rows.extend(admit(network, &map, &series, *load)?);
@@ -51,16 +47,25 @@ pub(crate) fn measure(folder: &Path, quick: bool) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-fn admit(network: &str, map: &Map, series: &[Vec<Vec<f64>>], load: f64) -> Result<Vec<Row>, String> {
+fn admit(network: &str, map: &Network, series: &Series, load: f64) -> Result<Vec<Row>, String> {
     let topology = topology(map)?;
-    let busy: Vec<&Vec<Vec<f64>>> = series.iter().filter(|matrix| sum(matrix) > 0.0).collect();
-    let (mut shares, mut admitted, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    let hosts = hosts(map, series)?;
+    let busy: Vec<&Vec<f32>> =
+        series.frames.iter().filter(|flows| flows.iter().any(|flow| *flow > 0.0)).collect();
+    let (mut shares, mut admitted, mut times, mut most) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for at in 0..MATRICES {
         let matrix = busy.get(at * busy.len() / MATRICES).ok_or("an empty series")?;
-        let wanted = wanted(map, matrix, load / fullest(map, &topology, matrix)?);
+        let wanted = wanted(&hosts, matrix, load / fullest(&hosts, &topology, matrix)?);
         let begun = Instant::now();
         let answer = place(&topology, &Weights::default(), &wanted, &[]);
         times.push(begun.elapsed().as_secs_f64());
+        // As many as one call takes: the largest.
+        let mut largest = wanted.clone();
+        largest.sort_by_key(|one| std::cmp::Reverse(one.bounds.bandwidth));
+        largest.truncate(MOST);
+        let begun = Instant::now();
+        place(&topology, &Weights::default(), &largest, &[]);
+        most.push(begun.elapsed().as_secs_f64());
         let class = answer.classes.first().ok_or("no class")?;
         shares.push(100.0 * (1.0 - class.gap()));
         let bits = |sum: Bandwidth| sum.bits_per_second() as f64;
@@ -75,6 +80,7 @@ fn admit(network: &str, map: &Map, series: &[Vec<Vec<f64>>], load: f64) -> Resul
     Ok(vec![
         Row::of(format!("{what}: admitted, % of the LP bound (must be ≥ 95)"), shares, note),
         Row::of(format!("{what}: time, s"), times, format!("{MATRICES} matrices")),
+        Row::of(format!("{what}: time of the {MOST} largest, s"), most, "what one call takes".to_owned()),
     ])
 }
 
@@ -83,19 +89,15 @@ fn middle(values: &mut [f64]) -> (f64, usize) {
     (values.get(values.len() / 2).copied().unwrap_or_default(), values.len())
 }
 
-fn sum(matrix: &[Vec<f64>]) -> f64 {
-    matrix.iter().flatten().sum()
-}
-
 /// Load of the fullest link when everything takes the cheapest path.
-fn fullest(map: &Map, topology: &Topology, matrix: &[Vec<f64>]) -> Result<f64, String> {
+fn fullest(hosts: &[NodeName], topology: &Topology, matrix: &[f32]) -> Result<f64, String> {
     let mut topology = topology.clone();
     let free: std::collections::BTreeMap<LinkId, f64> = topology
         .views()
         .into_iter()
         .map(|view| (view.id, view.capacity.unwrap_or_default().bits_per_second() as f64))
         .collect();
-    for one in wanted(map, matrix, 1e-3) {
+    for one in wanted(hosts, matrix, 1e-3) {
         let bounds = Bounds::default();
         let shun = std::collections::BTreeSet::new();
         let ask = controller_core::route::Ask {
@@ -120,7 +122,7 @@ fn host(at: usize) -> NodeName {
     name(&format!("h{at}"))
 }
 
-fn topology(map: &Map) -> Result<Topology, String> {
+fn topology(map: &Network) -> Result<Topology, String> {
     let mut topology = Topology::new(10_000);
     let at = |node: &String| {
         let found = map.nodes.iter().position(|(name, ..)| name == node);
@@ -152,36 +154,26 @@ fn topology(map: &Map) -> Result<Topology, String> {
     Ok(topology)
 }
 
-/// One circuit for each ordered pair.
-fn wanted(map: &Map, matrix: &[Vec<f64>], scale: f64) -> Vec<Wanted> {
-    let hosts = map.nodes.len();
-    let pairs = (0..hosts).flat_map(|from| (0..hosts).map(move |to| (from, to)));
-    let wanted = pairs.filter(|(from, to)| from != to).filter_map(|(from, to)| {
-        let bits = (matrix[from][to] * scale * 1e6) as u64;
-        let bounds = Bounds { bandwidth: Bandwidth::from_bits_per_second(bits), ..Bounds::default() };
-        (bits > 0).then(|| Wanted { from: host(from), to: host(to), bounds, priority: 0 })
-    });
-    wanted.collect()
+/// Of the columns of the matrices.
+fn hosts(map: &Network, series: &Series) -> Result<Vec<NodeName>, String> {
+    let at = |node: &String| {
+        let found = map.nodes.iter().position(|(name, ..)| name == node);
+        found.map(host).ok_or_else(|| format!("{node} is not a node"))
+    };
+    series.nodes.iter().map(at).collect()
 }
 
-/// Matrices in Mbit/s; the columns are the topology's nodes in their order.
-fn series(text: &str) -> Result<Vec<Vec<Vec<f64>>>, String> {
-    let mut lines = text.lines();
-    let hosts = lines.next().map_or(0, |header| header.split(',').count()).saturating_sub(2);
-    let mut series: Vec<Vec<Vec<f64>>> = Vec::new();
-    for line in lines {
-        let cells: Vec<&str> = line.split(',').skip(2).collect();
-        if cells.len() != hosts {
-            return Err(format!("{} cells instead of {hosts}", cells.len()));
-        }
-        let row = cells.iter().map(|cell| cell.parse().unwrap_or(0.0)).collect();
-        match series.last_mut().filter(|matrix| matrix.len() < hosts) {
-            Some(matrix) => matrix.push(row),
-            None => series.push(vec![row]),
-        }
-    }
-    series.retain(|matrix| matrix.len() == hosts);
-    Ok(series)
+/// One circuit for each ordered pair; flows are in Mbit/s.
+fn wanted(hosts: &[NodeName], matrix: &[f32], scale: f64) -> Vec<Wanted> {
+    let pairs = hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to)));
+    let flows = pairs.zip(matrix).filter(|((from, to), _)| from != to);
+    let wanted = flows.filter_map(|((from, to), flow)| {
+        let bits = (f64::from(*flow) * scale * 1e6) as u64;
+        let bounds = Bounds { bandwidth: Bandwidth::from_bits_per_second(bits), ..Bounds::default() };
+        let wanted = Wanted { from: from.clone(), to: to.clone(), bounds, priority: 0, pinned: None };
+        (bits > 0).then_some(wanted)
+    });
+    wanted.collect()
 }
 
 fn read(path: &Path) -> Result<String, String> {
