@@ -116,6 +116,7 @@ mod tests {
                 backup: None,
                 protection: String::new(),
                 warnings: Vec::new(),
+                choice: None,
             };
             let record = Record::Decision(CircuitId(1), plan);
             let key = key_text(&record.key());

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod address;
+pub mod choice;
 pub mod circuit;
 pub mod desired;
 pub mod intent;

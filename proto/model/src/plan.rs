@@ -1,4 +1,5 @@
 //! A decision with its reasons: the path chosen, what each term of its cost was, and why each other one was not.
+use crate::choice::Choice;
 use crate::circuit::Path;
 use crate::intent::Bounds;
 use crate::resource::Resource;
@@ -112,6 +113,9 @@ pub struct Plan {
     /// Of a dry run: what is bad about the ways that would be taken, as sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Of a circuit that is explained: how its paths compare now. None: it has none to choose from, or nothing was measured yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
 }
 
 /// One answer of a discovery.

@@ -1,6 +1,7 @@
 //! The only place that sees unvalidated foreign data: every message becomes a well-formed value, or a [`Malformed`].
 //!
 //! `TryFrom<v1::X>` reads, `From<model::X>` writes; what is written can always be read back.
+mod choices;
 mod circuits;
 mod desired;
 mod explain;
@@ -36,6 +37,9 @@ pub mod limits {
     pub const HOPS: u8 = 16;
     pub const RULES: usize = proto_model::rule::MAX_RULES;
     pub const CANDIDATES: usize = 64;
+    /// Paths that one circuit chooses from.
+    pub const WAYS: usize = 16;
+    pub const EXPERTS: usize = 16;
     pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
     pub const INTERFACE_BYTES: usize = 15;
     pub const NAMESPACE_PATH_BYTES: usize = 1024;

@@ -1,5 +1,6 @@
 //! How answers look to people. Values in, text out; colours are stripped where the output is no terminal.
 pub mod chart;
+pub mod choice;
 pub mod circuit;
 pub mod discovery;
 pub mod drops;

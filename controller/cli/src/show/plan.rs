@@ -12,6 +12,7 @@ pub fn plan(plan: &Plan) -> String {
         plan.warnings.iter().map(|warning| format!("warning    {warning}\n")).collect(),
         candidates(plan),
         rejected(plan),
+        plan.choice.as_ref().map(super::choice::choice).unwrap_or_default(),
         hosts(&plan.hosts),
     ];
     parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("")

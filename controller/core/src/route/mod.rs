@@ -155,6 +155,7 @@ impl Decision {
             backup: None,
             protection: String::new(),
             warnings: Vec::new(),
+            choice: None,
         }
     }
 }

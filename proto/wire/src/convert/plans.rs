@@ -137,6 +137,7 @@ impl TryFrom<v1::Plan> for Plan {
             backup: optional("backup", plan.backup)?,
             protection: sentence("protection", plan.protection)?,
             warnings: sentences("warnings", plan.warnings)?,
+            choice: optional("choice", plan.choice)?,
         })
     }
 }
@@ -160,6 +161,7 @@ impl From<Plan> for v1::Plan {
             backup: plan.backup.map(v1::Candidate::from),
             protection: clipped(plan.protection),
             warnings: all_clipped(plan.warnings),
+            choice: plan.choice.map(v1::Choice::from),
         }
     }
 }
