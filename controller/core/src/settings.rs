@@ -56,6 +56,9 @@ pub struct Reroute {
     /// A circuit that was moved stays for so long; each time that it goes back where it came from, twice as long, up to 10 min.
     #[serde(with = "duration")]
     pub rest: Duration,
+    /// What links cost is compared by means over so long, one after the other; 2 s to 4 min.
+    #[serde(with = "duration")]
+    pub step: Duration,
 }
 
 impl Default for Reroute {
@@ -65,6 +68,7 @@ impl Default for Reroute {
             horizon: Duration::from_secs(60),
             risk: 0.05,
             rest: Duration::from_secs(30),
+            step: Duration::from_secs(4),
         }
     }
 }
@@ -202,7 +206,7 @@ impl Settings {
         if !(1..=64).contains(&self.limits.candidates) {
             return bad("limits.candidates", format!("{} is not between 1 and 64", self.limits.candidates));
         }
-        let Reroute { horizon, risk, rest, .. } = self.reroute;
+        let Reroute { horizon, risk, rest, step, .. } = self.reroute;
         if !(LEAST_PAUSE..=Duration::from_secs(3_600)).contains(&horizon) {
             return bad("reroute.horizon", format!("{horizon:?} is not between 1 s and 1 h"));
         }
@@ -211,6 +215,9 @@ impl Settings {
         }
         if rest < LEAST_PAUSE {
             return bad("reroute.rest", format!("{rest:?} is less than {LEAST_PAUSE:?}"));
+        }
+        if !(Duration::from_secs(2)..=Duration::from_secs(240)).contains(&step) {
+            return bad("reroute.step", format!("{step:?} is not between 2 s and 4 min"));
         }
         if self.limits.kept_candidates == 0 {
             return bad("limits.kept_candidates", "it must be at least 1: the chosen path is kept".into());
@@ -293,6 +300,20 @@ mod tests {
             let refused = with(Duration::from_millis(999)).expect_err("too short");
             assert_eq!(refused.name, format!("timing.{name}"));
             assert_eq!(with(Duration::from_secs(1)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_step_is_neither_shorter_than_a_report_nor_longer_than_what_is_kept() {
+        let with = |seconds: u64| {
+            let mut settings = Settings::default();
+            settings.reroute.step = Duration::from_secs(seconds);
+            settings.check()
+        };
+        assert_eq!((with(2), with(240)), (Ok(()), Ok(())));
+        for seconds in [1, 241] {
+            let refused = with(seconds).expect_err("out of range");
+            assert_eq!((refused.name, refused.why.contains("between 2 s and 4 min")), ("reroute.step", true));
         }
     }
 

@@ -199,6 +199,7 @@ mode = "predictive"         # by forecasts; "reactive": by what was measured lat
 horizon = "60s"             # how far it is looked ahead, 1 s to 1 h
 risk = 0.05                 # a bound that may break within the horizon with a greater probability is at risk, 0.01 to 0.25
 rest = "30s"                # a circuit that was moved stays for so long, longer each time that it goes back
+step = "4s"                 # paths are compared by what their links cost, in means over so long; 2 s to 4 min
 "#;
 
 #[cfg(test)]

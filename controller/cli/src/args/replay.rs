@@ -18,7 +18,7 @@ an empty cell is a missing sample.
 
 At step t a policy has seen the samples up to t, and its choice (direct, or over one relay) is scored with
 those of t + 1.
-Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, hindsight, oracle.
+Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, live, hindsight, oracle.
 With --kind load the table has the traffic from each source to each destination in Mbit/s.
 With --kind money it has the columns src_region, src_tier, dst_region, dst_tier, avg_rtt (ms), and --prices says
 what a gigabyte costs.

@@ -11,15 +11,23 @@ use std::collections::BTreeMap;
 pub struct Candidate {
     /// By index.
     pub links: Vec<usize>,
+    /// What one unit of the links' costs adds to the path's.
+    pub weight: f32,
     /// What is added to the links' costs, for relays for instance.
     pub extra: f32,
 }
 
 impl Candidate {
-    /// NaN when a link's cost is not known.
+    /// NaN when a link's cost is not known and counts.
     fn cost(&self, costs: &[f32]) -> f32 {
-        let known = |link: &usize| costs.get(*link).copied().unwrap_or(f32::NAN);
-        self.links.iter().map(known).sum::<f32>() + self.extra
+        self.cost_by(|link| costs.get(link).copied().unwrap_or(f32::NAN))
+    }
+
+    fn cost_by(&self, known: impl Fn(usize) -> f32) -> f32 {
+        if self.weight == 0.0 {
+            return self.extra;
+        }
+        self.weight * self.links.iter().map(|link| known(*link)).sum::<f32>() + self.extra
     }
 }
 
@@ -67,6 +75,11 @@ impl<K: Ord> Chooser<K> {
         self.links.add(from, to)
     }
 
+    /// See [`Links::recall`].
+    pub fn recall(&mut self, link: usize, samples: impl Iterator<Item = f32>) {
+        self.links.recall(link, samples);
+    }
+
     /// The link's index may be given to another one; paths over it are scored no longer.
     pub fn remove_link(&mut self, link: usize) {
         self.links.remove(link);
@@ -96,7 +109,8 @@ impl<K: Ord> Chooser<K> {
         let scored = held().map(|(pair, held)| (pair, held, held.reference.cost(samples)));
         self.records.learn(scored.filter(|(.., reference)| !reference.is_nan()).map(
             |(pair, held, reference)| {
-                (pair, excess(reference, held.advised.each_ref().map(|path| path.cost(samples)), limit))
+                let costs = held.advised.each_ref().map(|path| path.cost(samples));
+                (pair, excess(reference, costs, limit * held.reference.weight))
             },
         ));
         self.margins.learn(held().map(|(pair, held)| (pair, held.forecast, held.taken.cost(samples))));
@@ -116,11 +130,24 @@ impl<K: Ord> Chooser<K> {
     ) -> Option<Choice> {
         let usable: Vec<bool> =
             candidates.iter().map(|candidate| candidate.links.iter().all(|link| available(*link))).collect();
+        let choice = self.weigh(&key, candidates, &usable, current)?;
+        self.hold(key, candidates, &choice);
+        Some(choice)
+    }
+
+    /// What would be chosen, of the `usable` candidates; nothing is remembered of it.
+    pub fn weigh(
+        &self,
+        key: &K,
+        candidates: &[Candidate],
+        usable: &[bool],
+        current: Option<usize>,
+    ) -> Option<Choice> {
         let fallback = usable.iter().position(|usable| *usable)?;
-        let pair = self.pair(key);
-        let costs = candidates.iter().zip(&usable).map(|(candidate, usable)| self.costs(candidate, *usable));
+        let pair = self.pairs.get(key).copied();
+        let costs = candidates.iter().zip(usable).map(|(candidate, usable)| self.costs(candidate, *usable));
         let costs: Vec<[f32; 3]> = costs.collect();
-        let advised = Expert::ALL.map(|expert| advice(expert, &costs, fallback, &usable));
+        let advised = Expert::ALL.map(|expert| advice(expert, &costs, fallback, usable));
         let margin = self.links.tuning.reference_margin * self.newest(&candidates[0]).max(1.0);
         let (mut expert, scores) = self.records.follow(pair, margin);
         if expert == Expert::Reference && !usable[0] {
@@ -136,15 +163,32 @@ impl<K: Ord> Chooser<K> {
             present.is_finite() && (cost(wanted) + margin > present || cost(wanted).is_infinite())
         });
         let candidate = stays.unwrap_or(wanted);
+        let standings = Expert::ALL.map(|expert| self.records.standing(pair, expert, scores[expert.index()]));
+        // Who stays on the reference path does so whatever the others are forecast to cost.
+        let others = if expert == Expert::Reference { &costs[..1] } else { &costs[..] };
+        let flip = Flip::of(candidate, others, deciding, self.margins.tempting(pair, cost(candidate)));
+        Some(Choice { candidate, wanted, expert, deciding, margin, standings, advised, costs, flip })
+    }
+
+    /// The choice is taken: it is scored with the samples that come.
+    pub fn hold(&mut self, key: K, candidates: &[Candidate], choice: &Choice) {
+        let pair = self.pair(key);
         self.held[pair] = Some(Held {
             reference: candidates[0].clone(),
-            advised: advised.map(|candidate| candidates[candidate].clone()),
-            taken: candidates[candidate].clone(),
-            forecast: cost(candidate),
+            advised: choice.advised.map(|candidate| candidates[candidate].clone()),
+            taken: candidates[choice.candidate].clone(),
+            forecast: choice.cost(),
         });
-        let standings = Expert::ALL.map(|expert| self.records.standing(pair, expert, scores[expert.index()]));
-        let flip = Flip::of(candidate, &costs, deciding, self.margins.tempting(pair, cost(candidate)));
-        Some(Choice { candidate, wanted, expert, deciding, margin, standings, advised, costs, flip })
+    }
+
+    /// Of what is remembered of pairs, without what allocation adds.
+    pub fn bytes_of_pairs(&self) -> usize {
+        let held = self.held.iter().flatten().map(|held| {
+            let links = |candidate: &Candidate| size_of::<usize>() * candidate.links.len();
+            links(&held.reference) + links(&held.taken) + held.advised.iter().map(links).sum::<usize>()
+        });
+        let pairs = self.held.len() * (size_of::<Option<Held>>() + 28);
+        held.sum::<usize>() + pairs + self.pairs.len() * (size_of::<K>() + size_of::<usize>())
     }
 
     fn pair(&mut self, key: K) -> usize {
@@ -168,7 +212,7 @@ impl<K: Ord> Chooser<K> {
 
     /// By the newest samples.
     fn newest(&self, candidate: &Candidate) -> f32 {
-        candidate.links.iter().map(|link| self.links.last(*link)).sum::<f32>() + candidate.extra
+        candidate.cost_by(|link| self.links.last(link))
     }
 }
 
@@ -193,9 +237,12 @@ mod tests {
 
     /// Direct, and over every relay.
     fn candidates(nodes: usize, from: usize, to: usize) -> Vec<Candidate> {
-        let direct = Candidate { links: vec![from * nodes + to], extra: 0.0 };
+        let direct = Candidate { links: vec![from * nodes + to], weight: 1.0, extra: 0.0 };
         let relays = (0..nodes).filter(|relay| *relay != from && *relay != to);
-        let over = |relay| Candidate { links: vec![from * nodes + relay, relay * nodes + to], extra: RELAY };
+        let over = |relay| {
+            let links = vec![from * nodes + relay, relay * nodes + to];
+            Candidate { links, weight: 1.0, extra: RELAY }
+        };
         std::iter::once(direct).chain(relays.map(over)).collect()
     }
 
@@ -234,8 +281,8 @@ mod tests {
         for (from, to) in [(0, 1), (0, 2), (2, 1)] {
             chooser.add_link(from, to);
         }
-        let over = Candidate { links: vec![1, 2], extra: RELAY };
-        (chooser, [Candidate { links: vec![0], extra: 0.0 }, over])
+        let over = Candidate { links: vec![1, 2], weight: 1.0, extra: RELAY };
+        (chooser, [Candidate { links: vec![0], weight: 1.0, extra: 0.0 }, over])
     }
 
     fn settled(samples: impl Fn(usize) -> [f32; 3], steps: usize) -> (Chooser<u8>, Choice) {
@@ -288,7 +335,7 @@ mod tests {
         assert_eq!(choice.candidate, 0);
         let flip = choice.flip.expect("another candidate");
         let temptation = choice.costs[1][choice.deciding as usize] - flip.by;
-        let margin = chooser.margins.of(0, temptation);
+        let margin = chooser.margins.of(Some(0), temptation);
         assert!((temptation + margin - choice.costs[0][choice.deciding as usize]).abs() < 1e-2);
     }
 

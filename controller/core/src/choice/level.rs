@@ -4,7 +4,7 @@ use super::tuning::Tuning;
 /// Least cost that is told from nothing, where a logarithm or a standard error needs a floor; milliseconds.
 const FLOOR: f32 = 0.5;
 /// Least standard error of a level; milliseconds.
-const ERROR_FLOOR: f32 = 0.3;
+pub(super) const ERROR_FLOOR: f32 = 0.3;
 /// Standard deviation over mean absolute error, of a normal distribution.
 const DEVIATION: f32 = 1.25;
 

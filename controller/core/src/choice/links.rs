@@ -79,12 +79,26 @@ impl Links {
     }
 
     fn put(&mut self, link: usize, from: usize, to: usize) {
+        let new = [from, to].map(|node| !self.incidence.has_links(node));
         self.incidence.put(link, from, to);
         self.grow(link + 1);
         let nodes = self.incidence.nodes();
         self.watched.resize(nodes, 0.0);
         self.nodes.leaving.resize(nodes, 0.0);
         self.nodes.entering.resize(nodes, 0.0);
+        for (node, _) in [from, to].into_iter().zip(new).filter(|(_, new)| *new) {
+            (self.watched[node], self.nodes.leaving[node], self.nodes.entering[node]) = (0.0, 0.0, 0.0);
+        }
+    }
+
+    /// What was measured of a link before it was added, oldest first: its levels begin with that.
+    pub fn recall(&mut self, link: usize, samples: impl Iterator<Item = f32>) {
+        if self.incidence.ends(link).is_none() {
+            return;
+        }
+        for sample in samples.filter(|sample| !sample.is_nan()) {
+            self.levels[link].see(&self.tuning, sample, 0.0);
+        }
     }
 
     fn grow(&mut self, slots: usize) {
@@ -228,6 +242,17 @@ mod tests {
         assert!(links.forecasts(Forecast::Agile)[first].is_nan() && links.last(first).is_nan());
         assert_eq!(links.last(second), 20.0);
         assert_eq!(links.add(2, 1), 2, "one index was free");
+    }
+
+    #[test]
+    fn a_link_begins_with_what_is_recalled_of_it() {
+        let mut links = Links::mesh(3, Tuning::default());
+        links.recall(1, [40.0, f32::NAN, 42.0, 41.0].into_iter());
+        links.recall(0, [7.0].into_iter());
+        links.see(&[f32::NAN; 9]);
+        let known = links.forecasts(Forecast::Agile)[1];
+        assert!((40.0..42.0).contains(&known), "{known}");
+        assert!(links.last(0).is_nan(), "there is no link with this index");
     }
 
     #[test]

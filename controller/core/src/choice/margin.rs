@@ -2,7 +2,9 @@
 //!
 //! A forecast with a mean absolute error of `e` tells two paths of cost `c` apart the worse, the larger `e` is; but where
 //! everything is noise, waiting for a difference of `e` would mean never to move. The margin is the geometric mean of
-//! the two, `caution · √(e · c)`: 1.8 % of the cost where forecasts are 4 % off, 9 % where they are as far off as the cost.
+//! the two, `caution · √(e · c)`: 1.8 % of the cost where forecasts are 4 % off, 9 % where they are as far off as the cost. An
+//! error is never taken for less than the least standard error of a level: a clock that shows no difference is no proof.
+use super::level::ERROR_FLOOR as LEAST_ERROR;
 use super::tuning::Tuning;
 
 /// Of one pair: the error of the forecasts of the paths that it had, one step ahead.
@@ -17,6 +19,7 @@ struct Record {
 pub(super) struct Margins {
     gain: f32,
     caution: f32,
+    worst: f32,
     pairs: Vec<Record>,
     /// Mean of error over cost of all pairs; a pair without a record takes it. 1, the cautious end, before the first.
     mesh: f32,
@@ -28,6 +31,7 @@ impl Margins {
         Self {
             gain: tuning.plain,
             caution: tuning.caution,
+            worst: tuning.worst_error,
             pairs: vec![Record::default(); pairs],
             mesh: 1.0,
             mesh_count: 0.0,
@@ -49,7 +53,12 @@ impl Margins {
         for (pair, forecast, cost) in known {
             let (record, error) = (&mut self.pairs[pair], (cost - forecast).abs());
             record.count += 1.0;
-            record.error += self.gain.max(1.0 / record.count) * (error - record.error);
+            let counts = if record.count > 1.0 {
+                error.min(self.worst * record.error.max(LEAST_ERROR))
+            } else {
+                error
+            };
+            record.error += self.gain.max(1.0 / record.count) * (counts - record.error);
             sum += error / cost.max(forecast).max(f32::MIN_POSITIVE);
             count += 1.0;
         }
@@ -60,18 +69,19 @@ impl Margins {
     }
 
     /// Mean absolute error of the pair's forecasts; of one without a record what the mesh suggests at this cost.
-    pub(super) fn error(&self, pair: usize, cost: f32) -> f32 {
-        let record = self.pairs[pair];
-        if record.count > 0.0 { record.error } else { self.mesh * cost }
+    pub(super) fn error(&self, pair: Option<usize>, cost: f32) -> f32 {
+        let record = pair.map(|pair| self.pairs[pair]).unwrap_or_default();
+        let error = if record.count > 0.0 { record.error } else { self.mesh * cost };
+        error.max(LEAST_ERROR)
     }
 
     /// How much below the present path's cost a path of this cost must be.
-    pub(super) fn of(&self, pair: usize, cost: f32) -> f32 {
+    pub(super) fn of(&self, pair: Option<usize>, cost: f32) -> f32 {
         self.caution * (self.error(pair, cost) * cost).max(0.0).sqrt()
     }
 
     /// The highest cost at which another path is taken from one of cost `present`: `x + caution · √(e · x) = present`.
-    pub(super) fn tempting(&self, pair: usize, present: f32) -> f32 {
+    pub(super) fn tempting(&self, pair: Option<usize>, present: f32) -> f32 {
         let slope = self.caution * self.error(pair, present).max(0.0).sqrt();
         let root = ((slope * slope + 4.0 * present.max(0.0)).sqrt() - slope) / 2.0;
         root * root
@@ -93,15 +103,25 @@ mod tests {
     #[test]
     fn the_margin_grows_with_the_error_of_the_pair() {
         let (calm, noisy) = (after(&[(100.0, 101.0); 9]), after(&[(100.0, 181.0); 9]));
-        assert!((calm.of(0, 100.0) - 0.9).abs() < 1e-3, "{}", calm.of(0, 100.0));
-        assert!((noisy.of(0, 100.0) - 8.1).abs() < 1e-3, "{}", noisy.of(0, 100.0));
+        assert!((calm.of(Some(0), 100.0) - 0.9).abs() < 1e-3, "{}", calm.of(Some(0), 100.0));
+        assert!((noisy.of(Some(0), 100.0) - 8.1).abs() < 1e-3, "{}", noisy.of(Some(0), 100.0));
     }
 
     #[test]
     fn a_pair_without_a_record_is_as_cautious_as_the_mesh() {
         let margins = after(&[(100.0, 104.0); 9]);
-        assert!((margins.error(1, 50.0) - 50.0 * 4.0 / 104.0).abs() < 1e-3, "{}", margins.error(1, 50.0));
-        assert_eq!(after(&[]).error(1, 50.0), 50.0, "nothing is known: as wrong as the cost");
+        assert!(
+            (margins.error(Some(1), 50.0) - 50.0 * 4.0 / 104.0).abs() < 1e-3,
+            "{}",
+            margins.error(Some(1), 50.0)
+        );
+        assert_eq!(after(&[]).error(Some(1), 50.0), 50.0, "nothing is known: as wrong as the cost");
+    }
+
+    #[test]
+    fn links_that_never_vary_are_not_left_for_nothing() {
+        let still = after(&[(10.0, 10.0); 50]);
+        assert!(still.of(Some(0), 10.0) > 0.15, "{}", still.of(Some(0), 10.0));
     }
 
     #[test]
@@ -111,9 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_shifts_makes_a_live_circuit_hesitate_for_a_few_steps_only() {
+        let steps = [(10.0, 10.5); 20].into_iter().chain([(10.0, 90.0), (60.0, 90.0)]);
+        let after = |tuning: &Tuning| {
+            let mut margins = Margins::new(tuning, 1);
+            steps.clone().for_each(|(forecast, cost)| margins.learn(std::iter::once((0, forecast, cost))));
+            margins.error(Some(0), 90.0)
+        };
+        let (live, replayed) = (after(&Tuning::live()), after(&Tuning::default()));
+        assert!(live < 1.0 && replayed > 5.0, "{live} {replayed}");
+    }
+
+    #[test]
     fn a_path_tempts_exactly_where_the_margin_begins() {
         let margins = after(&[(100.0, 120.0); 9]);
-        let cost = margins.tempting(0, 90.0);
-        assert!((cost + margins.of(0, cost) - 90.0).abs() < 1e-3, "{cost}");
+        let cost = margins.tempting(Some(0), 90.0);
+        assert!((cost + margins.of(Some(0), cost) - 90.0).abs() < 1e-3, "{cost}");
     }
 }

@@ -159,7 +159,7 @@ impl Mesh {
             Expert::By(forecast) => costs[forecast as usize].best(from, to).1,
         });
         let margin = self.links.tuning.reference_margin * self.links.last(pair).max(1.0);
-        let (expert, _) = self.records.follow(pair, margin);
+        let (expert, _) = self.records.follow(Some(pair), margin);
         self.followed[expert.index()] += 1;
         let wanted = self.advised[pair][expert.index()];
         let costs = &costs[self.records.deciding(expert) as usize];
@@ -170,7 +170,7 @@ impl Mesh {
                 relay => costs.of(from, to, relay),
             },
         );
-        let stays = present.is_finite() && price + self.margins.of(pair, price) > present;
+        let stays = present.is_finite() && price + self.margins.of(Some(pair), price) > present;
         let relay = if stays { current } else { wanted };
         self.held[pair] = (relay, costs.of(from, to, relay));
         relay

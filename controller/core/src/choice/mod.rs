@@ -10,6 +10,7 @@ pub(crate) mod chance;
 pub mod chooser;
 mod level;
 pub mod links;
+pub mod live;
 mod margin;
 pub mod mesh;
 mod polish;

@@ -25,6 +25,10 @@ impl Incidence {
         self.ends.get(link).copied().flatten()
     }
 
+    pub(super) fn has_links(&self, node: usize) -> bool {
+        [&self.leaving, &self.entering].iter().any(|all| all.get(node).is_some_and(|links| !links.is_empty()))
+    }
+
     /// Of each link that there is: its index, source, destination.
     pub(super) fn each(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         self.ends.iter().enumerate().filter_map(|(link, ends)| ends.map(|(from, to)| (link, from, to)))

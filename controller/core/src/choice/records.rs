@@ -162,7 +162,7 @@ impl Records {
     }
 
     /// Whom the pair follows, and each expert's standing; `margin` is what the reference path must be better by.
-    pub(super) fn follow(&self, pair: usize, margin: f32) -> (Expert, [f32; EXPERTS]) {
+    pub(super) fn follow(&self, pair: Option<usize>, margin: f32) -> (Expert, [f32; EXPERTS]) {
         let mut scores: [f32; EXPERTS] = std::array::from_fn(|expert| self.score(pair, expert));
         scores[Expert::Reference.index()] += margin;
         (Expert::ALL[lowest(&scores, 0)], scores)
@@ -180,17 +180,22 @@ impl Records {
         }
     }
 
+    /// Of a pair without an index yet: nothing.
+    fn of(&self, pair: Option<usize>) -> Record {
+        pair.map(|pair| self.pairs[pair]).unwrap_or_default()
+    }
+
     /// Own and mesh's record together, each as the distance to the mesh's best expert.
-    fn score(&self, pair: usize, expert: usize) -> f32 {
+    fn score(&self, pair: Option<usize>, expert: usize) -> f32 {
         let best = self.best_of_mesh();
-        let (record, prior) = (&self.pairs[pair], self.priors[expert]);
+        let (record, prior) = (self.of(pair), self.priors[expert]);
         let own = record.sums[expert] - record.sums[best];
         let mesh = self.mesh.means[expert] - self.mesh.means[best];
         (own + prior * mesh) / (record.weight + prior).max(1e-6)
     }
 
-    pub(super) fn standing(&self, pair: usize, expert: Expert, score: f32) -> Standing {
-        let (record, index) = (&self.pairs[pair], expert.index());
+    pub(super) fn standing(&self, pair: Option<usize>, expert: Expert, score: f32) -> Standing {
+        let (record, index) = (self.of(pair), expert.index());
         Standing {
             expert,
             own: if record.weight > 0.0 { record.sums[index] / record.weight } else { 0.0 },
@@ -213,15 +218,15 @@ mod tests {
     const PAIRS: usize = 20;
 
     fn scored(records: &Records, pair: usize) -> usize {
-        records.follow(pair, 0.0).0.index()
+        records.follow(Some(pair), 0.0).0.index()
     }
 
     #[test]
     fn the_reference_path_needs_its_margin() {
         let mut records = Records::new(&Tuning::default(), 3);
         records.learn((0..3).map(|pair| (pair, [0.0, 1.0, 1.0, 1.0])));
-        assert_eq!(records.follow(0, 0.5).0, Expert::Reference);
-        assert_ne!(records.follow(0, 1.5).0, Expert::Reference);
+        assert_eq!(records.follow(Some(0), 0.5).0, Expert::Reference);
+        assert_ne!(records.follow(Some(0), 1.5).0, Expert::Reference);
     }
 
     #[test]
@@ -242,7 +247,7 @@ mod tests {
             records.learn((0..PAIRS).map(|pair| (pair, excess(pair))));
         }
         assert_eq!((scored(&records, 7), scored(&records, 8)), (0, 2));
-        let standing = records.standing(7, Expert::By(Forecast::Steady), 0.0);
+        let standing = records.standing(Some(7), Expert::By(Forecast::Steady), 0.0);
         assert!((standing.own - 25.0).abs() < 0.01 && standing.mesh < 0.0, "{standing:?}");
         assert!(standing.evidence > 40.0 && standing.evidence < 51.0, "0.98 is about fifty steps");
     }
@@ -270,6 +275,6 @@ mod tests {
         records.learn(std::iter::empty());
         assert_eq!(before, records.mesh.means);
         records.forget(1);
-        assert_eq!(records.standing(1, Expert::Reference, 0.0).evidence, 0.0);
+        assert_eq!(records.standing(Some(1), Expert::Reference, 0.0).evidence, 0.0);
     }
 }

@@ -35,6 +35,18 @@ pub struct Tuning {
     /// Factor of the margin by which another path must be better; see `margin`. The figures of the shared series hardly
     /// change between 0.05 and 0.12: less moves more often, more moves too late.
     pub caution: f32,
+    /// An error counts up to so many times the mean one, in the margin.
+    pub worst_error: f32,
+}
+
+impl Tuning {
+    /// Of a controller that chooses every few seconds. What differs by chance does so for some steps, and a step is short: that
+    /// is no reason to move. A link that shifts is wrong for some steps, not for the minutes that the mean error remembers them.
+    ///
+    /// Chosen on other seeds of the scenes in docs/rerouting.md than those that are reported there.
+    pub fn live() -> Self {
+        Self { caution: 0.5, worst_error: 5.0, ..Self::default() }
+    }
 }
 
 impl Default for Tuning {
@@ -56,6 +68,7 @@ impl Default for Tuning {
             excess_cap: 0.5,
             reference_margin: 0.01,
             caution: 0.09,
+            worst_error: f32::INFINITY,
         }
     }
 }

@@ -358,7 +358,10 @@ impl Fabric {
     pub(super) fn explain_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
         let circuit = self.find(circuit)?;
         match &circuit.decision {
-            Some(plan) => Ok(Response::Plan(Plan::clone(plan))),
+            Some(plan) => {
+                let choice = self.shown_choice(circuit.id);
+                Ok(Response::Plan(Plan { choice, ..Plan::clone(plan) }))
+            }
             None => Err(Refusal::not_found(format!("no decision about {} is kept", circuit.id))),
         }
     }
@@ -386,6 +389,7 @@ impl Fabric {
             return;
         };
         let route = circuit.phase.route().cloned();
+        self.choice.forget(id);
         let ends = [circuit.spec.source.clone(), circuit.spec.destination.clone()];
         self.unschedule(id, now);
         let mut nodes = self.clear(id, now);

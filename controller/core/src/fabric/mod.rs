@@ -2,6 +2,7 @@
 mod agents;
 mod allocate;
 mod ask;
+mod choice;
 mod circuits;
 mod ends;
 mod foresee;
@@ -39,6 +40,7 @@ pub use crate::settings::Settings;
 pub use restore::RestoreError;
 pub use standing::Counts;
 
+use crate::choice::live::Live;
 use crate::circuit::Circuits;
 use crate::deadlines::Deadlines;
 use crate::forecast::Forecasts;
@@ -88,6 +90,12 @@ pub struct Fabric {
     /// The last circuit of which it was looked whether a bound is at risk, and the last one that better paths were sought for.
     looked_at: CircuitId,
     sought: CircuitId,
+    /// How circuits choose by cost, the next frame that it is shown, the circuits that may choose another path now, and the last one
+    /// of them that was looked at.
+    choice: Live,
+    next_frame: Option<u64>,
+    eager: BTreeSet<CircuitId>,
+    preferred: CircuitId,
     standings: standing::Standings,
     silences: Silences,
     /// Circuits over links that fell silent or speak again, until it is looked whether that changes what is said of them.

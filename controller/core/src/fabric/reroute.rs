@@ -1,7 +1,9 @@
 //! Moves circuits to better paths, make before break: the other path is built as the backup, both ends learn it, then it
 //! becomes the path.
 use super::Fabric;
+use super::choice::Asked;
 use super::place::ends;
+use crate::choice::live::Options;
 use crate::circuit::{Moved, Moving, Phase};
 use crate::deadlines::Deadline;
 use crate::record::Placed;
@@ -22,8 +24,10 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(1);
 /// Circuits of which it is looked whether a bound is at risk, each time; the others' turn comes later.
 const LOOKED_AT: usize = 4_000;
-/// Circuits for which other paths are sought, each time: those at risk, and a few others in turn.
+/// Circuits for which other paths are sought, each time: those at risk, those whose choice may be another one, and a few others in
+/// turn.
 const AT_RISK: usize = 32;
+const EAGER: usize = 16;
 const OTHERS: usize = 16;
 /// A move that has not come about after so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +50,7 @@ impl Fabric {
     /// Looks at circuits in turn; those that are at risk come first.
     pub(super) fn look_ahead(&mut self, now: Timestamp) {
         self.foresee(now);
+        self.see_frames(now);
         let looked_at = self.next_after(self.looked_at, LOOKED_AT);
         self.looked_at = looked_at.last().copied().unwrap_or(self.looked_at);
         let mut at_risk = Vec::new();
@@ -57,7 +62,8 @@ impl Fabric {
         }
         let others = self.next_after(self.sought, OTHERS);
         self.sought = others.last().copied().unwrap_or(self.sought);
-        for id in at_risk.into_iter().chain(others) {
+        let eager: Vec<CircuitId> = (0..EAGER).map_while(|_| self.next_eager()).collect();
+        for id in at_risk.into_iter().chain(eager).chain(others) {
             if self.may_move(id, now) {
                 self.move_if_better(id, now);
             }
@@ -82,7 +88,7 @@ impl Fabric {
     }
 
     /// An active circuit that rests on its path, and has another one to choose.
-    fn may_move(&self, id: CircuitId, now: Timestamp) -> bool {
+    pub(super) fn may_move(&self, id: CircuitId, now: Timestamp) -> bool {
         let Some(circuit) = self.circuits.get(id) else { return false };
         let Phase::Active { route } = &circuit.phase else { return false };
         let rest = self.settings.reroute.rest;
@@ -127,30 +133,38 @@ impl Fabric {
         let shun = circuit.protection.shunned(self.topology.now());
         self.unbook(id, &old, &spec);
         let now = self.topology.now();
-        let found = self.in_its_time(&spec, now, |fabric| fabric.better_than(&spec, &old, rate, &shun));
+        let mut options = None;
+        let found = self
+            .in_its_time(&spec, now, |fabric| fabric.better_than(id, &spec, &old, rate, &shun, &mut options));
         self.book(id, &old, &spec);
+        if let Some(options) = options {
+            self.choice.keep(id, options);
+        }
         found
     }
 
     fn better_than(
         &self,
+        id: CircuitId,
         spec: &CircuitSpec,
         old: &Placed,
         rate: proto_model::Bandwidth,
         shun: &BTreeSet<NodeName>,
+        options: &mut Option<Options>,
     ) -> Option<Better> {
         let (weights, bounds) = (self.settings.weights, &spec.bounds);
         let here = route::examine(&self.topology, &weights, bounds, &old.path)?;
         let keep = self.settings.limits.kept_candidates;
         let found = self.decide(spec, shun, |decision, ask| {
             let judged: &[Judged] = &decision.judged;
-            let (to, reason) = reroute::judge(&self.topology, &weights, bounds, &here, judged, rate)?;
             // A cheaper path is no gain when it costs the circuit its protection.
             let protected = old.second().is_some() && old.protection.is_empty();
-            let dear = protected && matches!(reason, Reason::Cost { .. });
-            if dear && route::backup::disjoint(&self.topology, &weights, ask, &to.path).is_none() {
-                return None;
-            }
+            let may = |to: &Candidate| {
+                !protected || route::backup::disjoint(&self.topology, &weights, ask, &to.path).is_some()
+            };
+            let asked = Asked { id, weights: &weights, here: &here };
+            let cheaper = |serving: &[_]| self.choose_by_cost(&asked, serving, may, options);
+            let (to, reason) = reroute::judge(&self.topology, bounds, &here, judged, rate, cheaper)?;
             Some(Better { to: to.clone(), reason, plan: decision.plan(ask, &weights, keep) })
         });
         found.ok().flatten()

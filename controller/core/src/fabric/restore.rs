@@ -2,6 +2,7 @@
 use super::Fabric;
 use super::place::ends;
 use super::why::Journeys;
+use crate::choice::live::Live;
 use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
@@ -92,6 +93,10 @@ impl Fabric {
             forecasts: Forecasts::default(),
             looked_at: CircuitId(0),
             sought: CircuitId(0),
+            choice: Live::default(),
+            next_frame: None,
+            eager: BTreeSet::new(),
+            preferred: CircuitId(0),
             standings: super::standing::Standings::default(),
             silences: crate::silence::Silences::default(),
             doubtful: BTreeSet::new(),

@@ -1,22 +1,17 @@
 //! Judges whether a circuit should leave its path: because a bound is about to break, or because another one is better by
 //! more than the forecasts are wrong.
 use super::Judged;
+use crate::choice::live;
 use crate::topology::{Link, Topology};
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
-use proto_model::plan::{Candidate, Weights};
+use proto_model::plan::Candidate;
 use proto_model::topology::LinkId;
-use proto_model::{Bandwidth, Latency, Loss, Timestamp};
+use proto_model::{Bandwidth, Latency, Loss};
 use std::fmt;
 
 /// Part of its capacity up to which a link is filled by moving circuits that reserved nothing there.
 const FILLED: f64 = 0.9;
-/// A difference that forecasts cannot tell from none: so many times their mean absolute error. It is looked again and again, so that
-/// less is found by chance sooner or later.
-const ERRORS: f64 = 4.0;
-/// And a part of the present cost, because moving is not free: packets may come out of order at a faster path.
-const LEAST_GAIN: f64 = 0.02;
-
 /// What is expected of a path within the horizon.
 #[derive(Clone, Copy, Debug)]
 struct Prospect {
@@ -42,11 +37,12 @@ pub enum Reason {
         bound: Loss,
         there: Loss,
     },
-    /// It costs less by more than the margin.
+    /// It costs less by more than the margin, as this expert of [`crate::choice`] sees it.
     Cost {
         here: f64,
         there: f64,
         margin: f64,
+        by: &'static str,
     },
 }
 
@@ -59,21 +55,23 @@ impl fmt::Display for Reason {
             Self::Loss { here, bound, there } => {
                 write!(f, "its loss may reach {here}, {bound} is allowed; here {there} at most")
             }
-            Self::Cost { here, there, margin } => {
-                write!(f, "it cost {here:.2}, this path {there:.2}; a margin of {margin:.2} was asked")
+            Self::Cost { here, there, margin, by } => {
+                let word = format!("by the {by} expert");
+                write!(f, "it cost {here:.2}, this path {there:.2} {word}; a margin of {margin:.2} was asked")
             }
         }
     }
 }
 
-/// `judged`: other paths, those that serve first, each part by cost. `rate`: what the circuit sends.
+/// `judged`: other paths, those that serve first, each part by cost. `rate`: what the circuit sends. `cheaper` chooses by cost, of
+/// paths that keep all bounds within the horizon.
 pub fn judge<'a>(
     topology: &Topology,
-    weights: &Weights,
     bounds: &Bounds,
     here: &Candidate,
     judged: &'a [Judged],
     rate: Bandwidth,
+    cheaper: impl FnOnce(&[&'a Candidate]) -> Option<(&'a Candidate, Reason)>,
 ) -> Option<(&'a Candidate, Reason)> {
     let other = |other: &&Candidate| {
         other.path != here.path && is_heard(topology, other) && has_room(topology, here, other, rate)
@@ -89,12 +87,9 @@ pub fn judge<'a>(
         return Some((best, what.instead(&now, &there)));
     }
     let serving = judged.iter().filter(|judged| judged.broken.is_empty()).map(|judged| &judged.candidate);
-    let best = serving
-        .filter(other)
-        .find(|other| first_broken(bounds, &prospect(topology, &other.path)).is_none())?;
-    let margin = margin(topology, weights, here, best);
-    let reason = Reason::Cost { here: here.cost, there: best.cost, margin };
-    (here.cost - best.cost > margin).then_some((best, reason))
+    let keeps = |other: &&Candidate| first_broken(bounds, &prospect(topology, &other.path)).is_none();
+    let keeping: Vec<&Candidate> = serving.filter(other).filter(keeps).take(live::MOST).collect();
+    cheaper(&keeping)
 }
 
 /// The cheapest of those whose bounds are kept now, and are in the least danger later: less than where the circuit is.
@@ -196,24 +191,6 @@ fn sum(links: impl Iterator<Item = (Option<Latency>, Loss)>) -> Values {
     links.fold(Values(Some(Latency::ZERO), Loss::NONE), |Values(sum, lost), (rtt, loss)| {
         Values(sum.zip(rtt).map(|(sum, rtt)| sum.saturating_add(rtt)), lost.then(loss))
     })
-}
-
-/// By how much the other path has to be cheaper: what both have in common errs alike.
-fn margin(topology: &Topology, weights: &Weights, here: &Candidate, there: &Candidate) -> f64 {
-    let own = |one: &Path, other: &Path| -> f64 {
-        let links = one.links.iter().filter(|link| !other.links.contains(link));
-        let links = links.filter_map(|id| topology.link(id));
-        links.map(|link| error(link, weights, topology.now()).powi(2)).sum()
-    };
-    let error = (own(&here.path, &there.path) + own(&there.path, &here.path)).sqrt();
-    (ERRORS * error).max(LEAST_GAIN * here.cost)
-}
-
-/// Of what is expected of a link, as cost; without end where it is not known yet.
-fn error(link: &Link, weights: &Weights, now: Timestamp) -> f64 {
-    let rtt = link.rtt_error(now).map_or(f64::INFINITY, |error| weights.rtt * ms(error));
-    let loss = link.expected_loss().map_or(0.0, |loss| weights.loss * f64::from(loss.error.ppm()) / 1e4);
-    rtt.hypot(loss)
 }
 
 fn ms(latency: Latency) -> f64 {

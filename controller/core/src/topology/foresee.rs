@@ -2,7 +2,7 @@
 use super::{Known, Link, Source, Topology};
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
-use proto_model::{Bandwidth, Latency, Loss, Timestamp};
+use proto_model::{Bandwidth, Latency, Loss};
 use std::time::Duration;
 
 /// A quantity of a link within the horizon.
@@ -28,15 +28,6 @@ impl Link {
     /// Round-trip time: as configured, else as forecast while it is measured, else as measured lately.
     pub fn expected_rtt(&self) -> Option<Expected<Latency>> {
         self.foreseen.rtt.filter(|_| self.values.rtt.is_none())
-    }
-
-    /// By how much the round-trip time that decisions go by is wrong on average; none: that is not known yet.
-    pub fn rtt_error(&self, now: Timestamp) -> Option<Latency> {
-        match (self.values.rtt, self.foreseen.rtt) {
-            (Some(_), _) => Some(Latency::ZERO),
-            (None, Some(expected)) => Some(expected.error),
-            (None, None) => self.samples.rtt_error(now),
-        }
     }
 
     pub fn expected_loss(&self) -> Option<Expected<Loss>> {

@@ -11,9 +11,6 @@ pub const FRESH: Duration = Duration::from_secs(30);
 /// a third of its weight left.
 const WEIGHT: u64 = 30;
 
-/// Measurements after which their error is known.
-const ENOUGH: u32 = 10;
-
 /// A link that used to answer is silent when it has not for so long: several reports of a host.
 const SILENT: Duration = Duration::from_secs(5);
 /// One that was never heard needs longer: the other end may have begun later.
@@ -52,9 +49,6 @@ struct Sample {
     last: Measured,
     /// Smoothed; none: no probe was ever answered.
     rtt: Option<Latency>,
-    /// By how much the smoothed one was wrong, smoothed, over so many measurements.
-    error: Latency,
-    measured: u32,
     /// Smoothed, of the worse direction.
     loss: Loss,
 }
@@ -79,12 +73,7 @@ impl Samples {
         let loss = old.map_or(worse, |sample| {
             Loss::from_ppm(smooth(u64::from(sample.loss.ppm()), u64::from(worse.ppm())) as u32)
         });
-        let (error, measured_before) =
-            old.map_or((Latency::ZERO, 0), |sample| (sample.error, sample.measured));
-        let missed = known.zip(mean).map(|(old, new)| old.nanos().abs_diff(new.nanos()));
-        let error = missed.map_or(error, |missed| Latency::from_nanos(smooth(error.nanos(), missed)));
-        let measured_now = measured_before.saturating_add(u32::from(missed.is_some()));
-        *slot = Some(Sample { at: now, last: measured, rtt, error, measured: measured_now, loss });
+        *slot = Some(Sample { at: now, last: measured, rtt, loss });
     }
 
     fn of(&self, now: Timestamp) -> impl Iterator<Item = &Sample> {
@@ -102,12 +91,6 @@ impl Samples {
             Some(rtt) => Known { value: Some(rtt), source: Source::Measured },
             None => Known { value: None, source: Source::Unknown },
         }
-    }
-
-    /// By how much it is wrong, of the end that has measured longest; none: that is not known yet.
-    pub(super) fn rtt_error(&self, now: Timestamp) -> Option<Latency> {
-        let longest = self.of(now).max_by_key(|sample| sample.measured)?;
-        (longest.measured >= ENOUGH).then_some(longest.error)
     }
 
     /// Of ends that were answered once: where a firewall keeps all probes from a neighbour, or nobody there knows of them,

@@ -2,6 +2,7 @@
 mod agents;
 mod books;
 mod certificates;
+mod choice;
 mod circuits;
 mod ends;
 mod external;

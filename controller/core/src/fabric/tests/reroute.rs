@@ -11,11 +11,11 @@ use proto_model::topology::LinkValues;
 use proto_model::{CircuitId, Latency};
 use std::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const WAYS: [&str; 3] = ["t1", "t2", "t3"];
 
 /// Three ways of two links each, of which nothing is configured.
-fn measured(settings: Settings) -> World {
+pub(super) fn measured(settings: Settings) -> World {
     let mut world = World::new(settings);
     for node in WAYS {
         for (one, other) in [("a", node), (node, "b")] {
@@ -43,7 +43,7 @@ fn second(world: &mut World, micros: [u64; 3]) {
     world.check();
 }
 
-fn seconds(world: &mut World, count: usize, micros: [u64; 3]) {
+pub(super) fn seconds(world: &mut World, count: usize, micros: [u64; 3]) {
     (0..count).for_each(|_| second(world, micros));
 }
 

@@ -1,4 +1,4 @@
-//! The controller's own choice, as it is live.
+//! The controller's own choice, as circuits make it.
 use crate::choice::mesh::{Mesh, Relay};
 use crate::choice::tuning::Tuning;
 use crate::replay::score::Policy;

@@ -1,6 +1,8 @@
 //! Times the choice of paths on large networks, and forecasts; and says whether it pays to look ahead:
-//! `bench-routing [--json] [--quick] [--data DIR] [--scenes [--seed FIRST]]`.
+//! `bench-routing [--json] [--quick] [--data DIR] [--scenes | --choice] [--seed FIRST]`.
 mod admission;
+mod choice;
+mod crowd;
 mod failure;
 mod forecasts;
 mod network;
@@ -16,6 +18,8 @@ use std::process::ExitCode;
 
 const HOW: &str = "In process, one thread; the distribution is over seeded requests, each asked once";
 
+const CHOSEN: &str = "The real core, virtual time, one circuit over four ways of different price; the distribution is over seeds";
+
 const WATCHED: &str =
     "The real core, virtual time, six circuits with bounds over four ways; the distribution is over seeds";
 
@@ -27,6 +31,8 @@ struct Options {
     data: Option<PathBuf>,
     /// Nothing but the scenes.
     scenes: bool,
+    /// Nothing but what circuits without bounds cost.
+    choice: bool,
     /// Of the scenes.
     first_seed: u64,
 }
@@ -46,12 +52,18 @@ fn run() -> Result<(), String> {
     if options.scenes {
         return scenes(&options);
     }
+    if options.choice {
+        return choice(&options);
+    }
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
     rows.extend(forecasts::measure(&options));
+    rows.extend(crowd::measure(&options)?);
     Table { title: "Choice of paths", how: HOW, rows }.print(options.json);
     println!();
     scenes(&options)?;
+    println!();
+    choice(&options)?;
     if let Some(folder) = &options.data {
         let rows = admission::measure(folder, options.quick)?;
         let how =
@@ -68,8 +80,15 @@ fn scenes(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+fn choice(options: &Options) -> Result<(), String> {
+    let rows = choice::measure(options)?;
+    Table { title: "What circuits without bounds cost", how: CHOSEN, rows }.print(options.json);
+    Ok(())
+}
+
 fn options() -> Result<Options, String> {
-    let mut options = Options { json: false, quick: false, data: None, scenes: false, first_seed: 1 };
+    let mut options =
+        Options { json: false, quick: false, data: None, scenes: false, choice: false, first_seed: 1 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -77,12 +96,13 @@ fn options() -> Result<Options, String> {
             "--quick" => options.quick = true,
             "--data" => options.data = Some(arguments.next().ok_or("--data needs a folder")?.into()),
             "--scenes" => options.scenes = true,
+            "--choice" => options.choice = true,
             "--seed" => {
                 let seed = arguments.next().ok_or("--seed needs the first seed")?;
                 options.first_seed = seed.parse().map_err(|_| format!("{seed} is not a number"))?;
             }
             other => {
-                let known = "there are --json, --quick, --data DIR, --scenes and --seed FIRST";
+                let known = "there are --json, --quick, --data DIR, --scenes, --choice and --seed FIRST";
                 return Err(format!("{other} is not known; {known}"));
             }
         }

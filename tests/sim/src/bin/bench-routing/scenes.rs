@@ -15,7 +15,7 @@ use proto_model::{Latency, Loss, Price};
 use std::time::Duration;
 use tests_sim::chance::Chance;
 
-const WAYS: usize = 4;
+pub(crate) const WAYS: usize = 4;
 const CIRCUITS: usize = 6;
 /// The hosts at the ends; a way leads over the host two further than its number.
 const ENDS: [usize; 2] = [0, 1];
@@ -27,11 +27,11 @@ const MODES: [(Mode, &str); 3] =
     [(Mode::Predictive, "predictive"), (Mode::Reactive, "reactive"), (Mode::Off, "off")];
 
 /// What one seed draws, the same for all modes.
-struct Script {
-    ways: Vec<Way>,
-    prices: Vec<Price>,
-    bounds: Vec<Bounds>,
-    seed: u64,
+pub(crate) struct Script {
+    pub(crate) ways: Vec<Way>,
+    pub(crate) prices: Vec<Price>,
+    pub(crate) bounds: Vec<Bounds>,
+    pub(crate) seed: u64,
 }
 
 /// What one run came to.
@@ -92,7 +92,7 @@ fn one_seed(scene: Scene, seed: u64) -> Result<[Outcome; 3], String> {
 }
 
 impl Script {
-    fn draw(scene: Scene, seed: u64) -> Self {
+    pub(crate) fn draw(scene: Scene, seed: u64) -> Self {
         let mut chance = Chance::new(seed.wrapping_mul(4).wrapping_add(scene as u64));
         let ways: Vec<Way> = (0..WAYS).map(|_| Way::of(scene, &mut chance)).collect();
         let prices =
@@ -115,14 +115,14 @@ impl Script {
 }
 
 /// One script in one mode.
-struct Play<'a> {
+pub(crate) struct Play<'a> {
     script: &'a Script,
-    stage: Stage,
+    pub(crate) stage: Stage,
     chance: Chance,
 }
 
 impl<'a> Play<'a> {
-    fn new(script: &'a Script, mode: Mode) -> Result<Self, String> {
+    pub(crate) fn new(script: &'a Script, mode: Mode) -> Result<Self, String> {
         let mut settings = Settings::default();
         settings.reroute.mode = mode;
         let mut stage = Stage::new(settings)?;
@@ -164,7 +164,7 @@ impl<'a> Play<'a> {
         Ok(outcome)
     }
 
-    fn create(&mut self, number: usize) -> Result<(), String> {
+    pub(crate) fn create(&mut self, number: usize) -> Result<(), String> {
         let circuit = CircuitRequest {
             name: Some(name(&format!("k{number}"))),
             source: name(&format!("r{}-{number}", ENDS[0])),
@@ -180,7 +180,7 @@ impl<'a> Play<'a> {
     }
 
     /// Both ends of each link tell what their probes saw in the last two seconds.
-    fn report(&mut self, second: usize) -> Result<(), String> {
+    pub(crate) fn report(&mut self, second: usize) -> Result<(), String> {
         let mut said = vec![Vec::new(); WAYS + 2];
         for (number, way) in self.script.ways.iter().enumerate() {
             let mean = |of: &[f64]| (of[second - 1] + of[second]) / 2.0;

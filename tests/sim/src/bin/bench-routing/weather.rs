@@ -76,6 +76,13 @@ impl Way {
         way
     }
 
+    /// Nothing but noise, for so many seconds.
+    pub(crate) fn still(base: f64, seconds: usize, chance: &mut Chance) -> Self {
+        let mut way = Self { base, rtt: vec![base; seconds], loss: vec![0.0; seconds] };
+        way.shake(chance);
+        way
+    }
+
     fn ramp(&mut self, chance: &mut Chance) {
         let mut at = CALM;
         loop {
