@@ -4,7 +4,7 @@ use proto_model::request::{
     CircuitRef, CircuitView, Event, LinkView, NodeView, PolicyView, Request, ResourceView, RuleChange,
     StatusView,
 };
-use proto_model::{desired, intent, plan, report, resource, rule, topology};
+use proto_model::{desired, insight, intent, plan, report, resource, rule, topology};
 use proto_wire::convert::requests::{self, Awaited, ClientWish, DropInterest, Enrolling, TokenWish};
 use proto_wire::v1;
 use std::fmt::Debug;
@@ -57,6 +57,8 @@ const KINDS: &[fn(&[u8])] = &[
     request::<v1::SetLinkRequest>,
     request::<v1::ForgetLinkRequest>,
     request::<v1::ListDropsRequest>,
+    request::<v1::SeriesRequest>,
+    round::<v1::Series, insight::Series>,
     awaited::<v1::CreateCircuitRequest>,
     awaited::<v1::DeleteCircuitRequest>,
     awaited::<v1::SetPolicyRequest>,
@@ -132,6 +134,7 @@ fn again(awaited: Awaited) {
         Ask::SetLink(ask) => Request::try_from(ask),
         Ask::ForgetLink(ask) => Request::try_from(ask),
         Ask::ListDrops(ask) => Request::try_from(ask),
+        Ask::Series(ask) => Request::try_from(ask),
         Ask::Why(ask) => Request::try_from(ask),
         Ask::Trace(ask) => Request::try_from(ask),
         Ask::CreateCircuit(ask) => Awaited::try_from(ask).map(|again| again.request),

@@ -178,6 +178,7 @@ fn plan(chosen: Option<usize>) -> Plan {
         protection: String::new(),
         warnings: Vec::new(),
         choice: None,
+        insight: None,
     }
 }
 

@@ -1,4 +1,5 @@
 //! A circuit's life: placed, opened, suspended, closed; and the index of all of them.
+use crate::past::Pasts;
 use crate::protection::Protection;
 use crate::rate::Rate;
 use crate::record::{CircuitRecord, Life, Placed};
@@ -8,6 +9,7 @@ use proto_model::plan::Plan;
 use proto_model::report::Traffic;
 use proto_model::request::{CircuitRef, CircuitView};
 use proto_model::rule::{Revert, Rule};
+use proto_model::topology::Forecast;
 use proto_model::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -129,6 +131,8 @@ pub struct Circuit {
     pub moving: Option<Moving>,
     /// The last time that it left a path for a better one, in this life of the controller.
     pub moved: Option<Moved>,
+    /// Decisions about its path, in this life of the controller.
+    pub past: Pasts,
     pub at_source: Traffic,
     pub at_destination: Traffic,
 }
@@ -147,6 +151,8 @@ pub struct Moving {
     pub ends: Option<Waiting>,
     /// Circuits that take what it leaves.
     pub then: Vec<CircuitId>,
+    /// What was expected of both paths when it began.
+    pub expected: Box<[Vec<Forecast>; 2]>,
 }
 
 #[derive(Clone, Debug)]

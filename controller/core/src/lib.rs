@@ -15,6 +15,7 @@ mod half;
 pub mod intent;
 pub mod io;
 pub mod labels;
+pub mod past;
 pub mod path_id;
 pub mod pool;
 pub mod protection;

@@ -89,6 +89,7 @@ fn verb(request: &Ask) -> &'static str {
         Ask::ListCircuits => "ListCircuits",
         Ask::DeleteCircuit { .. } => "DeleteCircuit",
         Ask::ExplainCircuit { .. } => "ExplainCircuit",
+        Ask::Series { .. } => "GetSeries",
         Ask::UpdateFirewallRule(_) => "UpdateFirewallRule",
         Ask::ExtendCircuit { .. } => "ExtendCircuit",
         Ask::ConfirmRules { .. } => "ConfirmRules",
@@ -258,6 +259,10 @@ impl v1::fabric_server::Fabric for Api {
         let actor = self.actor(&request)?;
         let circuit = request.into_inner().try_into()?;
         reply!(self.ask(actor, Ask::ExplainCircuit { circuit }).await?, Answer::Plan(plan) => plan.into())
+    }
+
+    async fn get_series(&self, request: Request<v1::SeriesRequest>) -> Result<Response<v1::Series>, Status> {
+        reply!(self.plain(request).await?, Answer::Series(series) => series.into())
     }
 
     async fn update_firewall_rule(

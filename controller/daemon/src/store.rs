@@ -117,6 +117,7 @@ mod tests {
                 protection: String::new(),
                 warnings: Vec::new(),
                 choice: None,
+                insight: None,
             };
             let record = Record::Decision(CircuitId(1), plan);
             let key = key_text(&record.key());

@@ -9,6 +9,7 @@ pub mod address;
 pub mod choice;
 pub mod circuit;
 pub mod desired;
+pub mod insight;
 pub mod intent;
 pub mod name;
 pub mod plan;

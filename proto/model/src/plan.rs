@@ -1,6 +1,7 @@
 //! A decision with its reasons: the path chosen, what each term of its cost was, and why each other one was not.
 use crate::choice::Choice;
 use crate::circuit::Path;
+use crate::insight::Insight;
 use crate::intent::Bounds;
 use crate::resource::Resource;
 use crate::{Bandwidth, Latency, Loss, NodeName, Price};
@@ -116,6 +117,9 @@ pub struct Plan {
     /// Of a circuit that is explained: how its paths compare now. None: it has none to choose from, or nothing was measured yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<Choice>,
+    /// Made when it is asked for; a record of a decision has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insight: Option<Insight>,
 }
 
 /// One answer of a discovery.

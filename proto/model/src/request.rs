@@ -1,13 +1,14 @@
 //! What API clients ask, and what they are answered; one variant per verb.
 use crate::access::{Fingerprint, Role};
 use crate::circuit::{Circuit, CircuitSpec};
+use crate::insight::{Series, Subject};
 use crate::intent::{Bounds, Intent};
 use crate::plan::{Discovery, Plan};
 use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
 use crate::together::{PlaceRequest, Placement};
-use crate::topology::{Forecast, LinkId, LinkValues, Measured, NodeState, Underlay};
+use crate::topology::{Forecast, LinkId, LinkValues, Measured, NodeState, Quantity, Underlay};
 use crate::trace::Filter;
 use crate::trail::{Trail, Wonder};
 use crate::{Bandwidth, CircuitId, CircuitName, Generation, NodeName, ResourceId, Timestamp, Until};
@@ -152,6 +153,12 @@ pub enum Request {
     ExplainCircuit {
         circuit: CircuitRef,
     },
+    /// How its paths, or a link, were lately and are expected to be.
+    Series {
+        of: Subject,
+        quantity: Quantity,
+        past: Duration,
+    },
     UpdateFirewallRule(RuleChange),
     /// The last change of the rules stays. Refused when it has been taken back, with the time.
     ConfirmRules {
@@ -241,6 +248,7 @@ impl Request {
             | Self::GetCircuit { .. }
             | Self::ListCircuits
             | Self::ExplainCircuit { .. }
+            | Self::Series { .. }
             | Self::ListNodes
             | Self::GetPolicy { .. }
             | Self::ListLinks
@@ -401,6 +409,7 @@ pub enum Response {
     Deleted(Left),
     Plan(Plan),
     Placement(Placement),
+    Series(Series),
     Rules {
         circuit: CircuitId,
         version: u32,

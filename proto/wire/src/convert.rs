@@ -6,6 +6,7 @@ mod circuits;
 mod desired;
 mod explain;
 mod fields;
+mod insights;
 mod nodes;
 mod plans;
 mod policies;
@@ -40,6 +41,13 @@ pub mod limits {
     /// Paths that one circuit chooses from.
     pub const WAYS: usize = 16;
     pub const EXPERTS: usize = 16;
+    /// Links of all candidates together, and forecasts of one of them.
+    pub const OUTLOOKS: usize = 1024;
+    pub const PAST: usize = 64;
+    /// Points of a line.
+    pub const POINTS: usize = 1024;
+    pub const SERIES_LEAST: Duration = Duration::from_secs(10);
+    pub const SERIES_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
     pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
     pub const INTERFACE_BYTES: usize = 15;
     pub const NAMESPACE_PATH_BYTES: usize = 1024;

@@ -60,6 +60,7 @@ not_asked_for! {
     plan_circuit(PlanCircuitRequest) -> Plan;
     place_circuits(PlaceCircuitsRequest) -> PlaceCircuitsResponse;
     explain_circuit(CircuitRequest) -> Plan;
+    get_series(SeriesRequest) -> Series;
     update_firewall_rule(UpdateFirewallRuleRequest) -> RuleSetView;
     list_nodes(Empty) -> ListNodesResponse;
     create_token(CreateTokenRequest) -> CreateTokenResponse;

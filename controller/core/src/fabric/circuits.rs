@@ -4,6 +4,7 @@ use super::allocate::Chosen;
 use super::ends::expiry;
 use crate::circuit::{Circuit, Phase, Waiting};
 use crate::guarantee;
+use crate::past::Pasts;
 use crate::protection::Protection;
 use crate::rate::Rate;
 use crate::record::Record;
@@ -113,6 +114,7 @@ impl Fabric {
             rate: Rate::default(),
             moving: None,
             moved: None,
+            past: Pasts::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });
@@ -131,10 +133,11 @@ impl Fabric {
     ) -> Result<Response, Refusal> {
         let (spec, rules) = self.checked(request, now).map_err(within_circuit)?;
         let from = spec.starts.unwrap_or(now);
-        self.in_its_time(&spec, from, |fabric| fabric.planned(&spec, &rules))
+        let plan = self.in_its_time(&spec, from, |fabric| fabric.planned(&spec, &rules))?;
+        Ok(Response::Plan(self.with_insight(plan, Vec::new(), now)))
     }
 
-    fn planned(&self, spec: &CircuitSpec, rules: &rules::Edited) -> Result<Response, Refusal> {
+    fn planned(&self, spec: &CircuitSpec, rules: &rules::Edited) -> Result<Plan, Refusal> {
         let weights = self.settings.weights;
         let (mut plan, chosen) = self.decide(spec, &BTreeSet::new(), |decision, ask| {
             let best = decision.chosen().map(|best| best.path.clone());
@@ -168,7 +171,7 @@ impl Fabric {
                 }
             }
         }
-        Ok(Response::Plan(plan))
+        Ok(plan)
     }
 
     fn host_changes(&self, spec: &CircuitSpec, path: &Path, mtu: u16, rules: usize) -> Vec<HostChange> {
@@ -355,12 +358,12 @@ impl Fabric {
         Ok(Response::Circuit(guarantee::view(self.find(circuit)?, &self.topology, &self.nodes)))
     }
 
-    pub(super) fn explain_circuit(&self, circuit: &CircuitRef) -> Result<Response, Refusal> {
+    pub(super) fn explain_circuit(&self, circuit: &CircuitRef, now: Timestamp) -> Result<Response, Refusal> {
         let circuit = self.find(circuit)?;
         match &circuit.decision {
             Some(plan) => {
-                let choice = self.shown_choice(circuit.id);
-                Ok(Response::Plan(Plan { choice, ..Plan::clone(plan) }))
+                let plan = Plan { choice: self.shown_choice(circuit.id), ..Plan::clone(plan) };
+                Ok(Response::Plan(self.with_insight(plan, circuit.past.list(), now)))
             }
             None => Err(Refusal::not_found(format!("no decision about {} is kept", circuit.id))),
         }

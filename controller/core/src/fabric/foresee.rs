@@ -50,7 +50,7 @@ impl Fabric {
         let horizon = self.settings.reroute.horizon;
         let known = |quantity| {
             let outlook = self.forecasts.outlook(link, quantity, horizon)?;
-            (outlook.samples >= ENOUGH && outlook.stale.is_none()).then_some(outlook)
+            is_tested(&outlook).then_some(outlook)
         };
         let high = |outlook: &Outlook| outlook.quantile(1.0 - self.settings.reroute.risk as f32);
         let rtt = known(Quantity::Rtt).map(|outlook| Expected {
@@ -67,22 +67,32 @@ impl Fabric {
     }
 
     pub(super) fn with_forecasts(&self, mut view: LinkView) -> LinkView {
-        let quantities = [Quantity::Rtt, Quantity::Loss, Quantity::Load];
-        view.forecasts = quantities.into_iter().filter_map(|of| self.shown(&view.id, of)).collect();
+        use topology::Quantity::{Load, Loss, Rtt};
+        let quantities = [Rtt, Loss, Load];
+        let horizon = self.settings.reroute.horizon;
+        view.forecasts =
+            quantities.into_iter().filter_map(|of| self.forecast_of(&view.id, of, horizon)).collect();
         view
     }
 
-    fn shown(&self, link: &LinkId, quantity: Quantity) -> Option<Forecast> {
-        let outlook = self.forecasts.outlook(link, quantity, self.settings.reroute.horizon)?;
+    /// As far ahead as people ask.
+    pub(super) fn forecast_of(
+        &self,
+        link: &LinkId,
+        quantity: topology::Quantity,
+        horizon: Duration,
+    ) -> Option<Forecast> {
         let known = self.topology.link(link)?;
-        let (shown, unit, counts) = match quantity {
-            Quantity::Rtt => (topology::Quantity::Rtt, 1e6, known.expected_rtt().is_some()),
-            Quantity::Loss => (topology::Quantity::Loss, 1e6, known.expected_loss().is_some()),
-            Quantity::Load => (topology::Quantity::Load, 1e6, false),
+        let (of, unit, decides) = match quantity {
+            topology::Quantity::Rtt => (Quantity::Rtt, 1e6, known.expected_rtt().is_some()),
+            topology::Quantity::Loss => (Quantity::Loss, 1e6, known.expected_loss().is_some()),
+            topology::Quantity::Load => (Quantity::Load, 1e6, false),
         };
+        let outlook = self.forecasts.outlook(link, of, horizon)?;
+        let counts = decides && is_tested(&outlook);
         let whole = |value: f32| (f64::from(value.max(0.0)) * unit) as u64;
         Some(Forecast {
-            quantity: shown,
+            quantity,
             horizon: outlook.horizon,
             mean: whole(outlook.mean),
             quantiles: outlook.quantiles.map(whole),
@@ -113,6 +123,11 @@ impl Fabric {
         self.forecasts = Forecasts::restore(store, now);
         Ok(links)
     }
+}
+
+/// And its link is measured still.
+fn is_tested(outlook: &Outlook) -> bool {
+    outlook.samples >= ENOUGH && outlook.stale.is_none()
 }
 
 /// Of milliseconds.

@@ -9,6 +9,7 @@ use crate::route::paths::inner;
 use crate::topology::moved_to;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::{Gate, Object, ObjectKey};
+use proto_model::insight::Happened;
 use proto_model::intent::Bounds;
 use proto_model::plan::Plan;
 use proto_model::{CircuitId, Generation, Label, NodeName, Refusal, ResourceId, Timestamp};
@@ -97,6 +98,7 @@ impl Fabric {
         self.wait_for_rules(id);
         self.wait_for_backup(id, now);
         self.note_lacking(id);
+        self.note_placed(id, now);
         self.step.persist(id);
         self.step.announce_circuit(id);
         self.give_way_to_plans(id, now);
@@ -237,6 +239,8 @@ impl Fabric {
     }
 
     pub(super) fn suspend(&mut self, id: CircuitId, why: String, now: Timestamp) {
+        let from = self.route_of(id).map(|route| route.path);
+        self.note_past(id, Happened::Suspended, [from, None], why.clone(), now);
         self.clear(id, now);
         self.circuits.enter(id, Phase::Suspended { why }, now);
         self.step.persist(id);

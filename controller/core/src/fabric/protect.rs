@@ -5,13 +5,14 @@ use crate::circuit::{Circuit, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::Deadline;
 use crate::protection::Retiring;
-use crate::record::{Backup, Lane, Placed, Record};
+use crate::record::{Backup, Lane, Placed};
 use crate::route;
 use crate::route::backup::{self, Second};
 use crate::route::paths::inner;
 use crate::topology::{Failure, Spot, spots};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::ObjectKey;
+use proto_model::insight::Happened;
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -208,7 +209,7 @@ impl Fabric {
         self.exchange(id, &old, &new);
         self.deadlines.clear(&Deadline::Backup(id));
         self.deadlines.clear(&Deadline::Repair(id));
-        self.end_move(id);
+        self.abandon_move(id, "its backup was taken out of use", now);
         if let Some(circuit) = self.circuits.get_mut(id) {
             circuit.protection.waiting.clear();
             circuit.protection.trouble.clear();
@@ -260,6 +261,17 @@ impl Fabric {
     /// The backup becomes the path, under the labels that it has. The ends receive the old way, too, until both have
     /// reported that they send the new one; so no packet is lost by it.
     pub(super) fn promote(&mut self, id: CircuitId, now: Timestamp) {
+        let Some(route) = self.route_of(id) else { return };
+        let to = route.second().map(|lane| lane.path.clone());
+        if to.is_some() {
+            let why = "its path had failed, or a host or link of it was gone".to_owned();
+            self.note_past(id, Happened::Promoted, [Some(route.path), to], why, now);
+        }
+        self.change_over(id, now);
+    }
+
+    /// Makes the backup the path, and lets go of the other one when it is left.
+    pub(super) fn change_over(&mut self, id: CircuitId, now: Timestamp) {
         let Some(old) = self.route_of(id) else { return };
         let Some(lane) = old.second().cloned() else { return };
         self.end_retirement(id);
@@ -313,25 +325,6 @@ impl Fabric {
             if let Some(retiring) = &mut circuit.protection.retiring {
                 retiring.waiting = waits;
             }
-        }
-    }
-
-    /// So that the explanation names the path that it is on.
-    fn note_promotion(&mut self, id: CircuitId, path: &Path) {
-        let Some(circuit) = self.circuits.get_mut(id) else { return };
-        let Some(plan) = circuit.decision.as_mut() else { return };
-        let at = plan.candidates.iter().position(|candidate| candidate.path == *path);
-        let at = at.or_else(|| {
-            // One that was too dear to be kept.
-            let weights = plan.weights;
-            let candidate = route::examine(&self.topology, &weights, &circuit.spec.bounds, path)?;
-            plan.candidates.truncate(self.settings.limits.kept_candidates.saturating_sub(1));
-            plan.candidates.push(candidate);
-            Some(plan.candidates.len() - 1)
-        });
-        if at.is_some() {
-            plan.chosen = at;
-            self.step.put(Record::Decision(id, plan.as_ref().clone()));
         }
     }
 

@@ -13,6 +13,7 @@ use crate::route::{self, Judged};
 use crate::settings::Mode;
 use crate::topology::Topology;
 use proto_model::circuit::{CircuitSpec, Path};
+use proto_model::insight::{Happened, Past};
 use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Plan};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
@@ -194,6 +195,7 @@ impl Fabric {
             rate: self.circuits.get(id).map(|circuit| circuit.rate.now()).unwrap_or_default(),
             ends: None,
             then,
+            expected: Box::new([self.expected_of(&route.path), self.expected_of(&to.path)]),
         };
         if route.second().is_none_or(|lane| lane.path != to.path) {
             self.drop_backup(id, "", now);
@@ -254,10 +256,13 @@ impl Fabric {
         let Some(from) = circuit.phase.route().map(|route| route.path.clone()) else { return };
         let back = circuit.moved.as_ref().filter(|moved| moved.from == moving.to);
         let returns = back.map_or(0, |moved| moved.returns + 1);
+        let ([of_from, of_to], what) = (*moving.expected, Happened::Moved);
+        let (was, to, why) = (Some(from.clone()), Some(moving.to), moving.why.clone());
+        circuit.past.add(Past { at: now, what, from: was, to, why, of_from, of_to });
         circuit.moved = Some(Moved { at: now, from, why: moving.why, returns });
         circuit.decision = Some(moving.plan);
         self.standings.counts.moves += 1;
-        self.promote(id, now);
+        self.change_over(id, now);
         self.place_waiting(&moving.then, now);
     }
 
@@ -276,9 +281,19 @@ impl Fabric {
 
     /// The other path is a backup like any: it is looked whether there is a better one, and what is to be said of it.
     fn give_up_move(&mut self, id: CircuitId, now: Timestamp) {
-        if self.end_move(id).is_some() {
+        if self.abandon_move(id, "the other path did not come about", now) {
             self.seek_soon(id, now);
         }
+    }
+
+    /// False: it was not about to move.
+    pub(super) fn abandon_move(&mut self, id: CircuitId, but: &str, now: Timestamp) -> bool {
+        let Some(moving) = self.end_move(id) else { return false };
+        let from = self.route_of(id).map(|route| route.path);
+        let ([of_from, of_to], what) = (*moving.expected, Happened::GivenUp);
+        let why = format!("{}; {but}", moving.why);
+        self.keep(id, Past { at: now, what, from, to: Some(moving.to), why, of_from, of_to });
+        true
     }
 
     /// What it was, if the circuit was about to move.

@@ -7,6 +7,7 @@ use crate::circuit::{Circuit, Circuits, Phase, Waiting};
 use crate::compile;
 use crate::deadlines::{Deadline, Deadlines};
 use crate::forecast::Forecasts;
+use crate::past::Pasts;
 use crate::protection::{Protection, Retiring};
 use crate::rate::Rate;
 use crate::record::{CircuitRecord, Counters, Lane, Life, Placed, Record, RecordKey};
@@ -250,6 +251,7 @@ impl Fabric {
             rate: Rate::default(),
             moving: None,
             moved: None,
+            past: Pasts::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
         });

@@ -7,6 +7,7 @@ use crate::route::paths::inner;
 use crate::topology::Link;
 use proto_model::circuit::Path;
 use proto_model::desired::Side;
+use proto_model::insight::Happened;
 use proto_model::intent::Bounds;
 use proto_model::report::{Switch, Way};
 use proto_model::topology::LinkId;
@@ -55,6 +56,7 @@ impl Fabric {
             }
             let left = changed && protection.on_backup.is_empty();
             if changed {
+                self.note_switch(id, &switch, now);
                 self.standings.counts.switches += 1;
                 self.step.announce_circuit(id);
             }
@@ -63,6 +65,21 @@ impl Fabric {
                 self.seek_if_broken(id, now);
             }
         }
+    }
+
+    fn note_switch(&mut self, id: CircuitId, switch: &Switch, now: Timestamp) {
+        let Some(route) = self.route_of(id) else { return };
+        let (path, backup) = (Some(route.path.clone()), route.second().map(|lane| lane.path.clone()));
+        let end = match switch.side {
+            Side::Source => "the source",
+            Side::Destination => "the destination",
+        };
+        let why: String = format!("{end}: {}", switch.why).chars().take(MAX_WHY).collect();
+        let (what, ways) = match switch.to {
+            Way::Backup => (Happened::Switched, [path, backup]),
+            Way::Primary => (Happened::Returned, [backup, path]),
+        };
+        self.note_past(id, what, ways, why, now);
     }
 
     /// A backup whose host was lost while an end sent by it can be replaced now, and what is said of it.

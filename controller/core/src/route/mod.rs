@@ -3,6 +3,7 @@ pub mod admission;
 pub mod backup;
 pub mod cost;
 mod field;
+pub mod flips;
 pub mod joint;
 pub mod pair;
 pub mod paths;
@@ -156,6 +157,7 @@ impl Decision {
             protection: String::new(),
             warnings: Vec::new(),
             choice: None,
+            insight: None,
         }
     }
 }

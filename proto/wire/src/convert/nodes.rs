@@ -8,7 +8,7 @@ use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::report::DropCount;
 use proto_model::request::{DropsView, Event, Left, LinkView, NodeView, StatusView};
-use proto_model::topology::{Forecast, LinkValues, Measured, NodeState, Quantity, Underlay};
+use proto_model::topology::{Forecast, LinkValues, Measured, NodeState, Underlay};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -177,13 +177,7 @@ impl From<LinkView> for v1::Link {
 impl TryFrom<v1::link::Forecast> for Forecast {
     type Error = Malformed;
     fn try_from(forecast: v1::link::Forecast) -> Result<Self> {
-        use v1::link::Quantity as Wire;
-        let quantity = match forecast.quantity() {
-            Wire::Rtt => Quantity::Rtt,
-            Wire::Loss => Quantity::Loss,
-            Wire::Load => Quantity::Load,
-            Wire::Unspecified => return Err(Malformed::new("quantity", "it is missing or not known")),
-        };
+        let quantity = super::insights::quantity(forecast.quantity())?;
         let count = forecast.quantiles.len();
         let quantiles = forecast
             .quantiles
@@ -204,14 +198,8 @@ impl TryFrom<v1::link::Forecast> for Forecast {
 
 impl From<Forecast> for v1::link::Forecast {
     fn from(forecast: Forecast) -> Self {
-        use v1::link::Quantity as Wire;
-        let quantity = match forecast.quantity {
-            Quantity::Rtt => Wire::Rtt,
-            Quantity::Loss => Wire::Loss,
-            Quantity::Load => Wire::Load,
-        };
         Self {
-            quantity: quantity.into(),
+            quantity: super::insights::quantity_of(forecast.quantity).into(),
             horizon: u64::try_from(forecast.horizon.as_nanos()).unwrap_or(u64::MAX),
             mean: forecast.mean,
             quantiles: forecast.quantiles.to_vec(),

@@ -138,6 +138,7 @@ impl TryFrom<v1::Plan> for Plan {
             protection: sentence("protection", plan.protection)?,
             warnings: sentences("warnings", plan.warnings)?,
             choice: optional("choice", plan.choice)?,
+            insight: optional("insight", plan.insight)?,
         })
     }
 }
@@ -162,6 +163,7 @@ impl From<Plan> for v1::Plan {
             protection: clipped(plan.protection),
             warnings: all_clipped(plan.warnings),
             choice: plan.choice.map(v1::Choice::from),
+            insight: plan.insight.map(v1::Insight::from),
         }
     }
 }

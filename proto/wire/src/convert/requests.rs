@@ -308,6 +308,7 @@ pub enum Message {
     SetLink(v1::SetLinkRequest),
     ForgetLink(v1::ForgetLinkRequest),
     ListDrops(v1::ListDropsRequest),
+    Series(v1::SeriesRequest),
     Why(v1::WhyRequest),
     Trace(v1::TraceRequest),
     /// The verb has no parameters.
@@ -395,6 +396,9 @@ impl TryFrom<Awaited> for Message {
             Request::ListDrops { node } => Self::ListDrops(v1::ListDropsRequest {
                 node: node.map(|node| node.to_string()).unwrap_or_default(),
             }),
+            Request::Series { of, quantity, past } => {
+                Self::Series(super::insights::series_request(of, quantity, past))
+            }
             Request::StopTrace { .. }
             | Request::ListResources
             | Request::ListCircuits

@@ -27,7 +27,8 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let host = (node(), vec(sentence(), 0..3)).prop_map(|(node, changes)| HostChange { node, changes });
     let refused = of(sentence().prop_filter("nothing is not refused", |text| !text.is_empty()));
     let parts = (vec(candidate(), 0..4), any::<prop::sample::Index>(), any::<(bool, u32)>());
-    let second = (of(candidate()), sentence(), vec(sentence(), 0..3), of(choice()));
+    let second =
+        (of(candidate()), sentence(), vec(sentence(), 0..3), of(choice()), of(crate::insights::insight()));
     (bounds(), weights, parts, refused, of(feasible), vec(host, 0..3), second)
         .prop_map(
             |(
@@ -39,7 +40,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
                 hosts,
                 second,
             )| {
-                let (backup, protection, warnings, choice) = second;
+                let (backup, protection, warnings, choice, insight) = second;
                 Plan {
                     chosen: (accepted && !candidates.is_empty()).then(|| index.index(candidates.len())),
                     bounds,
@@ -53,6 +54,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
                     protection,
                     warnings,
                     choice,
+                    insight,
                 }
             },
         )

@@ -2,6 +2,7 @@
 mod bounds;
 mod decisions;
 mod ends;
+mod insights;
 mod speech;
 mod together;
 mod words;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use proto_model::NodeName;
 use proto_model::desired::Tell;
+use proto_model::insight::Series;
 use proto_model::plan::{Discovery, Plan};
 use proto_model::report::{DropCount, Say};
 use proto_model::request::{
@@ -53,6 +55,7 @@ round_trips! {
     a_resource_arrives: words::resource_view(), v1::Resource => ResourceView;
     a_plan_arrives: decisions::plan(), v1::Plan => Plan;
     a_placement_arrives: together::placement(), v1::PlaceCircuitsResponse => Placement;
+    a_series_arrives: insights::series(), v1::Series => Series;
     a_discovery_arrives: decisions::discovery(), v1::discover_resources_response::Discovery => Discovery;
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
@@ -149,6 +152,7 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
             NodeName::try_from(travelled(&wire)).map(|node| now(Request::RollbackPolicy { node }))
         }
         Message::RemoveNode(wire) => travelled(&wire).try_into().map(now),
+        Message::Series(wire) => travelled(&wire).try_into().map(now),
         Message::ForgetLink(wire) => travelled(&wire).try_into().map(now),
         Message::ListDrops(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
@@ -191,6 +195,8 @@ fn read_as_everything(bytes: &[u8]) {
     read::<v1::Circuit, CircuitView>(bytes);
     read::<v1::Resource, ResourceView>(bytes);
     read::<v1::Plan, Plan>(bytes);
+    read::<v1::Series, Series>(bytes);
+    read::<v1::SeriesRequest, Request>(bytes);
     read::<v1::Node, NodeView>(bytes);
     read::<v1::Link, LinkView>(bytes);
     read::<v1::Event, Option<Event>>(bytes);

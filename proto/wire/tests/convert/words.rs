@@ -390,7 +390,7 @@ pub(crate) fn link_values() -> impl Strategy<Value = LinkValues> {
         })
 }
 
-fn forecast() -> impl Strategy<Value = Forecast> {
+pub(crate) fn forecast() -> impl Strategy<Value = Forecast> {
     let quantity = prop_oneof![Just(Quantity::Rtt), Just(Quantity::Loss), Just(Quantity::Load)];
     (quantity, any::<[u64; 7]>(), any::<[u64; 3]>(), sentence(), any::<u32>(), any::<bool>()).prop_map(
         |(quantity, quantiles, [horizon, mean, error], model, samples, counts)| {
@@ -466,6 +466,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         rule_change().prop_map(Request::UpdateFirewallRule),
         crate::ends::changes_of_ends(),
         crate::ends::policy_requests(),
+        crate::insights::series_request(),
         node().prop_map(|node| Request::RemoveNode { node }),
         link_id().prop_map(|link| Request::ForgetLink { link }),
         of(node()).prop_map(|node| Request::ListDrops { node }),

@@ -7,6 +7,7 @@ mod circuits;
 mod ends;
 mod external;
 mod guarantee;
+mod insight;
 mod links;
 mod policies;
 mod protection;

@@ -1,0 +1,178 @@
+//! Shows how the paths of a circuit, or a link, were lately and are expected to be: what charts are drawn from.
+use super::Fabric;
+use super::insight::together;
+use crate::telemetry::{Bucket, Resolution};
+use proto_model::circuit::Path;
+use proto_model::insight::{Line, Origin, Point, Role, Series, Subject};
+use proto_model::request::Response;
+use proto_model::topology::{Forecast, LinkId, Quantity};
+use proto_model::{Kind, Refusal, Timestamp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Paths of one answer.
+const LINES: usize = 8;
+/// Forecasts of one line.
+const AHEAD: u32 = 8;
+/// Nothing is forecast beyond.
+const FARTHEST: Duration = Duration::from_secs(86_400);
+
+/// What was measured of a link in one step: least, mean, most.
+type Values = [u64; 3];
+
+impl Fabric {
+    pub(super) fn series(
+        &self,
+        of: &Subject,
+        quantity: Quantity,
+        past: Duration,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
+        let resolution = resolution(past);
+        let (ways, bound) = match of {
+            Subject::Circuit(circuit) => {
+                let circuit = self.find(circuit)?;
+                let bounds = &circuit.spec.bounds;
+                let bound = match quantity {
+                    Quantity::Rtt => bounds.max_rtt.map(|rtt| rtt.nanos()),
+                    Quantity::Loss => bounds.max_loss.map(|loss| loss.ppm().into()),
+                    Quantity::Load => None,
+                };
+                (self.ways(circuit), bound)
+            }
+            Subject::Link(link) => (vec![(Role::Link, self.as_path(link)?)], None),
+        };
+        let line = |(role, path)| self.line(role, path, quantity, resolution, past, now);
+        let lines = ways.into_iter().map(line).collect();
+        Ok(Response::Series(Series { quantity, at: now, step: resolution.step(), bound, lines }))
+    }
+
+    fn as_path(&self, link: &LinkId) -> Result<Path, Refusal> {
+        if self.topology.link(link).is_none() && self.forecasts.history().last(link).is_none() {
+            let what = format!("there is no link {link}");
+            return Err(Refusal { field: "link".into(), ..Refusal::new(Kind::NotFound, what) }
+                .hint("see `foreweave link list`"));
+        }
+        let (a, b) = link.ends();
+        Ok(Path { nodes: vec![a.clone(), b.clone()], links: vec![link.clone()] })
+    }
+
+    /// Its path and backup, then the other candidates of its decision, by cost.
+    fn ways(&self, circuit: &crate::circuit::Circuit) -> Vec<(Role, Path)> {
+        let route = circuit.phase.route();
+        let path = route.map(|route| (Role::Path, route.path.clone()));
+        let backup = route.and_then(|route| route.second()).map(|lane| (Role::Backup, lane.path.clone()));
+        let decision = circuit.decision.iter().flat_map(|plan| &plan.candidates);
+        let candidates = decision.map(|candidate| (Role::Candidate, candidate.path.clone()));
+        let mut ways: Vec<(Role, Path)> = Vec::new();
+        for (role, path) in path.into_iter().chain(backup).chain(candidates) {
+            // Both ends on one host: there is nothing to see.
+            if ways.len() < LINES && !path.links.is_empty() && ways.iter().all(|(_, known)| *known != path) {
+                ways.push((role, path));
+            }
+        }
+        ways
+    }
+
+    fn line(
+        &self,
+        role: Role,
+        path: Path,
+        quantity: Quantity,
+        resolution: Resolution,
+        past: Duration,
+        now: Timestamp,
+    ) -> Line {
+        let first = resolution.number(Timestamp(now.0.saturating_sub(past.as_nanos() as u64)));
+        let steps = first..=resolution.number(now);
+        let links: Vec<_> =
+            path.links.iter().map(|link| self.measured_in(link, quantity, resolution)).collect();
+        let point = |number: u64| {
+            let at = resolution.start(number);
+            let values: Vec<Values> = links.iter().map(|link| link.at(at)).collect::<Option<_>>()?;
+            let part = |index: usize| together(values.iter().map(|values| values[index]), quantity);
+            Some(Point { at, least: part(0), mean: part(1), most: part(2) })
+        };
+        let points = steps.filter_map(point).collect();
+        let (from, forecasts) = (self.least_known(&path, quantity), self.ahead(&path, quantity, past));
+        Line { role, path, from, points, forecasts }
+    }
+
+    fn measured_in(&self, link: &LinkId, quantity: Quantity, resolution: Resolution) -> Known {
+        let configured = self.topology.link(link).and_then(|known| self.present(known, quantity));
+        if let Some((value, Origin::Configured)) = configured {
+            return Known::Configured(value);
+        }
+        let series = self.forecasts.history().series(link, resolution);
+        Known::Measured(series.filter_map(|(at, bucket)| Some((at, values(&bucket, quantity)?))).collect())
+    }
+
+    /// Half as far as it is looked back.
+    fn ahead(&self, path: &Path, quantity: Quantity, past: Duration) -> Vec<Forecast> {
+        let farthest = (past / 2).min(FARTHEST);
+        let horizons = (1..=AHEAD).map(|step| farthest * step / AHEAD);
+        horizons.filter_map(|horizon| self.forecast_of_path(path, quantity, horizon)).collect()
+    }
+
+    fn least_known(&self, path: &Path, quantity: Quantity) -> Origin {
+        let of = |id| self.topology.link(id).and_then(|link| self.present(link, quantity));
+        let rank = |origin: &Origin| match origin {
+            Origin::Configured => 0,
+            Origin::Forecast => 1,
+            Origin::Measured => 2,
+            Origin::Unknown => 3,
+        };
+        let origins = path.links.iter().map(|id| of(id).map_or(Origin::Unknown, |(_, origin)| origin));
+        origins.max_by_key(rank).unwrap_or(Origin::Unknown)
+    }
+}
+
+/// What is known of a link over time.
+enum Known {
+    /// The same at all times.
+    Configured(u64),
+    Measured(BTreeMap<Timestamp, Values>),
+}
+
+impl Known {
+    fn at(&self, at: Timestamp) -> Option<Values> {
+        match self {
+            Self::Configured(value) => Some([*value; 3]),
+            Self::Measured(values) => values.get(&at).copied(),
+        }
+    }
+}
+
+/// The finest one that reaches so far back.
+fn resolution(past: Duration) -> Resolution {
+    let reaches = |resolution: &Resolution| past <= resolution.step() * resolution.kept() as u32;
+    Resolution::ALL.into_iter().find(reaches).unwrap_or(Resolution::Hours)
+}
+
+/// In the quantity's unit, of the worse direction.
+fn values(bucket: &Bucket, quantity: Quantity) -> Option<Values> {
+    let scaled = |value: f32| (f64::from(value.max(0.0)) * 1e6).round() as u64;
+    match quantity {
+        Quantity::Rtt => bucket.rtt.map(|rtt| [rtt.min, rtt.mean, rtt.max].map(scaled)),
+        Quantity::Loss => bucket.loss.into_iter().flatten().reduce(f32::max).map(|loss| [scaled(loss); 3]),
+        Quantity::Load => {
+            let loads = || bucket.load.into_iter().flatten();
+            let mean = loads().map(|load| load.mean).reduce(f32::max)?;
+            let most = loads().map(|load| load.max).reduce(f32::max)?;
+            Some([mean, mean, most].map(scaled))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_finest_resolution_that_reaches_far_enough_is_taken() {
+        let of = |seconds| resolution(Duration::from_secs(seconds));
+        assert_eq!([of(10), of(240)], [Resolution::Seconds; 2]);
+        assert_eq!([of(241), of(3 * 3_600)], [Resolution::Minutes; 2]);
+        assert_eq!([of(3 * 3_600 + 1), of(7 * 86_400)], [Resolution::Hours; 2]);
+    }
+}
