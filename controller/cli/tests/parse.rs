@@ -153,7 +153,7 @@ fn a_link_takes_every_option() {
 
 #[test]
 fn links_are_shown_by_their_ends() {
-    let Command::Link(fabric::Link::Show(show)) =
+    let Command::Link(fabric::Link::Show { which: show, .. }) =
         parse("foreweave link show a b --network wan").expect("link").command
     else {
         panic!("not show")
@@ -261,5 +261,27 @@ fn a_wrong_value_is_refused_with_what_would_be_right() {
     ] {
         let refusal = parse(line).expect_err(line);
         assert!(refusal.contains(why), "{line}: {refusal}");
+    }
+}
+
+#[test]
+fn a_drawing_needs_a_place_and_a_past_that_is_kept() {
+    let drawing = |text: &str| match parse(text).expect(text).command {
+        Command::Explain(wish) => wish.drawing,
+        Command::Circuit(Circuit::Explain(wish)) => wish.drawing,
+        Command::Link(fabric::Link::Show { drawing, .. }) => drawing,
+        other => panic!("{other:?}"),
+    };
+    let plain = drawing("foreweave explain web-db");
+    assert!(!plain.is_wanted() && plain.check().is_ok());
+    let chart = drawing("foreweave circuit explain web-db --chart --past 3h");
+    assert!(chart.is_wanted() && chart.check().is_ok());
+    assert_eq!(chart.past().as_secs(), 3 * 3_600);
+    assert_eq!(drawing("foreweave link show a b --svg x.svg").past().as_secs(), 240);
+    let nowhere = drawing("foreweave explain web-db --loss").check().expect_err("nothing is drawn");
+    assert!(nowhere.hint().contains("--chart, or --svg FILE"), "{}", nowhere.hint());
+    for wrong in ["9s", "8d", "soon"] {
+        let refusal = parse(&format!("foreweave explain web-db --chart --past {wrong}")).expect_err(wrong);
+        assert!(refusal.contains("10s") || refusal.contains("write it like"), "{refusal}");
     }
 }

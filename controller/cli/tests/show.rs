@@ -166,14 +166,10 @@ fn plan(chosen: Option<usize>) -> Plan {
             price: None,
             sentences: vec!["up to 340 Mbit/s now".into()],
         }),
-        hosts: if refused {
-            Vec::new()
-        } else {
-            vec![HostChange {
-                node: named("edge-a"),
-                changes: vec!["create interface fabric0 in namespace web".into()],
-            }]
-        },
+        hosts: Vec::from_iter((!refused).then(|| HostChange {
+            node: named("edge-a"),
+            changes: vec!["create interface fabric0 in namespace web".into()],
+        })),
         backup: None,
         protection: String::new(),
         warnings: Vec::new(),

@@ -1,5 +1,6 @@
 //! Circuits.
 use super::bounds::BoundsArgs;
+use super::drawing::Explain;
 use super::rule::RuleArgs;
 use crate::text::{DAY, Span, span};
 use clap::{Args, Subcommand, ValueHint};
@@ -14,6 +15,8 @@ pub enum Circuit {
     Create(Create),
     /// The same decision without building anything: candidates, costs, what would change
     Plan(Wish),
+    /// Show why a circuit runs where it runs, what would change that, what is expected of its paths; or draw it
+    Explain(Explain),
     /// List the circuits
     List,
     /// Show one circuit with its path and backup, by which way each end sends, rules and counters

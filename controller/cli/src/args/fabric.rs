@@ -1,4 +1,5 @@
 //! Nodes, links, clients, and what happens.
+use super::drawing::Drawing;
 use crate::text::Span;
 use clap::{Args, Subcommand};
 use proto_model::access::Role;
@@ -32,8 +33,13 @@ pub enum Node {
 pub enum Link {
     /// List the links: what was configured, and what the agents measured
     List,
-    /// Show the links between two nodes: configured values against measured ones, by end and direction
-    Show(LinkShow),
+    /// Show the links between two nodes: configured values against measured ones, by end and direction; or draw them
+    Show {
+        #[command(flatten)]
+        which: LinkShow,
+        #[command(flatten)]
+        drawing: Drawing,
+    },
     /// Set what is known of a link, all of it: what is not given becomes unknown, none or as measured
     Set(LinkSet),
     /// Forget what was set of a link; one that was declared and that no two hosts offer is listed no longer

@@ -1,6 +1,7 @@
 //! What can be typed.
 pub mod bounds;
 pub mod circuit;
+pub mod drawing;
 pub mod fabric;
 pub mod packets;
 pub mod policy;
@@ -69,8 +70,8 @@ pub enum Command {
     /// Firewall rules of a circuit
     #[command(subcommand)]
     Rule(rule::Rule),
-    /// Show why a circuit runs where it runs: the decision as it was made
-    Explain(circuit::Named),
+    /// Show why a circuit runs where it runs, what would change that, what is expected of its paths; or draw it
+    Explain(drawing::Explain),
     /// Show dropped packets: counts, or live with reason, rule and circuit
     Drops(fabric::Drops),
     /// Ask every host on a packet's way what its data plane would do with it, and why

@@ -19,6 +19,7 @@ pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) ->
         Circuit::Create(wish) => create(fabric, wish, out).await,
         Circuit::Plan(wish) if wish.file.is_some() => super::together::plan(fabric, wish, out).await,
         Circuit::Plan(wish) => plan(fabric, wish, out).await,
+        Circuit::Explain(wish) => super::explain::explain(fabric, wish, out).await,
         Circuit::List => {
             let answer =
                 fabric.read(v1::Empty {}, async |mut client, ask| client.list_circuits(ask).await).await?;
@@ -215,13 +216,7 @@ fn refused(answer: &v1::Plan) -> Result<(), Failure> {
     Err(Failure::Refused { refusal, option: None })
 }
 
-pub(super) async fn explain(fabric: &mut Fabric, circuit: &CircuitRef, out: Out) -> Result<(), Failure> {
-    let ask = v1::CircuitRequest { circuit: circuit.to_string() };
-    let answer = fabric.read(ask, async |mut client, ask| client.explain_circuit(ask).await).await?;
-    decision(&answer, out)
-}
-
-fn decision(answer: &v1::Plan, out: Out) -> Result<(), Failure> {
+pub(super) fn decision(answer: &v1::Plan, out: Out) -> Result<(), Failure> {
     let plan: Plan = understood(answer.clone())?;
     out.answer("Plan", answer, || show::plan::plan(&plan))
 }

@@ -1,5 +1,6 @@
 //! Each command: arguments in, one or a few requests, an answer out.
 mod circuit;
+mod explain;
 mod files;
 mod node;
 mod packets;
@@ -49,7 +50,7 @@ pub async fn command(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Discover(wish) => resource::discover(&mut fabric, wish, out).await,
         Command::Circuit(command) => circuit::circuit(&mut fabric, command, out).await,
         Command::Rule(command) => rule::rule(&mut fabric, command, out).await,
-        Command::Explain(named) => circuit::explain(&mut fabric, &named.circuit, out).await,
+        Command::Explain(wish) => explain::explain(&mut fabric, wish, out).await,
         Command::Drops(wish) => watch::drops(&mut fabric, wish, out).await,
         Command::Why(wish) => packets::why(&mut fabric, wish, out).await,
         Command::Trace(wish) => packets::trace(&mut fabric, wish, out).await,

@@ -76,10 +76,18 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             let links: Vec<_> = all_understood(answer.links.clone())?;
             out.answer("ListLinksResponse", &answer, || show::link::list(&links))
         }
-        Link::Show(wish) => {
+        Link::Show { which, drawing } => {
+            drawing.check()?;
             let mut answer =
                 fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
-            let links = between(&mut answer, wish)?;
+            let links = between(&mut answer, which)?;
+            if drawing.is_wanted() {
+                let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
+                super::explain::links(fabric, &ids, drawing, out).await?;
+                if drawing.chart {
+                    return Ok(());
+                }
+            }
             out.answer("ListLinksResponse", &answer, || show::link::all(&links))
         }
         Link::Set(set) => {

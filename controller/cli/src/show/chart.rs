@@ -51,7 +51,7 @@ fn bar(svg: &mut String, row: &Row, top: f64, most: f64) {
     text(svg, LABELS + length + 8.0, middle, "fill=\"#333\"", &said);
 }
 
-fn text(svg: &mut String, x: f64, y: f64, style: &str, said: &str) {
+pub(super) fn text(svg: &mut String, x: f64, y: f64, style: &str, said: &str) {
     let said = said.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{said}</text>");
 }

@@ -1,6 +1,6 @@
 //! A decision as people read it: every candidate with the terms of its cost, and what would change where.
 use super::table::{self, Tone, cell, indented, plain};
-use super::{bounds, or_dash};
+use super::{bounds, insight, or_dash};
 use proto_model::plan::{Candidate, Feasible, HostChange, Plan, Term, Weights};
 
 pub fn plan(plan: &Plan) -> String {
@@ -13,6 +13,7 @@ pub fn plan(plan: &Plan) -> String {
         candidates(plan),
         rejected(plan),
         plan.choice.as_ref().map(super::choice::choice).unwrap_or_default(),
+        insight::insight(plan),
         hosts(&plan.hosts),
     ];
     parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("")
