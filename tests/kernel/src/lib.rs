@@ -1,5 +1,6 @@
 //! The lab: hosts, links and real daemons on one machine; and what tests and measurements on a real kernel share.
 pub mod bench;
+pub mod chance;
 pub mod demo;
 pub mod emulate;
 pub mod flood;

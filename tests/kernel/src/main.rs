@@ -82,7 +82,11 @@ enum Task {
     /// What is in the kernel and on disk now.
     Snapshot,
     /// Show the whole thing: register, discover, plan, create, filter, crash, tear down.
-    Demo,
+    Demo {
+        /// This scene only
+        #[arg(value_enum)]
+        scene: Option<demo::Scene>,
+    },
     /// One emulated link; started by `up`.
     #[command(hide = true)]
     Emulate { lab: String, link: usize },
@@ -172,7 +176,9 @@ fn run(task: Task) -> Result<ExitCode> {
                 println!("{kind:<16} {count}");
             }
         }
-        Task::Demo => return Ok(if demo::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Task::Demo { scene } => {
+            return Ok(if demo::run(scene)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Task::Emulate { lab, link } => carry(&lab, link)?,
     }
     Ok(ExitCode::SUCCESS)

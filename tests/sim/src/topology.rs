@@ -49,6 +49,8 @@ pub struct Link {
     pub emulate: bool,
     /// The owners of its ends let the agents shape what they send into it.
     pub shape: bool,
+    /// The controller is told no round-trip time and no loss of it.
+    pub measured: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -119,12 +121,17 @@ impl Link {
         LinkId::new(a, b, self.network.clone())
     }
 
+    /// What its ends measure counts: as wished, and where a recording says how it is.
+    pub fn is_measured(&self) -> bool {
+        self.measured || self.series.is_some()
+    }
+
     /// What the controller is told of it.
     pub fn values(&self) -> LinkValues {
         LinkValues {
-            rtt: self.delay.map(|one_way| one_way.saturating_add(one_way)),
+            rtt: self.delay.filter(|_| !self.is_measured()).map(|one_way| one_way.saturating_add(one_way)),
             capacity: self.rate,
-            loss: self.loss,
+            loss: if self.is_measured() { Loss::NONE } else { self.loss },
             price: self.price,
             encrypted: self.encrypted,
             require_encryption: false,
@@ -174,6 +181,8 @@ struct RawLink {
     emulate: bool,
     #[serde(default)]
     shape: bool,
+    #[serde(default)]
+    measured: bool,
 }
 
 #[derive(Deserialize)]
@@ -248,6 +257,7 @@ fn link(topology: &Topology, raw: RawLink) -> Result<Link, String> {
         series: raw.series,
         emulate: raw.emulate,
         shape: raw.shape,
+        measured: raw.measured,
     })
 }
 
@@ -335,6 +345,17 @@ mod tests {
         assert_eq!((link.network.as_str(), link.mtu, link.family), ("b-a", 1500, Family::Both));
         assert_eq!(link.values().rtt, Some(Latency::from_millis(4)));
         assert_eq!(link.values().capacity, Some(Bandwidth::mbit(1000)));
+    }
+
+    #[test]
+    fn the_controller_is_told_nothing_of_what_is_left_to_measurement() {
+        for more in ["measured = true", "series = \"link.csv\""] {
+            let link = "[[link]]\nends = [\"b\", \"a\"]\ndelay = \"2ms\"\nloss = \"1%\"\nprice = \"1$/GB\"\n";
+            let topology = Topology::parse(&format!("{TWO}{link}{more}\n")).expect("a topology");
+            let values = topology.links[0].values();
+            assert_eq!((values.rtt, values.loss), (None, Loss::NONE));
+            assert_eq!(values.price, topology.links[0].price, "prices are no measurement");
+        }
     }
 
     #[test]

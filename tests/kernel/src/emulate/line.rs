@@ -1,5 +1,6 @@
 //! One direction of an emulated link: when does a packet arrive, if it does. Time and chance come from outside.
 use super::series::Series;
+use crate::chance::Chance;
 use crate::lab::plan::Shape;
 
 /// Nanoseconds of packets that may wait for a slow line before the last one is dropped.
@@ -29,7 +30,7 @@ pub struct Line {
 
 impl Line {
     pub fn new(shape: Shape, series: Option<Series>, seed: u64) -> Self {
-        Self { shape, series, chance: Chance(seed), free_at: 0, last_arrival: 0 }
+        Self { shape, series, chance: Chance::new(seed), free_at: 0, last_arrival: 0 }
     }
 
     /// From now on it is like this; what is on its way arrives as it would have.
@@ -62,20 +63,6 @@ impl Line {
     fn serialisation(&self, bytes: usize) -> u64 {
         let bits = bytes as u128 * 8;
         self.shape.rate.map_or(0, |rate| (bits * 1_000_000_000 / u128::from(rate.max(1))) as u64)
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % bound.max(1)
     }
 }
 

@@ -56,9 +56,9 @@ pub(super) fn link_values(link: &Link) -> v1::SetLinkRequest {
     let id = v1::LinkId { a: a.host.clone(), b: b.host.clone(), network: link.network.clone() };
     let values = v1::LinkValues {
         // A link without emulated delay still takes some microseconds; "0" would be a promise that nobody keeps.
-        rtt: Some((2 * link.shape.delay).max(100_000)),
+        rtt: (!link.measured).then(|| (2 * link.shape.delay).max(100_000)),
         capacity: link.shape.rate,
-        loss: link.shape.loss,
+        loss: if link.measured { 0 } else { link.shape.loss },
         price: link.price,
         encrypted: link.encrypted,
         require_encryption: false,

@@ -45,8 +45,9 @@ pub(super) fn start_controller(plan: &Plan) -> Result<()> {
     std::fs::write(
         &configuration,
         format!(
-            "region = \"lab\"\nlisten = [\"0.0.0.0:{PORT}\"]\nadvertise = [\"{MANAGEMENT}:{PORT}\"]\nstate = \"{}\"\n",
-            home.display()
+            "region = \"lab\"\nlisten = [\"0.0.0.0:{PORT}\"]\nadvertise = [\"{MANAGEMENT}:{PORT}\"]\nstate = \"{}\"\n{}",
+            home.display(),
+            plan.controller
         ),
     )?;
     let process = controller(plan);

@@ -36,7 +36,7 @@ pub fn of(topology: &Topology, name: Option<&str>) -> Result<Plan> {
     let links = links.collect::<Result<_>>()?;
     let workloads = topology.workloads.iter().enumerate();
     let workloads = workloads.map(|(index, entry)| workload(&name, index, entry)).collect();
-    Plan { name: name.to_string(), hosts, links, workloads }.check()
+    Plan { name: name.to_string(), hosts, links, workloads, controller: String::new() }.check()
 }
 
 fn link(hosts: &mut [Host], index: usize, entry: &topology::Link) -> Result<Link> {
@@ -65,6 +65,7 @@ fn link(hosts: &mut [Host], index: usize, entry: &topology::Link) -> Result<Link
         tags: entry.tags.iter().map(ToString::to_string).collect(),
         // The rate of a link must sit elsewhere than in the queues that the agents make.
         emulate: entry.emulate || entry.shape,
+        measured: entry.is_measured(),
     })
 }
 

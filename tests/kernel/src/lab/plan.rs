@@ -22,6 +22,9 @@ pub struct Plan {
     pub hosts: Vec<Host>,
     pub links: Vec<Link>,
     pub workloads: Vec<Workload>,
+    /// More lines of the controller's configuration.
+    #[serde(default)]
+    pub controller: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,9 @@ pub struct Link {
     /// By the lab's own emulator, also where nothing in its shape asks for it.
     #[serde(default)]
     pub emulate: bool,
+    /// The controller is told no round-trip time and no loss of it: what its ends measure counts.
+    #[serde(default)]
+    pub measured: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
