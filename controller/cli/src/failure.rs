@@ -192,6 +192,9 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("avoid", &["--avoid"]),
     ("require_tags", &["--require-tag"]),
     ("avoid_tags", &["--avoid-tag"]),
+    ("risk", &["--risk"]),
+    ("horizon", &["--horizon"]),
+    ("weights", &["--weight"]),
     ("priority", &["--priority"]),
     ("path", &["--path"]),
     ("pinned_path", &["--path"]),
@@ -253,7 +256,7 @@ impl Options {
         if words.first() == Some(&"circuits") {
             return None;
         }
-        let whole = words.iter().find(|word| matches!(**word, "rules" | "intents"));
+        let whole = words.iter().find(|word| matches!(**word, "rules" | "intents" | "weights"));
         whole.into_iter().chain(words.iter().rev()).find_map(|word| self.named(word))
     }
 
@@ -280,6 +283,8 @@ mod tests {
         for (field, option) in [
             ("circuit.bounds.max_rtt", "--latency"),
             ("circuit.bounds.max_loss", "--loss"),
+            ("circuit.bounds.risk", "--risk"),
+            ("circuit.bounds.weights[rtt]", "--weight"),
             ("circuit.rules[2].ports.from", "--rule"),
             ("circuit.rules[0].source", "--rule"),
             ("circuit.source", "SRC"),

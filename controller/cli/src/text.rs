@@ -2,7 +2,7 @@
 use proto_model::intent::{Bounds, Intent};
 use proto_model::resource::Service;
 use proto_model::rule::{Ports, Protocol, RuleSpec};
-use proto_model::{Name, ServiceName, Until};
+use proto_model::{Name, ServiceName, Until, Weighed, Weight};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -111,6 +111,23 @@ impl FromStr for Label {
     }
 }
 
+/// `rtt=2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnWeight {
+    pub term: Weighed,
+    pub weight: Weight,
+}
+
+impl FromStr for OwnWeight {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (term, weight) = text.split_once('=').ok_or_else(|| {
+            format!("\"{text}\" is not a term with a weight; write it like rtt=2 or price=0")
+        })?;
+        Ok(Self { term: term.parse()?, weight: weight.parse()? })
+    }
+}
+
 /// `service=http latency=20ms bandwidth=10mbit encrypted`: the words are those of the options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntentText(pub Intent);
@@ -152,10 +169,16 @@ pub fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> 
         "avoid" => bounds.avoid.extend(list(key, value)?),
         "require-tag" => bounds.require_tags.extend(list(key, value)?),
         "avoid-tag" => bounds.avoid_tags.extend(list(key, value)?),
+        "risk" => bounds.risk = Some(parsed(key, value)?),
+        "horizon" => bounds.horizon = Some(parsed(key, value)?),
+        "weight" => {
+            let own: Vec<OwnWeight> = list(key, value)?;
+            bounds.weights.extend(own.into_iter().map(|own| (own.term, own.weight)));
+        }
         other => {
             return Err(format!(
                 "\"{other}\" is not one of service, latency, loss, bandwidth, encrypted, encrypted-links, max-price, \
-                 max-hops, via, avoid, require-tag, avoid-tag, priority"
+                 max-hops, via, avoid, require-tag, avoid-tag, risk, horizon, weight, priority"
             ));
         }
     }
@@ -242,7 +265,7 @@ mod tests {
     #[test]
     fn an_intent_takes_every_bound() {
         let text = "service=http latency=20ms loss=0.5% bandwidth=10mbit encrypted encrypted-links max-price=0.02 \
-                    max-hops=3 via=a,b avoid=c require-tag=eu avoid-tag=x,y priority=7";
+                    max-hops=3 via=a,b avoid=c require-tag=eu avoid-tag=x,y risk=1% horizon=5m weight=rtt=2,price=0 priority=7";
         let IntentText(intent) = text.parse().expect("intent");
         assert_eq!(intent.service.as_str(), "http");
         assert_eq!(intent.priority, 7);
@@ -254,6 +277,10 @@ mod tests {
         assert_eq!(bounds.max_price.map(|p| p.micro_dollars_per_gb()), Some(20_000));
         assert_eq!((bounds.max_hops, bounds.via.len(), bounds.avoid.len()), (Some(3), 2, 1));
         assert_eq!((bounds.require_tags.len(), bounds.avoid_tags.len()), (1, 2));
+        assert_eq!(bounds.risk.map(proto_model::Risk::ppm), Some(10_000));
+        assert_eq!(bounds.horizon.map(proto_model::Horizon::span), Some(Duration::from_secs(300)));
+        let weights: Vec<_> = bounds.weights.iter().map(|(term, own)| (*term, own.value())).collect();
+        assert_eq!(weights, [(Weighed::Rtt, 2.0), (Weighed::Price, 0.0)]);
     }
 
     #[test]
@@ -266,6 +293,10 @@ mod tests {
             ("service=http speed=1", "\"speed\" is not one of"),
             ("service=http encrypted=no", "is not one of"),
             ("service=http priority=300", "priority"),
+            ("service=http latency=20ms risk=0.5%", "from 1 to 25 %"),
+            ("service=http latency=20ms horizon=2h", "from 1 s to 1 h"),
+            ("service=http weight=speed=1", "there are rtt, hop, load, loss, price, unknown"),
+            ("service=http weight=rtt=-1", "not between 0 and 1e9"),
         ] {
             let refusal = text.parse::<IntentText>().expect_err(text);
             assert!(refusal.contains(why), "{refusal}");

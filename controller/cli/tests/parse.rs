@@ -56,6 +56,7 @@ fn a_circuit_takes_every_option() {
     let create = create(
         "foreweave circuit create web db --latency 20ms --loss 1% --bandwidth 200mbit --encrypted --max-price \
          0.02$/GB --max-hops 3 --via a,b --via c --avoid d --require-tag eu --avoid-tag cheap --priority 7 --path x,y,z \
+         --risk 1% --horizon 5m --weight rtt=2,hop=0.5 --weight price=0 \
          --name fast --idempotency-key k1 --wait 3s",
     );
     let request = create.wish.request().expect("one circuit");
@@ -70,6 +71,10 @@ fn a_circuit_takes_every_option() {
     assert_eq!(bounds.max_price, Some(Price::from_micro_dollars_per_gb(20_000)));
     assert_eq!((bounds.max_hops, bounds.via.len(), bounds.avoid.len()), (Some(3), 3, 1));
     assert_eq!((bounds.require_tags.len(), bounds.avoid_tags.len()), (1, 1));
+    assert_eq!(bounds.risk.map(|risk| risk.share()), Some(0.01));
+    assert_eq!(bounds.horizon.map(|horizon| horizon.span()), Some(Duration::from_secs(300)));
+    let weights: Vec<_> = bounds.weights.iter().map(|(term, own)| (term.to_string(), own.value())).collect();
+    assert_eq!(weights, [("rtt".into(), 2.0), ("hop".into(), 0.5), ("price".into(), 0.0)]);
     let path: Vec<&str> = request.pinned_path.iter().flatten().map(|node| node.as_str()).collect();
     assert_eq!(path, ["x", "y", "z"]);
     assert_eq!(create.idempotency_key.as_deref(), Some("k1"));

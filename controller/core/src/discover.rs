@@ -121,7 +121,8 @@ fn judge(
 fn best(seeker: &Seeker<'_>, bounds: &Bounds, from: &NodeName, to: &NodeName) -> Result<Candidate, String> {
     let shun = BTreeSet::new();
     let ask = Ask { from, to, bounds, pinned: None, shun: &shun, limit: seeker.limit };
-    let decision = route::decide(seeker.topology, seeker.weights, &ask);
+    let weights = seeker.weights.with(&bounds.weights);
+    let decision = route::decide(seeker.topology, &weights, &ask);
     match decision.chosen() {
         Some(chosen) => Ok(chosen.clone()),
         None => {

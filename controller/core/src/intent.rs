@@ -19,6 +19,14 @@ pub fn check(bounds: &Bounds, field: &str) -> Result<(), Refusal> {
     if bounds.max_rtt.is_some_and(|rtt| rtt.nanos() == 0) {
         return refuse("max_rtt", "a round trip takes longer than 0 ns; leave it out for no bound".into());
     }
+    let kept = bounds.max_rtt.is_some() || bounds.max_loss.is_some();
+    for (name, given) in [("risk", bounds.risk.is_some()), ("horizon", bounds.horizon.is_some())] {
+        if given && !kept {
+            let what = "it says how surely or how long bounds of round-trip time and loss are kept, and there are none";
+            return Err(Refusal::invalid(format!("{field}.{name}"), what)
+                .hint("set max_rtt or max_loss, or leave it out"));
+        }
+    }
     if let Some(node) = bounds.via.intersection(&bounds.avoid).next() {
         return refuse("via", format!("{node} is both to be crossed and to be avoided"));
     }

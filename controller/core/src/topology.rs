@@ -289,6 +289,7 @@ impl Topology {
             load: self.loads.get(&id).copied().unwrap_or_default(),
             samples: Samples::default(),
             foreseen: Foreseen::default(),
+            spreads: crate::forecast::Spreads::default(),
             silence: None,
             ends,
             usable: false,

@@ -1,7 +1,7 @@
 //! "I need to talk to whatever offers service X, with latency below Y and bandwidth above Z."
-use crate::{Bandwidth, Latency, Loss, Name, NodeName, Price, ServiceName};
+use crate::{Bandwidth, Horizon, Latency, Loss, Name, NodeName, Price, Risk, ServiceName, Weighed, Weight};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a path must keep; an absent bound does not constrain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,15 @@ pub struct Bounds {
     pub require_tags: BTreeSet<Name>,
     /// Words that no link may carry.
     pub avoid_tags: BTreeSet<Name>,
+    /// Probability with which the bounds of round-trip time and loss may be broken within the horizon; none: the controller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+    /// How far ahead these are to be kept; none: the controller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Horizon>,
+    /// Weights of the cost instead of the controller's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<Weighed, Weight>,
 }
 
 /// A resource's wish to talk to a service.

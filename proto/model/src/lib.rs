@@ -9,6 +9,7 @@ pub mod address;
 pub mod choice;
 pub mod circuit;
 pub mod desired;
+pub mod foresight;
 pub mod insight;
 pub mod intent;
 pub mod name;
@@ -32,6 +33,7 @@ pub mod until;
 pub const LEAST_IPV6_MTU: u16 = 1280;
 
 pub use address::{FabricAddress, FabricPrefix, Label};
+pub use foresight::{Horizon, Risk, Weighed, Weight};
 pub use name::{CircuitId, CircuitName, Name, NodeName, PathId, ResourceId, ServiceName};
 pub use refusal::{Kind, Refusal};
 pub use seal::{Seal, SealKey};

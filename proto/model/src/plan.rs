@@ -4,8 +4,9 @@ use crate::circuit::Path;
 use crate::insight::Insight;
 use crate::intent::Bounds;
 use crate::resource::Resource;
-use crate::{Bandwidth, Latency, Loss, NodeName, Price};
+use crate::{Bandwidth, Latency, Loss, NodeName, Price, Weighed, Weight};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What one unit of each quantity adds to the cost of a path. Configurable; shown with every decision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,22 @@ pub struct Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self { rtt: 1.0, hop: 0.5, load: 20.0, loss: 50.0, price: 100.0, unknown: 50.0 }
+    }
+}
+
+impl Weights {
+    /// With those that an intent has of its own.
+    #[must_use]
+    pub fn with(self, own: &BTreeMap<Weighed, Weight>) -> Self {
+        let of = |term, weight| own.get(&term).map_or(weight, |own| own.value());
+        Self {
+            rtt: of(Weighed::Rtt, self.rtt),
+            hop: of(Weighed::Hop, self.hop),
+            load: of(Weighed::Load, self.load),
+            loss: of(Weighed::Loss, self.loss),
+            price: of(Weighed::Price, self.price),
+            unknown: of(Weighed::Unknown, self.unknown),
+        }
     }
 }
 

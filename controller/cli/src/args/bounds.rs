@@ -1,7 +1,8 @@
 //! What a path must keep, as options.
+use crate::text::OwnWeight;
 use clap::Args;
 use proto_model::intent::Bounds;
-use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price};
+use proto_model::{Bandwidth, Horizon, Latency, Loss, Name, NodeName, Price, Risk};
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "What the path must keep")]
@@ -42,6 +43,17 @@ pub struct BoundsArgs {
     /// A word that no link may carry
     #[arg(long = "avoid-tag", value_name = "WORD", value_delimiter = ',')]
     pub avoid_tags: Vec<Name>,
+    /// Probability with which latency and loss may exceed their bounds within the horizon: 1 to 25 % [default: the
+    /// controller's, usually 5%]
+    #[arg(long, value_name = "SHARE")]
+    pub risk: Option<Risk>,
+    /// How far ahead latency and loss are to be kept: 1 s to 1 h [default: the controller's, usually 60s]
+    #[arg(long, value_name = "SPAN")]
+    pub horizon: Option<Horizon>,
+    /// What a term of the cost weighs instead of what the controller says: rtt (per ms), hop, load, loss (per cent), price
+    /// (per $/GB) or unknown (a link without a known round-trip time), like rtt=2 or price=0
+    #[arg(long = "weight", value_name = "TERM=NUMBER", value_delimiter = ',')]
+    pub weights: Vec<OwnWeight>,
 }
 
 impl BoundsArgs {
@@ -59,6 +71,9 @@ impl BoundsArgs {
             avoid: self.avoid.iter().cloned().collect(),
             require_tags: self.require_tags.iter().cloned().collect(),
             avoid_tags: self.avoid_tags.iter().cloned().collect(),
+            risk: self.risk,
+            horizon: self.horizon,
+            weights: self.weights.iter().map(|own| (own.term, own.weight)).collect(),
         }
     }
 }

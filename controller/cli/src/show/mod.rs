@@ -91,7 +91,15 @@ pub fn bounds(bounds: &Bounds) -> String {
     if let Some(hops) = bounds.max_hops {
         parts.push(format!("≤ {hops} hops"));
     }
+    if let Some(risk) = bounds.risk {
+        parts.push(format!("at a risk of {risk}"));
+    }
+    if let Some(horizon) = bounds.horizon {
+        parts.push(format!("for the next {horizon}"));
+    }
+    let weights = words(bounds.weights.iter().map(|(term, own)| format!("{term} {own}")));
     let lists = [
+        ("weights", weights),
         ("via", words(&bounds.via)),
         ("not via", words(&bounds.avoid)),
         ("all links", words(&bounds.require_tags)),

@@ -5,10 +5,12 @@ use crate::external::{self, External};
 use crate::record::{Lane, Placed};
 use crate::route::admission::MIN_MTU;
 use crate::route::backup::Second;
+use crate::route::prospect::Promise;
 use crate::route::{self, Ask, Decision};
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::desired::Side;
-use proto_model::plan::{Candidate, Plan};
+use proto_model::intent::Bounds;
+use proto_model::plan::{Candidate, Plan, Weights};
 use proto_model::resource::Attachment;
 use proto_model::{FabricAddress, Kind, Label, NodeName, Refusal, ResourceId, Timestamp};
 use std::collections::BTreeSet;
@@ -55,6 +57,11 @@ impl Fabric {
         })
     }
 
+    /// Of the cost, for a circuit with these bounds.
+    pub(super) fn weights(&self, bounds: &Bounds) -> Weights {
+        self.settings.weights.with(&bounds.weights)
+    }
+
     /// Seeks a path for a circuit and calls `with` with the outcome.
     pub(super) fn decide<T>(
         &self,
@@ -63,17 +70,34 @@ impl Fabric {
         with: impl FnOnce(&mut Decision, &Ask<'_>) -> T,
     ) -> Result<T, Refusal> {
         let ask = self.ask(spec, shun)?;
-        let mut decision = route::decide(&self.topology, &self.settings.weights, &ask);
+        let weights = self.weights(&spec.bounds);
+        let mut decision = route::decide(&self.topology, &weights, &ask);
+        if let Some(promise) = self.promised(spec) {
+            promise.prefer_sure(&self.topology, &mut decision.judged);
+        }
         if decision.chosen().is_none() {
             decision.when = self.when(spec, &decision.full());
         }
         Ok(with(&mut decision, &ask))
     }
 
+    /// None: there is nothing to keep, or it is for another day, of which forecasts say nothing.
+    fn promised<'a>(&self, spec: &'a CircuitSpec) -> Option<Promise<'a>> {
+        let promise = Promise::of(&spec.bounds, &self.settings.reroute);
+        let is_now = spec.starts.is_none_or(|starts| starts <= self.topology.now());
+        (promise.is_bound() && is_now).then_some(promise)
+    }
+
+    /// What may break on a path that would be taken, as a sentence.
+    pub(super) fn doubt(&self, spec: &CircuitSpec, path: &Path) -> Option<String> {
+        let doubt = self.promised(spec)?.doubt(&self.topology, path)?;
+        Some(format!("{path}: {doubt}"))
+    }
+
     /// A path, and another one beside it if there is one.
     pub(super) fn choose(&self, spec: &CircuitSpec, shun: &BTreeSet<NodeName>) -> Result<Chosen, Refusal> {
         let keep = self.settings.limits.kept_candidates;
-        let weights = self.settings.weights;
+        let weights = self.weights(&spec.bounds);
         self.decide(spec, shun, |decision, ask| {
             let second = self.both(spec, decision, ask);
             let path = decision.chosen().ok_or_else(|| decision.refusal(ask))?.clone();

@@ -138,7 +138,7 @@ impl Fabric {
     }
 
     fn planned(&self, spec: &CircuitSpec, rules: &rules::Edited) -> Result<Plan, Refusal> {
-        let weights = self.settings.weights;
+        let weights = self.weights(&spec.bounds);
         let (mut plan, chosen) = self.decide(spec, &BTreeSet::new(), |decision, ask| {
             let best = decision.chosen().map(|best| best.path.clone());
             let second = self.both(spec, decision, ask);
@@ -161,6 +161,7 @@ impl Fabric {
             };
             let ways = [Some(&chosen.path), backup.as_ref().map(|backup| &backup.path)].into_iter().flatten();
             plan.warnings = ways.filter_map(|way| silence::warning(way, &self.topology)).collect();
+            plan.warnings.extend(self.doubt(spec, &chosen.path));
             plan.backup.clone_from(&backup);
             let mtu = backup.as_ref().map_or(u16::MAX, |backup| backup.offer.mtu).min(chosen.offer.mtu);
             plan.hosts = self.host_changes(spec, &chosen.path, mtu, rules.rules.len());

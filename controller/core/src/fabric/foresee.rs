@@ -1,19 +1,18 @@
 //! Remembers what was measured of the links, forecasts them, and lets decisions go by the forecasts.
 use super::Fabric;
-use crate::forecast::{Forecasts, Outlook, Quantity};
+use crate::forecast::{AHEAD, Forecasts, NEAR, Quantity};
 use crate::settings::Mode;
-use crate::telemetry::{BadHistory, Sample, Store};
+use crate::telemetry::{BadHistory, Resolution, Sample, Store};
 use crate::topology::{Expected, Foreseen};
 use proto_model::request::LinkView;
 use proto_model::topology::{self, Forecast, LinkId, Measured};
 use proto_model::{Latency, Loss, NodeName, Timestamp};
 use std::time::Duration;
 
-/// A forecast with fewer errors behind it is no better than the last measurements. Errors of forecasts that overlap are
-/// counted once, so that this takes a few times the horizon.
-const ENOUGH: u32 = 3;
 /// What was measured of a link that is not there any more is kept for so long, in case it comes back.
 const FORGET: Duration = Duration::from_secs(24 * 3_600);
+/// Buckets of seconds after which the others are asked for again: a minute, each link in its own turn.
+const FAR_EVERY: u64 = 30;
 
 impl Fabric {
     /// What a host's probes saw of a link of its own.
@@ -35,35 +34,25 @@ impl Fabric {
         if self.settings.reroute.mode != Mode::Predictive {
             return;
         }
-        let links: Vec<LinkId> = self.forecasts.history().links().cloned().collect();
-        for link in links {
-            if self.topology.link(&link).is_some() {
-                let foreseen = self.outlook(&link);
-                self.topology.foresee(&link, foreseen);
-            } else if self.forecasts.history().last(&link).is_none_or(|last| now.since(last) > FORGET) {
-                self.forecasts.forget(&link);
+        let number = Resolution::Seconds.number(now);
+        if std::mem::replace(&mut self.foreseen, number) == number {
+            return;
+        }
+        let mut gone = Vec::new();
+        for (at, link) in self.forecasts.history().links().enumerate() {
+            if self.topology.link(link).is_some() {
+                let horizon = self.settings.reroute.horizon;
+                self.topology.foresee(link, foreseen(&self.forecasts, link, horizon));
+                // What is far changes once a minute.
+                let far = (at as u64 + number).is_multiple_of(FAR_EVERY);
+                let spans = if far { 0..AHEAD.len() } else { 0..NEAR };
+                let spreads = self.forecasts.spreads(link, spans.clone());
+                self.topology.spread(link, spans, &spreads);
+            } else if self.forecasts.history().last(link).is_none_or(|last| now.since(last) > FORGET) {
+                gone.push(link.clone());
             }
         }
-    }
-
-    fn outlook(&self, link: &LinkId) -> Foreseen {
-        let horizon = self.settings.reroute.horizon;
-        let known = |quantity| {
-            let outlook = self.forecasts.outlook(link, quantity, horizon)?;
-            is_tested(&outlook).then_some(outlook)
-        };
-        let high = |outlook: &Outlook| outlook.quantile(1.0 - self.settings.reroute.risk as f32);
-        let rtt = known(Quantity::Rtt).map(|outlook| Expected {
-            mean: latency(outlook.mean),
-            high: latency(high(&outlook).max(outlook.mean)),
-            error: latency(outlook.error),
-        });
-        let loss = known(Quantity::Loss).map(|outlook| Expected {
-            mean: loss(outlook.mean),
-            high: loss(high(&outlook).max(outlook.mean)),
-            error: loss(outlook.error),
-        });
-        Foreseen { rtt, loss, horizon }
+        gone.iter().for_each(|link| self.forecasts.forget(link));
     }
 
     pub(super) fn with_forecasts(&self, mut view: LinkView) -> LinkView {
@@ -89,7 +78,7 @@ impl Fabric {
             topology::Quantity::Load => (Quantity::Load, 1e6, false),
         };
         let outlook = self.forecasts.outlook(link, of, horizon)?;
-        let counts = decides && is_tested(&outlook);
+        let counts = decides && outlook.is_tested();
         let whole = |value: f32| (f64::from(value.max(0.0)) * unit) as u64;
         Some(Forecast {
             quantity,
@@ -125,9 +114,13 @@ impl Fabric {
     }
 }
 
-/// And its link is measured still.
-fn is_tested(outlook: &Outlook) -> bool {
-    outlook.samples >= ENOUGH && outlook.stale.is_none()
+fn foreseen(forecasts: &Forecasts, link: &LinkId, horizon: Duration) -> Foreseen {
+    let rtt = forecasts.tested(link, Quantity::Rtt, horizon);
+    let loss_then = forecasts.tested(link, Quantity::Loss, horizon);
+    Foreseen {
+        rtt: rtt.map(|outlook| Expected { mean: latency(outlook.mean), error: latency(outlook.error) }),
+        loss: loss_then.map(|outlook| Expected { mean: loss(outlook.mean), error: loss(outlook.error) }),
+    }
 }
 
 /// Of milliseconds.

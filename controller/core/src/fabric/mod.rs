@@ -89,6 +89,8 @@ pub struct Fabric {
     sweep: usize,
     swept: CircuitId,
     forecasts: Forecasts,
+    /// Number of the bucket of seconds in which the forecasts were asked last.
+    foreseen: u64,
     /// The last circuit of which it was looked whether a bound is at risk, and the last one that better paths were sought for.
     looked_at: CircuitId,
     sought: CircuitId,

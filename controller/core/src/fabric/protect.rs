@@ -65,7 +65,7 @@ impl Fabric {
     ) -> Result<Second, String> {
         match self.unprotectable(spec, path) {
             Some(why) => Err(why.into()),
-            None => backup::choose(&self.topology, &self.settings.weights, ask, decision, path),
+            None => backup::choose(&self.topology, &self.weights(&spec.bounds), ask, decision, path),
         }
     }
 
@@ -83,7 +83,7 @@ impl Fabric {
         if self.unprotectable(spec, &best).is_some() {
             return second;
         }
-        let pair = route::pair::prefer(&self.topology, &self.settings.weights, ask, decision, &second);
+        let pair = route::pair::prefer(&self.topology, &self.weights(&spec.bounds), ask, decision, &second);
         pair.map_or(second, Ok)
     }
 
@@ -100,7 +100,7 @@ impl Fabric {
         let disjoint = self
             .ask(spec, shun)
             .ok()
-            .and_then(|ask| backup::disjoint(&self.topology, &self.settings.weights, &ask, path));
+            .and_then(|ask| backup::disjoint(&self.topology, &self.weights(&spec.bounds), &ask, path));
         if let Some(second) = disjoint {
             return Ok(second);
         }

@@ -8,13 +8,13 @@ use crate::circuit::{Moved, Moving, Phase};
 use crate::deadlines::Deadline;
 use crate::record::Placed;
 use crate::route::backup::Second;
+use crate::route::prospect::Promise;
 use crate::route::reroute::{self, Reason};
 use crate::route::{self, Judged};
 use crate::settings::Mode;
 use crate::topology::Topology;
 use proto_model::circuit::{CircuitSpec, Path};
 use proto_model::insight::{Happened, Past};
-use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Plan};
 use proto_model::{CircuitId, Generation, NodeName, Timestamp};
 use std::collections::BTreeSet;
@@ -32,6 +32,9 @@ const EAGER: usize = 16;
 const OTHERS: usize = 16;
 /// A move that has not come about after so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Part of its rest after which a circuit whose bound is broken may move again, by forecasts.
+const HASTE: u32 = 3;
 
 /// What a circuit's move would be.
 struct Better {
@@ -93,10 +96,14 @@ impl Fabric {
         let Some(circuit) = self.circuits.get(id) else { return false };
         let Phase::Active { route } = &circuit.phase else { return false };
         let rest = self.settings.reroute.rest;
-        // Who goes to and fro rests longer each time, but not where its bound is broken now.
+        // Who goes to and fro rests longer each time, but not where its bound is broken now; and less where it is known what comes.
+        let haste = match self.settings.reroute.mode {
+            Mode::Predictive => rest / HASTE,
+            Mode::Reactive | Mode::Off => rest,
+        };
         let rested = circuit.moved.as_ref().is_none_or(|moved| {
             let since = now.since(moved.at);
-            since >= moved.rest(rest) || (since >= rest && self.judge_here(id, reroute::is_broken))
+            since >= moved.rest(rest) || (since >= haste && self.judge_here(id, reroute::is_broken))
         });
         rested
             && circuit.moving.is_none()
@@ -112,12 +119,11 @@ impl Fabric {
     }
 
     /// Of a circuit with bounds on its path.
-    fn judge_here(&self, id: CircuitId, judge: fn(&Topology, &Bounds, &Path) -> bool) -> bool {
+    fn judge_here(&self, id: CircuitId, judge: fn(&Topology, &Promise<'_>, &Path) -> bool) -> bool {
         let Some(circuit) = self.circuits.get(id) else { return false };
-        let bounds = &circuit.spec.bounds;
-        let bound = bounds.max_rtt.is_some() || bounds.max_loss.is_some();
-        let route = circuit.phase.route().filter(|_| bound);
-        route.is_some_and(|route| judge(&self.topology, bounds, &route.path))
+        let promise = Promise::of(&circuit.spec.bounds, &self.settings.reroute);
+        let route = circuit.phase.route().filter(|_| promise.is_bound());
+        route.is_some_and(|route| judge(&self.topology, &promise, &route.path))
     }
 
     fn move_if_better(&mut self, id: CircuitId, now: Timestamp) {
@@ -153,7 +159,8 @@ impl Fabric {
         shun: &BTreeSet<NodeName>,
         options: &mut Option<Options>,
     ) -> Option<Better> {
-        let (weights, bounds) = (self.settings.weights, &spec.bounds);
+        let (weights, bounds) = (self.weights(&spec.bounds), &spec.bounds);
+        let promise = Promise::of(bounds, &self.settings.reroute);
         let here = route::examine(&self.topology, &weights, bounds, &old.path)?;
         let keep = self.settings.limits.kept_candidates;
         let found = self.decide(spec, shun, |decision, ask| {
@@ -165,7 +172,7 @@ impl Fabric {
             };
             let asked = Asked { id, weights: &weights, here: &here };
             let cheaper = |serving: &[_]| self.choose_by_cost(&asked, serving, may, options);
-            let (to, reason) = reroute::judge(&self.topology, bounds, &here, judged, rate, cheaper)?;
+            let (to, reason) = reroute::judge(&self.topology, &promise, &here, judged, rate, cheaper)?;
             Some(Better { to: to.clone(), reason, plan: decision.plan(ask, &weights, keep) })
         });
         found.ok().flatten()

@@ -92,6 +92,7 @@ impl Fabric {
             sweep: 0,
             swept: CircuitId(0),
             forecasts: Forecasts::default(),
+            foreseen: 0,
             looked_at: CircuitId(0),
             sought: CircuitId(0),
             choice: Live::default(),

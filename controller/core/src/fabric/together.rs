@@ -243,7 +243,7 @@ impl Fabric {
         path: &Path,
         now: Timestamp,
     ) -> Result<(Candidate, Plan), Refusal> {
-        let (weights, keep) = (self.settings.weights, self.settings.limits.kept_candidates);
+        let (weights, keep) = (self.weights(&spec.bounds), self.settings.limits.kept_candidates);
         let from = spec.starts.unwrap_or(now).max(now);
         self.in_its_time(spec, from, |fabric| {
             fabric.decide(spec, &BTreeSet::new(), |decision, ask| {
@@ -269,7 +269,7 @@ impl Fabric {
     ) -> Option<CircuitId> {
         let plans: Vec<(CircuitId, Candidate, Plan)> =
             moves.iter().map(|asked| self.judge_move(asked, now)).collect::<Option<_>>()?;
-        let (weights, keep) = (self.settings.weights, self.settings.limits.kept_candidates);
+        let (weights, keep) = (self.weights(&spec.bounds), self.settings.limits.kept_candidates);
         let decided = self.in_its_time(spec, now, |fabric| {
             fabric.decide(spec, &BTreeSet::new(), |decision, ask| decision.plan(ask, &weights, keep))
         });

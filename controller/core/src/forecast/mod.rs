@@ -31,9 +31,11 @@ pub mod score;
 #[cfg(test)]
 mod series;
 mod slots;
+mod spread;
 
 pub use bank::Bank;
 pub use live::Forecasts;
 pub use mesh::Mesh;
-pub use outlook::{LEVELS, Model, Outlook, Quantity};
+pub use outlook::{LEVELS, Model, Outlook, Quantity, chance_above, quantile};
 pub use slots::Slot;
+pub use spread::{AHEAD, NEAR, Spread, Spreads};

@@ -64,32 +64,42 @@ impl Outlook {
 
     /// The value that is not exceeded with this probability: linear between [`LEVELS`]; beyond them the nearest.
     pub fn quantile(&self, level: f32) -> f32 {
-        let Some(after) = LEVELS.iter().position(|known| level <= *known) else { return self.quantiles[6] };
-        let Some(before) = after.checked_sub(1) else { return self.quantiles[0] };
-        let share = (level - LEVELS[before]) / (LEVELS[after] - LEVELS[before]);
-        self.quantiles[before] + share * (self.quantiles[after] - self.quantiles[before])
+        quantile(&self.quantiles, level)
     }
 
-    /// Probability that the value will be above `bound`. Outside the known quantiles it is 0.99 or more, or 0.01 or less,
-    /// and falls with the distance as an exponential does.
+    /// Probability that the value will be above `bound`, as of [`chance_above`].
     pub fn chance_above(&self, bound: f32) -> f32 {
-        let Some(after) = self.quantiles.iter().position(|value| bound < *value) else {
-            return (1.0 - LEVELS[6]) * self.tail(bound - self.quantiles[6], 6);
-        };
-        let Some(before) = after.checked_sub(1) else {
-            return 1.0 - LEVELS[0] * self.tail(self.quantiles[0] - bound, 0);
-        };
-        let share = (bound - self.quantiles[before]) / (self.quantiles[after] - self.quantiles[before]);
-        1.0 - (LEVELS[before] + share * (LEVELS[after] - LEVELS[before]))
+        chance_above(&self.quantiles, bound)
     }
+}
 
-    /// What is left of the probability that far outside of the first or last quantile.
-    fn tail(&self, beyond: f32, end: usize) -> f32 {
-        let next = if end == 0 { 1 } else { 5 };
-        let step = (self.quantiles[end] - self.quantiles[next]).abs().max(f32::MIN_POSITIVE);
-        // From 5 % to 1 % the tail falls by a factor of 5 within one step.
-        (-(beyond / step) * 5f32.ln()).exp()
-    }
+/// The value that is not exceeded with this probability, of a distribution with these quantiles at [`LEVELS`].
+pub fn quantile(quantiles: &[f32; 7], level: f32) -> f32 {
+    let Some(after) = LEVELS.iter().position(|known| level <= *known) else { return quantiles[6] };
+    let Some(before) = after.checked_sub(1) else { return quantiles[0] };
+    let share = (level - LEVELS[before]) / (LEVELS[after] - LEVELS[before]);
+    quantiles[before] + share * (quantiles[after] - quantiles[before])
+}
+
+/// Probability of more than `bound`, of a distribution with these quantiles at [`LEVELS`]. Outside of them it is 0.99 or more,
+/// or 0.01 or less, and falls with the distance as an exponential does.
+pub fn chance_above(quantiles: &[f32; 7], bound: f32) -> f32 {
+    let Some(after) = quantiles.iter().position(|value| bound < *value) else {
+        return (1.0 - LEVELS[6]) * tail(quantiles, bound - quantiles[6], 6);
+    };
+    let Some(before) = after.checked_sub(1) else {
+        return 1.0 - LEVELS[0] * tail(quantiles, quantiles[0] - bound, 0);
+    };
+    let share = (bound - quantiles[before]) / (quantiles[after] - quantiles[before]);
+    1.0 - (LEVELS[before] + share * (LEVELS[after] - LEVELS[before]))
+}
+
+/// What is left of the probability that far outside of the first or last quantile.
+fn tail(quantiles: &[f32; 7], beyond: f32, end: usize) -> f32 {
+    let next = if end == 0 { 1 } else { 5 };
+    let step = (quantiles[end] - quantiles[next]).abs().max(f32::MIN_POSITIVE);
+    // From 5 % to 1 % the tail falls by a factor of 5 within one step.
+    (-(beyond / step) * 5f32.ln()).exp()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod flips;
 pub mod joint;
 pub mod pair;
 pub mod paths;
+pub mod prospect;
 pub mod reroute;
 mod strain;
 pub mod tour;

@@ -1,16 +1,14 @@
 //! What is expected of links within the horizon, and what circuits bring to them; decisions go by it where it is known.
 use super::{Known, Link, Source, Topology};
+use crate::forecast::{Spread, Spreads};
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
-use proto_model::{Bandwidth, Latency, Loss};
-use std::time::Duration;
+use proto_model::{Bandwidth, Latency, Loss, Timestamp};
 
-/// A quantity of a link within the horizon.
+/// A quantity of a link within the controller's horizon: what costs go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected<T> {
     pub mean: T,
-    /// Exceeded with no more than the risk that decisions are taken at.
-    pub high: T,
     /// Mean absolute error of late, of forecasts that reached so far.
     pub error: T,
 }
@@ -20,8 +18,6 @@ pub struct Expected<T> {
 pub struct Foreseen {
     pub rtt: Option<Expected<Latency>>,
     pub loss: Option<Expected<Loss>>,
-    /// What was looked ahead.
-    pub horizon: Duration,
 }
 
 impl Link {
@@ -32,6 +28,33 @@ impl Link {
 
     pub fn expected_loss(&self) -> Option<Expected<Loss>> {
         self.foreseen.loss.filter(|_| self.values.loss == Loss::NONE)
+    }
+
+    /// Round-trip time after a span of [`crate::forecast::AHEAD`]: as configured, as forecast while it is measured, or as measured lately.
+    pub fn rtt_after(&self, span: usize, now: Timestamp) -> Option<Spread> {
+        let measured = self.samples.rtt(now).value;
+        match (self.values.rtt, self.spreads.rtt[span]) {
+            (None, Some(spread)) if measured.is_some() => Some(spread),
+            (configured, _) => configured.or(measured).map(|rtt| Spread::certain(rtt.as_millis_f64() as f32)),
+        }
+    }
+
+    /// Loss after a span of [`crate::forecast::AHEAD`], like [`Self::rtt_after`]; all of it when a link that used to answer is silent.
+    pub fn loss_after(&self, span: usize, now: Timestamp) -> Spread {
+        let measured = self.samples.loss(now);
+        match (self.values.loss, self.spreads.loss[span]) {
+            _ if self.is_silent(now) => Spread::certain(1.0),
+            (Loss::NONE, Some(spread)) if measured.source == Source::Measured => spread,
+            (Loss::NONE, _) => Spread::certain(measured.value.ppm() as f32 / 1e6),
+            (configured, _) => Spread::certain(configured.ppm() as f32 / 1e6),
+        }
+    }
+
+    /// Something of it is forecast so far ahead.
+    pub fn is_foreseen(&self, span: usize) -> bool {
+        let Spreads { rtt, loss } = &self.spreads;
+        (rtt[span].is_some() && self.values.rtt.is_none())
+            || (loss[span].is_some() && self.values.loss == Loss::NONE)
     }
 
     /// A forecast says nothing of a link that is measured no longer.
@@ -55,6 +78,15 @@ impl Topology {
             if before != foreseen {
                 self.mirror(at);
             }
+        }
+    }
+
+    /// What bounds are held against from now on: after some of the spans.
+    pub fn spread(&mut self, id: &LinkId, spans: std::ops::Range<usize>, spreads: &Spreads) {
+        if let Some(at) = self.edges.get(id).copied() {
+            let known = &mut self.graph[at].spreads;
+            known.rtt[spans.clone()].copy_from_slice(&spreads.rtt[spans.clone()]);
+            known.loss[spans.clone()].copy_from_slice(&spreads.loss[spans]);
         }
     }
 

@@ -2,6 +2,7 @@
 use super::foresee::Foreseen;
 use super::measure::{Known, Samples, Source};
 use super::{Family, OVERHEAD_V4, OVERHEAD_V6, spot};
+use crate::forecast::Spreads;
 use crate::silence::Silence;
 use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Bandwidth, Latency, Loss, NodeName, Timestamp};
@@ -32,6 +33,7 @@ pub struct Link {
     pub load: Bandwidth,
     pub(super) samples: Samples,
     pub(super) foreseen: Foreseen,
+    pub(super) spreads: Spreads,
     /// Since when none of its probes is answered, as of the last report, or when that became too old.
     pub silence: Option<Silence>,
     /// In the order of the link's ends.
@@ -100,6 +102,11 @@ impl Link {
             loss => loss,
         };
         (rtt, if self.is_silent(now) { Loss::ALL } else { loss })
+    }
+
+    /// Round-trip time: as configured, else as of the last report.
+    pub fn last_rtt(&self, now: Timestamp) -> Option<Latency> {
+        self.values.rtt.or_else(|| self.samples.last_rtt(now))
     }
 
     /// It has answered probes before, and lately it answers none.

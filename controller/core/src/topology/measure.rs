@@ -93,6 +93,11 @@ impl Samples {
         }
     }
 
+    /// Of the last report of each end, the lesser: sooner right than the smoothed one, and oftener wrong.
+    pub(super) fn last_rtt(&self, now: Timestamp) -> Option<Latency> {
+        self.of(now).map(|sample| sample.last.rtt_mean).filter(|rtt| *rtt != Latency::ZERO).min()
+    }
+
     /// Of ends that were answered once: where a firewall keeps all probes from a neighbour, or nobody there knows of them,
     /// nothing is known of the packets of circuits.
     pub(super) fn loss(&self, now: Timestamp) -> Known<Loss> {

@@ -3,14 +3,14 @@ use super::fields::{
     address, addresses, bounded, byte, clipped, count, disjoint, each, interface, list, name, name_set,
     needed, optional, port, ranged, sentence, shown, steers, strings, unknown,
 };
-use super::units::{bandwidth, fabric_address, latency, loss, nanos_of, price, span};
+use super::units::{bandwidth, fabric_address, horizon, latency, loss, nanos_of, price, risk, span};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::intent::{Bounds, Intent};
 use proto_model::request::ResourceView;
 use proto_model::resource::{Attachment, Form, Liveness, Metadata, Resource, Service, Status};
 use proto_model::rule::Protocol;
-use proto_model::{Bandwidth, CircuitId, Name, Timestamp};
+use proto_model::{Bandwidth, CircuitId, Name, Risk, Timestamp, Weighed, Weight};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ impl TryFrom<v1::Bounds> for Bounds {
             avoid: name_set("avoid", limits::HOSTS, &bounds.avoid)?,
             require_tags: name_set("require_tags", limits::TAGS, &bounds.require_tags)?,
             avoid_tags: name_set("avoid_tags", limits::TAGS, &bounds.avoid_tags)?,
+            risk: bounds.risk.map(|ppm| risk("risk", ppm)).transpose()?,
+            horizon: bounds.horizon.map(|nanos| horizon("horizon", nanos)).transpose()?,
+            weights: weights(bounds.weights)?,
         };
         limit(&bounds)?;
         disjoint("via", &bounds.via, "avoid", &bounds.avoid)?;
@@ -54,8 +57,21 @@ impl From<Bounds> for v1::Bounds {
             avoid: strings(bounds.avoid),
             require_tags: strings(bounds.require_tags),
             avoid_tags: strings(bounds.avoid_tags),
+            risk: bounds.risk.map(Risk::ppm),
+            horizon: bounds.horizon.map(|horizon| nanos_of(horizon.span())),
+            weights: bounds.weights.into_iter().map(|(term, own)| (term.to_string(), own.value())).collect(),
         }
     }
+}
+
+fn weights(weights: BTreeMap<String, f64>) -> Result<BTreeMap<Weighed, Weight>> {
+    let own = weights.into_iter().map(|(term, value)| {
+        let term: Weighed = term.parse().map_err(|why| Malformed::new("weights", why))?;
+        let weight =
+            Weight::try_from(value).map_err(|why| Malformed::new(format!("weights[{term}]"), why))?;
+        Ok((term, weight))
+    });
+    own.collect()
 }
 
 /// Less than this would not let one packet of a usual size pass in half a second.

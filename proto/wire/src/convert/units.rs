@@ -3,7 +3,9 @@ use super::fields::{count, inner, ranged, required};
 use super::{Malformed, Result};
 use crate::v1;
 use proto_model::seal::KEYS;
-use proto_model::{Bandwidth, FabricAddress, Label, Latency, Loss, Price, SealKey, Timestamp, Until};
+use proto_model::{
+    Bandwidth, FabricAddress, Horizon, Label, Latency, Loss, Price, Risk, SealKey, Timestamp, Until,
+};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -17,6 +19,16 @@ pub(super) fn latency(field: &str, nanos: u64) -> Result<Latency> {
 
 pub(super) fn loss(field: &str, ppm: u32) -> Result<Loss> {
     ranged(field, ppm.into(), 0, Loss::ALL.ppm().into(), " ppm").map(Loss::from_ppm)
+}
+
+pub(super) fn risk(field: &str, ppm: u32) -> Result<Risk> {
+    Risk::try_from(ppm).map_err(|why| Malformed::new(field, why))
+}
+
+/// Parts of a second are rounded up.
+pub(super) fn horizon(field: &str, nanos: u64) -> Result<Horizon> {
+    let seconds = u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+    Horizon::try_from(seconds).map_err(|why| Malformed::new(field, why))
 }
 
 pub(super) fn price(field: &str, micros: u64) -> Result<Price> {

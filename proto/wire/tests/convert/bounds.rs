@@ -1,10 +1,11 @@
 //! Any bounds, and intents with them.
 use crate::words::*;
-use proptest::collection::btree_set;
+use proptest::collection::{btree_map, btree_set};
 use proptest::option::of;
 use proptest::prelude::*;
 use proto_model::intent::{Bounds, Intent};
-use proto_model::{Bandwidth, ServiceName};
+use proto_model::{Bandwidth, Horizon, Risk, ServiceName, Weighed, Weight};
+use std::collections::BTreeMap;
 
 pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
     let sets =
@@ -16,7 +17,7 @@ pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
         any::<(bool, bool)>(),
         of(price()),
         of(1..=16_u8),
-        sets,
+        (sets, foresight()),
     )
         .prop_map(
             |(
@@ -26,7 +27,7 @@ pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
                 (encrypted, encrypted_links),
                 max_price,
                 max_hops,
-                sets,
+                (sets, (risk, horizon, weights)),
             )| {
                 let (via, avoid, require_tags, avoid_tags) = sets;
                 Bounds {
@@ -44,10 +45,20 @@ pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
                     max_hops,
                     via,
                     require_tags,
+                    risk,
+                    horizon,
+                    weights,
                 }
             },
         )
         .boxed()
+}
+
+fn foresight() -> impl Strategy<Value = (Option<Risk>, Option<Horizon>, BTreeMap<Weighed, Weight>)> {
+    let risk = (10_000..=250_000_u32).prop_map(|ppm| Risk::try_from(ppm).expect("within"));
+    let horizon = (1..=3_600_u32).prop_map(|seconds| Horizon::try_from(seconds).expect("within"));
+    let weight = (0.0..1e9).prop_map(|value| Weight::try_from(value).expect("within"));
+    (of(risk), of(horizon), btree_map(proptest::sample::select(&Weighed::ALL), weight, 0..4))
 }
 
 pub(crate) fn intent() -> impl Strategy<Value = Intent> {

@@ -6,7 +6,7 @@ use proto_model::access::Role;
 use proto_model::request::{CircuitRef, CircuitRequest, Request, Response, RuleChange, RuleEdit};
 use proto_model::resource::Status;
 use proto_model::topology::{LinkId, LinkValues};
-use proto_model::{Bandwidth, Kind, Latency, Loss, Refusal, Timestamp, Until};
+use proto_model::{Bandwidth, Horizon, Kind, Latency, Loss, Refusal, Risk, Timestamp, Until};
 use std::time::Duration;
 
 fn refused(world: &mut World, circuit: CircuitRequest) -> Refusal {
@@ -238,6 +238,8 @@ fn wrong_requests_name_the_field() {
         (with(|w| w.bounds.max_hops = Some(0)), "circuit.bounds.max_hops", Kind::Invalid),
         (with(|w| w.bounds.max_hops = Some(17)), "circuit.bounds.max_hops", Kind::Invalid),
         (with(|w| w.bounds.max_rtt = Some(Latency::ZERO)), "circuit.bounds.max_rtt", Kind::Invalid),
+        (with(|w| w.bounds.risk = Risk::try_from(10_000).ok()), "circuit.bounds.risk", Kind::Invalid),
+        (with(|w| w.bounds.horizon = Horizon::try_from(300).ok()), "circuit.bounds.horizon", Kind::Invalid),
         (with(|w| w.bounds.via = [name("mars")].into()), "circuit.bounds.via", Kind::NotFound),
         (with(|w| w.bounds.avoid = [name("a")].into()), "circuit.bounds.avoid", Kind::Invalid),
         (

@@ -8,7 +8,7 @@ use proto_model::desired::Side;
 use proto_model::report::{Say, Telemetry, Traffic, Way};
 use proto_model::request::Request;
 use proto_model::topology::LinkValues;
-use proto_model::{CircuitId, Latency};
+use proto_model::{CircuitId, Horizon, Latency, Risk, Weighed, Weight};
 use std::time::Duration;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -254,6 +254,110 @@ fn circuit_moves_before_its_latency_bound_breaks() {
     assert!((15_000..30_000).contains(&micros), "at {micros} µs, 30 ms are allowed");
     let shown = circuit(&mut world, id);
     assert!(shown.moved.contains("may reach"), "{}", shown.moved);
+}
+
+/// A round-trip time that wanders: who wants to be surer, or for longer, leaves first.
+#[test]
+fn an_intent_with_less_risk_and_a_longer_horizon_leaves_earlier() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    let wander = |second: u64| [10_000 + 300 * (second * 7 % 5), 20_000, 40_000];
+    (0..180).for_each(|now| second(&mut world, wander(now)));
+    let mut ids = Vec::new();
+    for (number, risk, horizon) in [(0, 10_000, 60), (1, 250_000, 2)] {
+        world.register(&format!("w{number}"), "a");
+        let mut wanted = request(&format!("w{number}"), "db");
+        wanted.bounds.max_rtt = Some(Latency::from_millis(30));
+        wanted.bounds.risk = Risk::try_from(risk).ok();
+        wanted.bounds.horizon = Horizon::try_from(horizon).ok();
+        ids.push(world.create(wanted).expect("feasible").circuit.id);
+    }
+    let mut left = [None; 2];
+    for now in 0..250 {
+        let [first, others @ ..] = wander(now);
+        second(&mut world, [first + now * 100, others[0], others[1]]);
+        for (id, left) in ids.iter().zip(&mut left) {
+            if left.is_none() && path(&mut world, *id) != "a → t1 → b" {
+                *left = Some(now);
+            }
+        }
+    }
+    let [Some(sure), Some(bold)] = left else { panic!("{left:?}") };
+    assert!(sure + 20 < bold, "after {sure} s and {bold} s");
+}
+
+/// Both ways break the bound, and one of them is about to keep it: there the circuit is when it does.
+#[test]
+fn a_circuit_waits_on_the_path_that_recovers_first() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    seconds(&mut world, 240, [10_000, 60_000, 90_000]);
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(30));
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    seconds(&mut world, 120, [60_000, 60_000, 90_000]);
+    assert_eq!(path(&mut world, id), "a → t1 → b", "one is as bad as the other, and this one is cheaper");
+    for now in 0..100 {
+        second(&mut world, [60_000, 60_000 - now * 300, 90_000]);
+    }
+    assert_eq!(path(&mut world, id), "a → t2 → b", "at 30.3 ms, on the way down");
+}
+
+#[test]
+fn an_intent_with_weights_of_its_own_takes_another_path_and_says_so() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    seconds(&mut world, 15, [30_000, 10_000, 90_000]);
+    let usual = world.create(request("web", "db")).expect("feasible").circuit.id;
+    world.register("web2", "a");
+    let mut wanted = request("web2", "db");
+    wanted.bounds.weights.insert(Weighed::Price, Weight::try_from(0.0).expect("within"));
+    let plan = world.ask(Request::PlanCircuit { circuit: wanted.clone() });
+    let Ok(proto_model::request::Response::Plan(plan)) = plan else { panic!("a plan") };
+    assert_eq!((plan.weights.price, plan.weights.rtt), (0.0, Settings::default().weights.rtt));
+    let free = world.create(wanted).expect("feasible").circuit.id;
+    seconds(&mut world, 5, [30_000, 10_000, 90_000]);
+    assert_eq!(path(&mut world, usual), "a → t1 → b");
+    assert_eq!(path(&mut world, free), "a → t2 → b", "money is nothing to it");
+    world.restart();
+    assert_eq!(path(&mut world, free), "a → t2 → b");
+}
+
+/// Of two ways within the bound the cheaper one may exceed it: that one is passed over, and it is said why.
+#[test]
+fn a_new_circuit_takes_the_path_that_surely_keeps_its_bound() {
+    let mut world = measured(Settings::default());
+    make_second_way_dear(&mut world);
+    let mut chance = 1u64;
+    let mut swings = 6_000;
+    for now in 0..400 {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        swings = match now {
+            392.. => 6_000,
+            _ if now % 4 == 0 => 3_000 + (chance >> 33) % 26_000,
+            _ => swings,
+        };
+        for (node, near, far) in [("t1", swings, 1_000), ("t2", 5_000, 5_000), ("t3", 45_000, 45_000)] {
+            measure(&mut world, "a", "a", node, answered(near, 0));
+            measure(&mut world, "b", node, "b", answered(far, 0));
+        }
+        world.pass(SECOND);
+    }
+    let mut wanted = request("web", "db");
+    wanted.bounds.max_rtt = Some(Latency::from_millis(22));
+    let plan = world.ask(Request::PlanCircuit { circuit: wanted.clone() });
+    let Ok(proto_model::request::Response::Plan(plan)) = plan else { panic!("a plan") };
+    let doubtful = plan.candidates.iter().find(|one| one.path.to_string() == "a → t1 → b").expect("seen");
+    let doubts = doubtful.rejected.join("; ");
+    assert!(doubts.contains("at a risk of 5 %"), "{doubts:?} of {doubtful:?}, {:?}", plan.warnings);
+    assert!(doubtful.cost < plan.candidates[0].cost && plan.warnings.is_empty());
+    let mut without = wanted.clone();
+    without.bounds.avoid.insert(name("t2"));
+    let plan = world.ask(Request::PlanCircuit { circuit: without });
+    let Ok(proto_model::request::Response::Plan(plan)) = plan else { panic!("a plan") };
+    assert!(plan.warnings.iter().any(|warning| warning.contains("22 ms is allowed")), "{:?}", plan.warnings);
+    let id = world.create(wanted).expect("feasible").circuit.id;
+    assert_eq!(path(&mut world, id), "a → t2 → b");
 }
 
 /// What was measured before a restart is what forecasts begin with after it.

@@ -153,6 +153,7 @@ fn ways(topology: &Topology, weights: &Weights, wanted: &Wanted, rooms: &Rooms) 
         shun: &BTreeSet::new(),
         limit: PATHS,
     };
+    let weights = &weights.with(&wanted.bounds.weights);
     let decision = decide(topology, weights, &ask);
     if decision.chosen().is_none() {
         return Err(decision.why_refused(&ask));

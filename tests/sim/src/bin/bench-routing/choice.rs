@@ -93,7 +93,7 @@ fn script(weather: Weather, seed: u64) -> Script {
 }
 
 fn run(script: &Script, mode: Mode) -> Result<Outcome, String> {
-    let mut play = Play::new(script, mode)?;
+    let mut play = Play::new(script, mode, false)?;
     let (mut cost, mut best, mut before) = (0.0, 0.0, 0);
     let seconds = script.ways[0].rtt.len();
     for second in 0..seconds {

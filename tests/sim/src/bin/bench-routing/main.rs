@@ -1,5 +1,5 @@
 //! Times the choice of paths on large networks, and forecasts; and says whether it pays to look ahead:
-//! `bench-routing [--json] [--quick] [--data DIR] [--scenes | --choice] [--seed FIRST]`.
+//! `bench-routing [--json] [--quick] [--data DIR] [--forecasts | --choice | --scenes] [--seed FIRST] [--log]`.
 mod admission;
 mod choice;
 mod crowd;
@@ -23,18 +23,22 @@ const CHOSEN: &str = "The real core, virtual time, one circuit over four ways of
 const WATCHED: &str =
     "The real core, virtual time, six circuits with bounds over four ways; the distribution is over seeds";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Options {
     json: bool,
     quick: bool,
     /// With recorded traffic matrices, prices and round-trip times.
     data: Option<PathBuf>,
+    /// Nothing but what forecasts cost.
+    forecasts: bool,
     /// Nothing but the scenes.
     scenes: bool,
     /// Nothing but what circuits without bounds cost.
     choice: bool,
     /// Of the scenes.
     first_seed: u64,
+    /// Each second of a broken bound, on the standard error.
+    log: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,12 @@ fn run() -> Result<(), String> {
     }
     if options.choice {
         return choice(&options);
+    }
+    if options.forecasts {
+        let rows = forecasts::measure(&options);
+        Table { title: "Forecasts", how: "In process, one thread; the distribution is over seconds", rows }
+            .print(options.json);
+        return Ok(());
     }
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
@@ -87,22 +97,23 @@ fn choice(options: &Options) -> Result<(), String> {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { json: false, quick: false, data: None, scenes: false, choice: false, first_seed: 1 };
+    let mut options = Options { first_seed: 1, ..Options::default() };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
             "--data" => options.data = Some(arguments.next().ok_or("--data needs a folder")?.into()),
+            "--forecasts" => options.forecasts = true,
             "--scenes" => options.scenes = true,
             "--choice" => options.choice = true,
+            "--log" => options.log = true,
             "--seed" => {
                 let seed = arguments.next().ok_or("--seed needs the first seed")?;
                 options.first_seed = seed.parse().map_err(|_| format!("{seed} is not a number"))?;
             }
             other => {
-                let known = "there are --json, --quick, --data DIR, --scenes, --choice and --seed FIRST";
+                let known = "there are --json, --quick, --data DIR, --forecasts, --scenes, --choice, --seed FIRST and --log";
                 return Err(format!("{other} is not known; {known}"));
             }
         }

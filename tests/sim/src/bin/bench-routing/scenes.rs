@@ -42,13 +42,65 @@ struct Outcome {
     /// Seconds of circuits in which some way kept the bounds.
     counted: f64,
     moves: f64,
+    /// The broken ones, by [`Cause`].
+    causes: [f64; 4],
+}
+
+/// Why a bound was broken in a second.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    /// The way broke under the circuit no more than [`ONSET`] seconds ago: nobody who goes by reports is faster.
+    Onset,
+    /// It broke under the circuit before that, and the circuit was moved no later than its rest ago.
+    Rests,
+    /// It broke under the circuit before that, and nothing kept the circuit there.
+    Late,
+    /// It was broken when the circuit came, or broke within [`ONSET`] seconds after that.
+    Target,
+}
+
+const CAUSES: [&str; 4] = ["onset", "rests", "late", "target"];
+/// Half a report, a second until it is looked ahead, and two in which a circuit moves.
+const ONSET: usize = 4;
+const REST: usize = 30;
+
+/// Where a circuit is, second by second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stay {
+    way: Option<usize>,
+    since: usize,
+    /// Begin of the seconds in a row in which the way breaks the bounds, and whether that was so when the circuit came.
+    broken: Option<(usize, bool)>,
+}
+
+impl Stay {
+    fn go_on(&mut self, way: Option<usize>, breaks: bool, second: usize) {
+        if self.way != way {
+            *self = Self { way, since: second, broken: None };
+        }
+        self.broken = match self.broken {
+            _ if !breaks => None,
+            None => Some((second, second - self.since <= ONSET && self.since > CALM)),
+            before => before,
+        };
+    }
+
+    fn cause(&self, second: usize) -> Option<Cause> {
+        let (begun, came) = self.broken?;
+        Some(match (came, second - begun < ONSET, second - self.since <= REST) {
+            (true, _, _) => Cause::Target,
+            (false, true, _) => Cause::Onset,
+            (false, false, true) => Cause::Rests,
+            (false, false, false) => Cause::Late,
+        })
+    }
 }
 
 pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
     let seeds = if options.quick { 2 } else { 24 };
     let mut rows = Vec::new();
     for scene in Scene::ALL {
-        let all: Vec<[Outcome; 3]> = side_by_side(scene, options.first_seed, seeds)?;
+        let all: Vec<[Outcome; 3]> = side_by_side(scene, options, seeds)?;
         let hours = (scene.seconds() * CIRCUITS) as f64 / 3_600.0;
         let sum = |mode: usize| all.iter().map(|one| one[mode].broken).sum::<f64>();
         for (mode, (_, by)) in MODES.iter().enumerate() {
@@ -56,10 +108,15 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
             let moves = all.iter().map(|one| one[mode].moves / hours).sum::<f64>() / all.len() as f64;
             let counted = 100.0 * all.iter().map(|one| one[mode].counted / hours / 3_600.0).sum::<f64>();
             let more = all.iter().filter(|one| one[mode].broken > 1.05 * one[1].broken + 1.0).count();
+            let causes = CAUSES.iter().enumerate().map(|(at, name)| {
+                let some: f64 = all.iter().map(|one| one[mode].causes[at]).sum();
+                format!("{name} {:.0} %", 100.0 * some / sum(mode).max(1.0))
+            });
             let note = format!(
-                "{:.0} s in all, {:+.1} % of reactive, more in {more} of {seeds} seeds; {moves:.2} moves per circuit-hour; \
-                 {:.0} % of the time some way keeps the bounds",
+                "{:.0} s in all ({}), {:+.1} % of reactive, more in {more} of {seeds} seeds; {moves:.2} moves per \
+                 circuit-hour; {:.0} % of the time some way keeps the bounds",
                 sum(mode),
+                causes.collect::<Vec<_>>().join(", "),
                 100.0 * (sum(mode) / sum(1) - 1.0),
                 counted / all.len() as f64
             );
@@ -70,9 +127,9 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
 }
 
 /// Seeds are independent: half of them on another thread.
-fn side_by_side(scene: Scene, first: u64, seeds: u64) -> Result<Vec<[Outcome; 3]>, String> {
+fn side_by_side(scene: Scene, options: &Options, seeds: u64) -> Result<Vec<[Outcome; 3]>, String> {
     let some = |from: u64, to: u64| -> Result<Vec<_>, String> {
-        (from..to).map(|seed| one_seed(scene, first + seed)).collect()
+        (from..to).map(|seed| one_seed(scene, options.first_seed + seed, options.log)).collect()
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| some(seeds / 2, seeds));
@@ -82,11 +139,11 @@ fn side_by_side(scene: Scene, first: u64, seeds: u64) -> Result<Vec<[Outcome; 3]
     })
 }
 
-fn one_seed(scene: Scene, seed: u64) -> Result<[Outcome; 3], String> {
+fn one_seed(scene: Scene, seed: u64, log: bool) -> Result<[Outcome; 3], String> {
     let script = Script::draw(scene, seed);
     let mut outcomes = [Outcome::default(); 3];
     for (outcome, (mode, _)) in outcomes.iter_mut().zip(MODES) {
-        *outcome = Play::new(&script, mode)?.run()?;
+        *outcome = Play::new(&script, mode, log)?.run()?;
     }
     Ok(outcomes)
 }
@@ -119,10 +176,13 @@ pub(crate) struct Play<'a> {
     script: &'a Script,
     pub(crate) stage: Stage,
     chance: Chance,
+    stays: [Stay; CIRCUITS],
+    mode: Mode,
+    log: bool,
 }
 
 impl<'a> Play<'a> {
-    pub(crate) fn new(script: &'a Script, mode: Mode) -> Result<Self, String> {
+    pub(crate) fn new(script: &'a Script, mode: Mode, log: bool) -> Result<Self, String> {
         let mut settings = Settings::default();
         settings.reroute.mode = mode;
         let mut stage = Stage::new(settings)?;
@@ -138,7 +198,8 @@ impl<'a> Play<'a> {
             let values = LinkValues { price: *price, ..LinkValues::default() };
             stage.ask(Request::SetLink { link, values })?;
         }
-        Ok(Self { script, stage, chance: Chance::new(!script.seed) })
+        let chance = Chance::new(!script.seed);
+        Ok(Self { script, stage, chance, stays: [Stay::default(); CIRCUITS], mode, log })
     }
 
     fn run(mut self) -> Result<Outcome, String> {
@@ -205,19 +266,35 @@ impl<'a> Play<'a> {
     fn count(&mut self, second: usize, outcome: &mut Outcome) -> Result<(), String> {
         let Response::Circuits(all) = self.stage.ask(Request::ListCircuits)? else { return Ok(()) };
         for (number, bounds) in self.script.bounds.iter().enumerate() {
-            if !(0..WAYS).any(|way| self.script.keeps(way, second, bounds)) {
-                continue;
-            }
-            outcome.counted += 1.0;
             let source = format!("r{}-{number}", ENDS[0]);
             let of = all.iter().find(|view| view.circuit.spec.source.as_str() == source);
             let over = of.and_then(|view| view.circuit.path.as_ref()?.nodes.get(1).cloned());
             let way = over.and_then(|over| over.as_str()[1..].parse::<usize>().ok()?.checked_sub(2));
-            if way.is_none_or(|way| !self.script.keeps(way, second, bounds)) {
+            let breaks = way.is_none_or(|way| !self.script.keeps(way, second, bounds));
+            let can_be_kept = (0..WAYS).any(|way| self.script.keeps(way, second, bounds));
+            self.stays[number].go_on(way, breaks, second);
+            outcome.counted += f64::from(u8::from(can_be_kept));
+            if let Some(cause) = self.stays[number].cause(second).filter(|_| can_be_kept) {
                 outcome.broken += 1.0;
+                outcome.causes[cause as usize] += 1.0;
+                self.tell(number, second, cause);
             }
         }
         Ok(())
+    }
+
+    /// For who wants to know where the seconds are lost.
+    fn tell(&self, number: usize, second: usize, cause: Cause) {
+        if self.log {
+            let Stay { way, since, broken } = self.stays[number];
+            let rtts: Vec<_> = self.script.ways.iter().map(|way| format!("{:.1}", way.rtt[second])).collect();
+            let bounds = &self.script.bounds[number];
+            eprintln!(
+                "{:?} seed {} circuit {number} at {second}: {cause:?} on {way:?} since {since}, broken {broken:?}; \
+                 {rtts:?} of {:?} {:?}",
+                self.mode, self.script.seed, bounds.max_rtt, bounds.max_loss
+            );
+        }
     }
 }
 
