@@ -10,7 +10,7 @@ const WORDS: &str = "name, latency, loss, bandwidth, limit, encrypted, encrypted
                      require-tag, avoid-tag, priority, path, allow, deny, rule, start, for, until";
 
 /// `web db bandwidth=200mbit priority=3 allow=tcp/443 rule="allow udp/53 both"`; `#` starts a comment. An error names the line.
-pub fn circuits(text: &str) -> Result<Vec<CircuitRequest>, String> {
+pub(crate) fn circuits(text: &str) -> Result<Vec<CircuitRequest>, String> {
     let mut circuits = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let at = |why: String| format!("line {}: {why}", number + 1);

@@ -122,8 +122,11 @@ fn place_class(
         }
     }
     let requests: Vec<&Wanted> = indices.iter().map(|index| &wanted[*index]).collect();
-    let prices = Prices::seek(topology, weights, &requests, &mut board);
+    let (prices, tried) = Prices::seek(topology, weights, &requests, &mut board);
     board.improve(&prices);
+    if let Some(tried) = tried.filter(|tried| tried.placed() > board.placed()) {
+        board = tried;
+    }
     board.shake(&prices);
     for (at, index) in indices.iter().enumerate() {
         match board.chosen(at) {

@@ -57,19 +57,22 @@ struct Round {
 }
 
 impl Prices {
+    /// Also the best placement that was tried on the way.
     pub(super) fn seek(
         topology: &Topology,
         weights: &Weights,
         wanted: &[&Wanted],
         board: &mut Board,
-    ) -> Self {
+    ) -> (Self, Option<Board>) {
         let rooms = board.rooms().clone();
         let (fields, groups) = groups(topology, weights, wanted, board);
         let steps: usize = groups.iter().map(|group| fields[group.field].len()).sum();
         let rounds = (WORK / steps.max(1)).clamp(*ROUNDS.start(), *ROUNDS.end());
         let mut rows = vec![0.0; rooms.len() * CUTS];
         let mut best = Self { rows: rows.clone(), rooms: rooms.clone(), bound: f64::INFINITY };
-        let (mut pace, mut idle, mut target) = (1.0, 0, 0.0_f64);
+        let mut tried = None;
+        // First by the sums alone, which bring most of it; from there by all conditions.
+        let (mut pace, mut idle, mut target, mut cuts) = (1.0, 0, 0.0_f64, 1);
         for round in 0..rounds {
             let found = route(topology, &rooms, &fields, &groups, &rows);
             if round % OFFER == 0 {
@@ -83,19 +86,27 @@ impl Prices {
             if round % 50 == 20 {
                 let mut trial = board.clone();
                 trial.improve(&best);
-                target = target.max(trial.placed() as f64);
+                if trial.placed() as f64 > target {
+                    target = trial.placed() as f64;
+                    tried = Some(trial);
+                }
             }
-            if best.bound <= target * 1.001 || pace < 1e-3 {
+            if best.bound <= target * 1.001 || (pace < 1e-3 && cuts == CUTS) {
                 break;
+            }
+            if cuts < CUTS && (pace < 1e-3 || 2 * round >= rounds) {
+                (idle, pace, cuts) = (0, 0.5, CUTS);
+                rows.clone_from(&best.rows);
+                continue;
             }
             if idle >= PATIENCE {
                 (idle, pace) = (0, pace / 2.0);
                 rows.clone_from(&best.rows);
                 continue;
             }
-            follow(&mut rows, &rooms, &found, pace, target);
+            follow(&mut rows, (&rooms, cuts), &found, pace, target);
         }
-        best
+        (best, tried)
     }
 
     /// The most that any placement admits, in bits per second.
@@ -110,17 +121,18 @@ impl Prices {
     }
 }
 
-/// Against the gradient, in units of what each row has.
-fn follow(rows: &mut [f64], rooms: &Rooms, found: &Round, pace: f64, target: f64) {
+/// Against the gradient, in units of what each row has, by so many conditions of each.
+fn follow(rows: &mut [f64], (rooms, cuts): (&Rooms, usize), found: &Round, pace: f64, target: f64) {
     let free = |row: usize| rooms.free((row / CUTS) as u32) as f64;
     let gradient = |row: usize| if free(row) > 0.0 { 1.0 - found.load[row] / free(row) } else { 0.0 };
-    let pushes = |row: &usize| rows[*row] > 0.0 || gradient(*row) < 0.0;
+    let pushes = |row: &usize| row % CUTS < cuts && (rows[*row] > 0.0 || gradient(*row) < 0.0);
     let square: f64 = (0..rows.len()).filter(pushes).map(|row| gradient(row).powi(2)).sum();
     if square <= 0.0 {
         return;
     }
     let step = pace * (found.bound - target).max(found.bound * 1e-3) / square;
-    let pushes: Vec<f64> = (0..rows.len()).map(|row| gradient(row) / free(row).max(1.0)).collect();
+    let push = |row: usize| if row % CUTS < cuts { gradient(row) / free(row).max(1.0) } else { 0.0 };
+    let pushes: Vec<f64> = (0..rows.len()).map(push).collect();
     for (price, push) in rows.iter_mut().zip(pushes) {
         *price = (*price - step * push).max(0.0);
     }
