@@ -181,8 +181,15 @@ fn an_agent_that_cannot_build_the_better_path_keeps_the_circuit_where_it_is() {
     let id = world.create(request("web", "db")).expect("feasible").circuit.id;
     seconds(&mut world, 15, [2_000, 10_000, 20_000]);
     world.agents.get_mut(&name("t3")).expect("agent").mute = true;
-    seconds(&mut world, 60, [30_000, 31_000, 10_000]);
-    assert_eq!(path(&mut world, id), "a → t1 → b");
+    let mut announced = Vec::new();
+    for _ in 0..60 {
+        seconds(&mut world, 1, [30_000, 31_000, 10_000]);
+        let shown = circuit(&mut world, id);
+        assert_eq!(paths(&shown).0, "a → t1 → b");
+        announced.push(shown.protection.contains("about to move there"));
+    }
+    announced.dedup();
+    assert!(announced.starts_with(&[false, true, false]), "a move that was given up is announced no longer: {announced:?}");
 }
 
 /// A hundred circuits of 100 Mbit/s each, and a better way that holds nine of them.
