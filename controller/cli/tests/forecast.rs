@@ -2,6 +2,7 @@
 use controller_cli::show;
 use proto_model::Bandwidth;
 use proto_model::request::LinkView;
+use proto_model::shortage::{Line, Share, Shortage};
 use proto_model::topology::{Forecast, LinkId, LinkValues, Quantity};
 use std::time::Duration;
 
@@ -49,4 +50,27 @@ fn each_quantity_has_a_row_with_bands_error_and_model() {
 #[test]
 fn a_link_of_which_nothing_is_known_has_no_forecasts() {
     assert!(!show::link::all(&[link(Vec::new())]).contains("expected"));
+}
+
+#[test]
+fn a_link_that_fills_up_has_a_row_and_no_such_link_a_sentence() {
+    let line = Line::default();
+    let load = [1, 2, 3, 700, 800, 950, 990].map(|mbit| mbit * 1_000_000);
+    let forecast = Forecast { horizon: Duration::from_secs(7_200), ..forecast(Quantity::Load, load, false) };
+    let short = Shortage {
+        link: link(Vec::new()).id,
+        capacity: Bandwidth::mbit(1_000),
+        reserved: Bandwidth::mbit(100),
+        load: Bandwidth::mbit(600),
+        forecast,
+        chance: Share::from_ppm(80_000),
+    };
+    let shown = show::link::shortages(&[short], &line);
+    for part in
+        ["1 Gbit/s", "100 Mbit/s", "600 Mbit/s", "2 h ahead", "700 Mbit/s", "950 Mbit/s", "8 %", "trend"]
+    {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+    let none = show::link::shortages(&[], &line);
+    assert!(none.contains("more than 90 % of its capacity within 24 h"), "{none}");
 }

@@ -380,8 +380,9 @@ fn a_circuit_inside_one_host_needs_no_protection() {
     assert!(listed.contains("edge-a → edge-b  no"), "{listed}");
 }
 
-fn rules_in_force() -> show::drops::Rules {
-    [((CircuitId(1), 4), "deny tcp/22".to_owned())].into()
+fn rules_in_force() -> show::drops::Circuits {
+    let rules = [(4, "deny tcp/22".to_owned())].into();
+    [(CircuitId(1), show::drops::Known { name: named("web-db"), rules })].into()
 }
 
 #[test]

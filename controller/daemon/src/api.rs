@@ -106,6 +106,7 @@ fn verb(request: &Ask) -> &'static str {
         Ask::SetLink { .. } => "SetLink",
         Ask::ForgetLink { .. } => "ForgetLink",
         Ask::ListLinks => "ListLinks",
+        Ask::ListShortages(_) => "ListShortages",
         Ask::ListDrops { .. } => "ListDrops",
         Ask::Why(_) => "Why",
         Ask::StartTrace { .. } => "Trace",
@@ -376,6 +377,14 @@ impl v1::fabric_server::Fabric for Api {
     ) -> Result<Response<v1::ListLinksResponse>, Status> {
         reply!(self.bare(request, Ask::ListLinks).await?,
             Answer::Links(views) => v1::ListLinksResponse { links: each(views) })
+    }
+
+    async fn list_shortages(
+        &self,
+        request: Request<v1::ListShortagesRequest>,
+    ) -> Result<Response<v1::ListShortagesResponse>, Status> {
+        reply!(self.plain(request).await?,
+            Answer::Shortages(found) => v1::ListShortagesResponse { shortages: each(found) })
     }
 
     async fn create_client(

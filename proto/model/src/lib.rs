@@ -22,6 +22,7 @@ pub mod request;
 pub mod resource;
 pub mod rule;
 pub mod seal;
+pub mod shortage;
 pub mod together;
 pub mod topology;
 pub mod trace;

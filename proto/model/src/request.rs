@@ -7,6 +7,7 @@ use crate::plan::{Discovery, Plan};
 use crate::report::{DropCount, Traffic};
 use crate::resource::{Liveness, Metadata, Resource, Status};
 use crate::rule::{Rule, RuleSpec};
+use crate::shortage::{Line, Shortage};
 use crate::together::{PlaceRequest, Placement};
 use crate::topology::{Forecast, LinkId, LinkValues, Measured, NodeState, Quantity, Underlay};
 use crate::trace::Filter;
@@ -214,6 +215,8 @@ pub enum Request {
         link: LinkId,
     },
     ListLinks,
+    /// Links that are expected to be asked for more than they hold.
+    ListShortages(Line),
     /// Of one host, or of all.
     ListDrops {
         #[serde(default)]
@@ -252,6 +255,7 @@ impl Request {
             | Self::ListNodes
             | Self::GetPolicy { .. }
             | Self::ListLinks
+            | Self::ListShortages(_)
             | Self::ListDrops { .. }
             | Self::Why(_)
             | Self::Enrol { .. }
@@ -425,6 +429,7 @@ pub enum Response {
     Policy(PolicyView),
     Link(LinkView),
     Links(Vec<LinkView>),
+    Shortages(Vec<Shortage>),
     Drops(DropsView),
     Why(Trail),
     Tracing {

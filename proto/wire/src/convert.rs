@@ -15,6 +15,7 @@ mod reports;
 pub mod requests;
 mod resources;
 mod rules;
+mod shortages;
 mod together;
 mod traces;
 mod units;

@@ -13,7 +13,7 @@ pub struct BoundsArgs {
     /// Share of packets lost over the whole path, at most; a circuit with a backup also leaves a path that loses more
     #[arg(long, value_name = "SHARE")]
     pub loss: Option<Loss>,
-    /// Reserved in each direction; without it: best effort
+    /// Reserved in each direction, in bits: 10mbit, 10mbps and 10mbit/s are the same; without it: best effort
     #[arg(long, value_name = "BANDWIDTH")]
     pub bandwidth: Option<Bandwidth>,
     /// In each direction, at most; more is dropped where it enters, and counted as over_limit

@@ -172,7 +172,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The request")]
 pub struct Wait {
-    /// Wait at most this long until every host has reported
+    /// Wait at most this long until every host has reported; `0s` is as --no-wait
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub wait: Span,
     /// Do not wait

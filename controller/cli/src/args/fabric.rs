@@ -1,10 +1,12 @@
 //! Nodes, links, clients, and what happens.
 use super::drawing::Drawing;
-use crate::text::Span;
-use clap::{Args, Subcommand};
+use crate::text::{DAY, MINUTE, Span, span};
+use clap::{Args, Subcommand, ValueHint};
 use proto_model::access::Role;
 use proto_model::request::CircuitRef;
+use proto_model::shortage::Share;
 use proto_model::{Bandwidth, Latency, Loss, Name, NodeName, Price};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum Node {
@@ -42,6 +44,10 @@ pub enum Link {
     },
     /// Set what is known of a link, all of it: what is not given becomes unknown, none or as measured
     Set(LinkSet),
+    /// List the links that are expected to be asked for more than they hold, and when
+    Shortages(Shortages),
+    /// Write what was measured of all links as a table that `foreweave replay` reads
+    Export(Export),
     /// Forget what was set of a link; one that was declared and that no two hosts offer is listed no longer
     Forget(LinkShow),
 }
@@ -55,6 +61,33 @@ pub struct LinkShow {
     /// In this underlay network; without it show shows all, and forget means the only one there is
     #[arg(long, value_name = "NAME")]
     pub network: Option<Name>,
+}
+
+#[derive(Debug, Args)]
+pub struct Shortages {
+    /// How far ahead, 10m to 1d
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = span(10 * MINUTE, DAY))]
+    pub within: Span,
+    /// Share of a link's capacity above which it is short, 1% to 100%
+    #[arg(long, value_name = "SHARE", default_value = "90%", value_parser = share)]
+    pub share: Share,
+    /// List a link when it will be above with at least this probability, 1% to 50%
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share)]
+    pub chance: Share,
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no share; write it like 5% or 12.5%"))
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// How far back, 10s to 7d: up to 4m in steps of 2 s, up to 3h of a minute, beyond of an hour
+    #[arg(long, value_name = "TIME", default_value = "3h", value_parser = span(10, 7 * DAY))]
+    pub past: Span,
+    /// The file [default: the standard output]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 mod circuit;
 mod explain;
 mod files;
+mod history;
 mod node;
 mod packets;
 mod policy;

@@ -1,12 +1,13 @@
 //! Status, nodes, links and clients.
 use super::{all_understood, understood};
-use crate::args::fabric::{Client, Link, LinkSet, LinkShow, Node};
+use crate::args::fabric::{Client, Link, LinkSet, LinkShow, Node, Shortages};
 use crate::config::Config;
 use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
 use proto_model::request::LinkView;
+use proto_model::shortage::{Line, Shortage};
 use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Kind, Name, NodeName, Refusal, Timestamp};
 use proto_wire::convert::requests::ClientWish;
@@ -90,6 +91,8 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             }
             out.answer("ListLinksResponse", &answer, || show::link::all(&links))
         }
+        Link::Shortages(wish) => shortages(fabric, wish, out).await,
+        Link::Export(wish) => super::history::export(fabric, wish, out).await,
         Link::Set(set) => {
             let id = id(fabric, &set.a, &set.b, set.network.as_ref()).await?;
             let ask = v1::SetLinkRequest { link: Some(id.into()), values: Some(values(set).into()) };
@@ -108,6 +111,14 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             out.answer("Empty", &answer, || format!("what was set of {id} is forgotten"))
         }
     }
+}
+
+async fn shortages(fabric: &mut Fabric, wish: &Shortages, out: Out) -> Result<(), Failure> {
+    let line = Line { within: wish.within.0, share: wish.share, chance: wish.chance };
+    let ask = v1::ListShortagesRequest::from(line);
+    let answer = fabric.read(ask, async |mut client, ask| client.list_shortages(ask).await).await?;
+    let found: Vec<Shortage> = all_understood(answer.shortages.clone())?;
+    out.answer("ListShortagesResponse", &answer, || show::link::shortages(&found, &line))
 }
 
 /// Those that join the two nodes; an answer without the others.

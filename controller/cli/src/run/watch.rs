@@ -5,7 +5,7 @@ use crate::fabric::Fabric;
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
-use crate::show::drops::Rules;
+use crate::show::drops::{Circuits, Known};
 use proto_model::circuit::Circuit;
 use proto_model::report::DropEvent;
 use proto_model::request::{CircuitRef, CircuitView, DropsView, Event};
@@ -192,8 +192,8 @@ async fn counts(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
             && (circuit.is_none() || of_circuit == circuit)
     });
     let drops: DropsView = understood(answer.clone())?;
-    let rules = if out.json { Rules::new() } else { rules(fabric).await };
-    out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops, &rules))
+    let circuits = if out.json { Circuits::new() } else { known(fabric).await };
+    out.answer("ListDropsResponse", &answer, || show::drops::counts(&drops, &circuits))
 }
 
 async fn list(fabric: &mut Fabric, wish: &Drops) -> Result<v1::ListDropsResponse, Failure> {
@@ -201,16 +201,17 @@ async fn list(fabric: &mut Fabric, wish: &Drops) -> Result<v1::ListDropsResponse
     fabric.read(ask, async |mut client, ask| client.list_drops(ask).await).await
 }
 
-/// Texts of all rules; none when they cannot be had, since the drops say enough without.
-async fn rules(fabric: &mut Fabric) -> Rules {
+/// None when they cannot be had, since the drops say enough without.
+async fn known(fabric: &mut Fabric) -> Circuits {
     let answer = fabric.read(v1::Empty {}, async |mut client, ask| client.list_circuits(ask).await).await;
     let circuits: Vec<CircuitView> =
         answer.ok().and_then(|a| all_understood(a.circuits).ok()).unwrap_or_default();
     let of = |view: CircuitView| {
         let circuit = view.circuit;
-        circuit.rules.into_iter().map(move |rule| ((circuit.id, rule.id), rule.spec.to_string()))
+        let rules = circuit.rules.into_iter().map(|rule| (rule.id, rule.spec.to_string())).collect();
+        (circuit.id, Known { name: circuit.spec.name, rules })
     };
-    circuits.into_iter().flat_map(of).collect()
+    circuits.into_iter().map(of).collect()
 }
 
 async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failure> {
@@ -219,7 +220,7 @@ async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
         node: wish.node.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     let mut stream = fabric.read(ask, async |mut client, ask| client.watch_drops(ask).await).await?;
-    let rules = if out.json { Rules::new() } else { rules(fabric).await };
+    let circuits = if out.json { Circuits::new() } else { known(fabric).await };
     let absent = list(fabric, wish).await?.absent;
     if !absent.is_empty() {
         out.note(&format!("not connected, so nothing is told of their drops: {}", show::words(&absent)));
@@ -232,7 +233,7 @@ async fn follow(fabric: &mut Fabric, wish: &Drops, out: Out) -> Result<(), Failu
         let node: NodeName = event.node.parse().map_err(|why| Failure::usage(format!("node: {why}")))?;
         let Some(drop) = event.drop.clone() else { continue };
         let drop: DropEvent = understood(drop)?;
-        out.item("NodeDropEvent", &event, || show::drops::line(&node, &drop, &rules))?;
+        out.item("NodeDropEvent", &event, || show::drops::line(&node, &drop, &circuits))?;
     }
     Err(ended())
 }

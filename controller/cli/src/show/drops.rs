@@ -4,20 +4,32 @@ use super::table::{self, plain};
 use super::{bytes, or_dash, words};
 use proto_model::report::{DropCount, DropEvent};
 use proto_model::request::DropsView;
-use proto_model::{CircuitId, NodeName, Timestamp};
+use proto_model::{CircuitId, CircuitName, NodeName, Timestamp};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// Texts of rules, by circuit and number, as they are in force now.
-pub type Rules = BTreeMap<(CircuitId, u32), String>;
+/// Circuits and the texts of their rules, as they are in force now.
+pub type Circuits = BTreeMap<CircuitId, Known>;
 
-pub fn counts(view: &DropsView, rules: &Rules) -> String {
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub name: CircuitName,
+    /// By number.
+    pub rules: BTreeMap<u32, String>,
+}
+
+/// By its name, or by its number when it is gone.
+fn circuit(id: CircuitId, circuits: &Circuits) -> String {
+    circuits.get(&id).map_or_else(|| id.to_string(), |known| known.name.to_string())
+}
+
+pub fn counts(view: &DropsView, circuits: &Circuits) -> String {
     let row = |(node, drop): &(NodeName, DropCount)| {
         vec![
             plain(node),
-            plain(or_dash(drop.circuit)),
+            plain(or_dash(drop.circuit.map(|id| circuit(id, circuits)))),
             plain(&drop.reason),
-            plain(with_text(node, drop.circuit, &drop.reason, drop.rule, rules)),
+            plain(with_text(node, drop.circuit, &drop.reason, drop.rule, circuits)),
             plain(drop.packets),
             plain(bytes(drop.bytes)),
         ]
@@ -50,17 +62,23 @@ fn rule(node: &NodeName, reason: &str, rule: u32) -> String {
 }
 
 /// `3: deny tcp/22`.
-fn with_text(node: &NodeName, circuit: Option<CircuitId>, reason: &str, id: u32, rules: &Rules) -> String {
-    match circuit.and_then(|circuit| rules.get(&(circuit, id))) {
+fn with_text(
+    node: &NodeName,
+    circuit: Option<CircuitId>,
+    reason: &str,
+    id: u32,
+    circuits: &Circuits,
+) -> String {
+    match circuit.and_then(|circuit| circuits.get(&circuit)?.rules.get(&id)) {
         Some(text) if id != 0 => format!("{id}: {text}"),
         Some(_) | None => rule(node, reason, id),
     }
 }
 
 /// `12:34:56.789 edge-a web-db denied_by_rule rule 0 (default deny)  100.64.0.1:40000 → 100.64.0.2:22 tcp  fw… 74 B`.
-pub fn line(node: &NodeName, drop: &DropEvent, rules: &Rules) -> String {
-    let circuit = drop.circuit.map_or_else(|| "no circuit".into(), |circuit| circuit.to_string());
-    let rule = match with_text(node, drop.circuit, &drop.reason, drop.rule, rules) {
+pub fn line(node: &NodeName, drop: &DropEvent, circuits: &Circuits) -> String {
+    let name = drop.circuit.map_or_else(|| "no circuit".into(), |id| circuit(id, circuits));
+    let rule = match with_text(node, drop.circuit, &drop.reason, drop.rule, circuits) {
         none if none == "–" => String::new(),
         rule => format!(" rule {rule}"),
     };
@@ -68,7 +86,7 @@ pub fn line(node: &NodeName, drop: &DropEvent, rules: &Rules) -> String {
     // Of a rule's verdict, the rule says it all.
     let text = if rule.is_empty() { format!("  {}", drop.text) } else { String::new() };
     format!(
-        "{} {node} {circuit} {}{rule}  {}  on {}{label}, {} bytes{text}",
+        "{} {node} {name} {}{rule}  {}  on {}{label}, {} bytes{text}",
         clock(drop.at),
         drop.reason,
         packet(drop),
@@ -123,11 +141,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_circuit_is_named_and_one_that_is_gone_is_numbered() {
+        let drop = |circuit| DropCount {
+            reason: "denied_by_rule".into(),
+            circuit: Some(CircuitId(circuit)),
+            rule: 3,
+            packets: 1,
+            bytes: 60,
+        };
+        let node = NodeName("edge-a".parse().expect("a name"));
+        let drops = [7, 8].map(|circuit| (node.clone(), drop(circuit))).to_vec();
+        let known = Known {
+            name: CircuitName("web-db".parse().expect("a name")),
+            rules: [(3, "deny tcp/22".to_owned())].into(),
+        };
+        let shown = counts(&DropsView { drops, ..DropsView::default() }, &[(CircuitId(7), known)].into());
+        let row = |name: &str| shown.lines().find(|line| line.contains(name)).map(str::to_owned);
+        assert!(row("web-db").is_some_and(|row| row.contains("3: deny tcp/22")), "{shown}");
+        assert!(row("c8").is_some_and(|row| !row.contains("deny")), "{shown}");
+    }
+
+    #[test]
     fn hosts_that_have_not_told_their_drops_are_named() {
         let node = |text: &str| NodeName(text.parse().expect("a name"));
-        assert_eq!(counts(&DropsView::default(), &Rules::new()), "nothing was dropped\n");
+        assert_eq!(counts(&DropsView::default(), &Circuits::new()), "nothing was dropped\n");
         let (unheard, absent) = (vec![node("edge-a")], vec![node("edge-b")]);
-        let shown = counts(&DropsView { unheard, absent, ..DropsView::default() }, &Rules::new());
+        let shown = counts(&DropsView { unheard, absent, ..DropsView::default() }, &Circuits::new());
         assert!(!shown.contains("nothing was dropped"), "{shown}");
         assert!(shown.contains("edge-a: has not reported yet"), "{shown}");
         assert!(shown.contains("edge-b: not connected"), "{shown}");

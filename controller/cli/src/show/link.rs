@@ -1,8 +1,9 @@
 //! Links as people read them: what was configured, beside what the agents measured.
 use super::table::{self, Tone, cell, indented, plain};
-use super::{or_dash, words};
+use super::{or_dash, span, words};
 use comfy_table::Cell;
 use proto_model::request::LinkView;
+use proto_model::shortage::{Line, Shortage};
 use proto_model::topology::{Forecast, Measured, Quantity};
 use proto_model::{Bandwidth, Latency, Loss, NodeName};
 
@@ -34,6 +35,36 @@ pub fn list(links: &[LinkView]) -> String {
         none if none.is_empty() => configured,
         measured => format!("{configured}\n{measured}"),
     }
+}
+
+/// A row each, those that are short first, first.
+pub fn shortages(found: &[Shortage], line: &Line) -> String {
+    let row = |short: &Shortage| {
+        let (a, b) = short.link.ends();
+        let load = |bits: u64| plain(Bandwidth::from_bits_per_second(bits));
+        vec![
+            plain(a),
+            plain(b),
+            plain(short.link.network()),
+            plain(short.capacity),
+            plain(short.reserved),
+            plain(short.load),
+            plain(format!("{} ahead", span(short.forecast.horizon))),
+            load(short.forecast.mean),
+            load(short.forecast.quantiles[5]),
+            plain(short.chance),
+            plain(&short.forecast.model),
+        ]
+    };
+    let columns =
+        ["A", "B", "NETWORK", "CAPACITY", "RESERVED", "LOAD", "SHORT", "EXPECTED", "95 %", "CHANCE", "MODEL"];
+    let none = format!(
+        "no link is expected to carry more than {} of its capacity within {}, with a chance of {} or more, by what was measured so far\n",
+        line.share,
+        span(line.within),
+        line.chance
+    );
+    table::of(&columns, found.iter().map(row), &none)
 }
 
 fn configured(link: &LinkView) -> Vec<Cell> {

@@ -61,6 +61,7 @@ not_asked_for! {
     place_circuits(PlaceCircuitsRequest) -> PlaceCircuitsResponse;
     explain_circuit(CircuitRequest) -> Plan;
     get_series(SeriesRequest) -> Series;
+    list_shortages(ListShortagesRequest) -> ListShortagesResponse;
     update_firewall_rule(UpdateFirewallRuleRequest) -> RuleSetView;
     list_nodes(Empty) -> ListNodesResponse;
     create_token(CreateTokenRequest) -> CreateTokenResponse;

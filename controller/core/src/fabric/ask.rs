@@ -64,6 +64,7 @@ impl Fabric {
                 let views = self.topology.views().into_iter();
                 Ok(Response::Links(views.map(|view| self.with_forecasts(view)).collect()))
             }
+            Request::ListShortages(line) => self.shortages(&line),
             Request::ListDrops { node } => self.drops(node.as_ref(), now),
             // Taken out before: it is answered later.
             Request::Why(_) => {

@@ -20,6 +20,7 @@ mod restore;
 mod schedule;
 mod seek;
 mod series;
+mod shortages;
 mod silent;
 mod standing;
 mod step;

@@ -3,6 +3,7 @@ pub mod load;
 pub mod loads;
 pub mod money;
 pub mod policy;
+pub mod recording;
 pub mod regret;
 pub mod score;
 pub mod series;

@@ -309,6 +309,7 @@ pub enum Message {
     ForgetLink(v1::ForgetLinkRequest),
     ListDrops(v1::ListDropsRequest),
     Series(v1::SeriesRequest),
+    ListShortages(v1::ListShortagesRequest),
     Why(v1::WhyRequest),
     Trace(v1::TraceRequest),
     /// The verb has no parameters.
@@ -399,6 +400,7 @@ impl TryFrom<Awaited> for Message {
             Request::Series { of, quantity, past } => {
                 Self::Series(super::insights::series_request(of, quantity, past))
             }
+            Request::ListShortages(line) => Self::ListShortages(line.into()),
             Request::StopTrace { .. }
             | Request::ListResources
             | Request::ListCircuits

@@ -3,6 +3,7 @@ mod bounds;
 mod decisions;
 mod ends;
 mod insights;
+mod shortages;
 mod speech;
 mod together;
 mod words;
@@ -19,6 +20,7 @@ use proto_model::request::{
     RuleChange, StatusView,
 };
 use proto_model::rule::{RuleSet, RuleSpec};
+use proto_model::shortage::Shortage;
 use proto_model::together::Placement;
 use proto_wire::convert::Malformed;
 use proto_wire::convert::requests::{Awaited, Message};
@@ -59,6 +61,7 @@ round_trips! {
     a_discovery_arrives: decisions::discovery(), v1::discover_resources_response::Discovery => Discovery;
     a_node_arrives: words::node_view(), v1::Node => NodeView;
     a_link_arrives: words::link_view(), v1::Link => LinkView;
+    a_shortage_arrives: shortages::shortage(), v1::Shortage => Shortage;
     the_status_arrives: words::status_view(), v1::Status => StatusView;
     a_policy_arrives: ends::policy_view(), v1::PolicyView => PolicyView;
     a_drop_count_arrives: speech::drop_count(), v1::DropCount => DropCount;
@@ -155,6 +158,7 @@ fn arrived(message: Message) -> Result<Awaited, Malformed> {
         Message::Series(wire) => travelled(&wire).try_into().map(now),
         Message::ForgetLink(wire) => travelled(&wire).try_into().map(now),
         Message::ListDrops(wire) => travelled(&wire).try_into().map(now),
+        Message::ListShortages(wire) => travelled(&wire).try_into().map(now),
         Message::SetLink(wire) => travelled(&wire).try_into().map(now),
         Message::Why(wire) => travelled(&wire).try_into().map(now),
         Message::Trace(wire) => travelled(&wire).try_into().map(now),

@@ -470,6 +470,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         node().prop_map(|node| Request::RemoveNode { node }),
         link_id().prop_map(|link| Request::ForgetLink { link }),
         of(node()).prop_map(|node| Request::ListDrops { node }),
+        crate::shortages::line().prop_map(Request::ListShortages),
         (link_id(), link_values()).prop_map(|(link, values)| Request::SetLink { link, values }),
     ]
 }

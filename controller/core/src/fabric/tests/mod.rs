@@ -17,6 +17,7 @@ mod reroute;
 mod resources;
 mod restart;
 mod schedule;
+mod shortages;
 mod silence;
 mod storm;
 mod together;
