@@ -189,7 +189,10 @@ fn an_agent_that_cannot_build_the_better_path_keeps_the_circuit_where_it_is() {
         announced.push(shown.protection.contains("about to move there"));
     }
     announced.dedup();
-    assert!(announced.starts_with(&[false, true, false]), "a move that was given up is announced no longer: {announced:?}");
+    assert!(
+        announced.starts_with(&[false, true, false]),
+        "a move that was given up is announced no longer: {announced:?}"
+    );
 }
 
 /// A hundred circuits of 100 Mbit/s each, and a better way that holds nine of them.
