@@ -1,5 +1,5 @@
 //! Times the choice of paths on large networks, and forecasts; and says whether it pays to look ahead:
-//! `bench-routing [--json] [--quick] [--data DIR] [--forecasts | --choice | --scenes] [--seed FIRST] [--log]`.
+//! `bench-routing [--json] [--quick] [--data DIR] [--forecasts | --choice | --joint | --scenes] [--seed FIRST] [--log]`.
 mod admission;
 mod choice;
 mod crowd;
@@ -13,9 +13,11 @@ mod stage;
 mod weather;
 
 use report::{Row, Table};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const RECORDED: &str =
+    "Recorded traffic matrices, each pair of nodes a request; recorded prices and round-trip times";
 const HOW: &str = "In process, one thread; the distribution is over seeded requests, each asked once";
 
 const CHOSEN: &str = "The real core, virtual time, one circuit over four ways of different price; the distribution is over seeds";
@@ -35,6 +37,8 @@ struct Options {
     scenes: bool,
     /// Nothing but what circuits without bounds cost.
     choice: bool,
+    /// Nothing but joint admission, which needs `data`.
+    joint: bool,
     /// Of the scenes.
     first_seed: u64,
     /// Each second of a broken bound, on the standard error.
@@ -65,6 +69,9 @@ fn run() -> Result<(), String> {
             .print(options.json);
         return Ok(());
     }
+    if options.joint {
+        return joint(options.data.as_deref().ok_or("--joint needs --data FOLDER")?, &options);
+    }
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
     rows.extend(forecasts::measure(&options));
@@ -75,12 +82,15 @@ fn run() -> Result<(), String> {
     println!();
     choice(&options)?;
     if let Some(folder) = &options.data {
-        let rows = admission::measure(folder, options.quick)?;
-        let how =
-            "Recorded traffic matrices, each pair of nodes a request; recorded prices and round-trip times";
         println!();
-        Table { title: "Joint admission and prices", how, rows }.print(options.json);
+        joint(folder, &options)?;
     }
+    Ok(())
+}
+
+fn joint(folder: &Path, options: &Options) -> Result<(), String> {
+    let rows = admission::measure(folder, options.quick)?;
+    Table { title: "Joint admission and prices", how: RECORDED, rows }.print(options.json);
     Ok(())
 }
 
@@ -106,6 +116,7 @@ fn options() -> Result<Options, String> {
             "--data" => options.data = Some(arguments.next().ok_or("--data needs a folder")?.into()),
             "--forecasts" => options.forecasts = true,
             "--scenes" => options.scenes = true,
+            "--joint" => options.joint = true,
             "--choice" => options.choice = true,
             "--log" => options.log = true,
             "--seed" => {
