@@ -119,7 +119,9 @@ fn a_circuit_remembers_why_it_was_placed_and_why_it_moved_with_what_was_expected
     wanted.bounds.max_rtt = Some(Latency::from_millis(25));
     let id = world.create(wanted).expect("feasible").circuit.id;
     seconds(&mut world, 240, [2_000, 10_000, 90_000]);
-    seconds(&mut world, 40, [40_000, 10_000, 90_000]);
+    for second in 0..40 {
+        seconds(&mut world, 1, [2_000 + 1_000 * second, 10_000, 90_000]);
+    }
     assert_eq!(paths(&circuit(&mut world, id)).0, "a → t2 → b");
     let (_, insight) = explained(&mut world, id);
     assert_eq!(kinds(&insight.past), [Happened::Placed, Happened::Moved]);
