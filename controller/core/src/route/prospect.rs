@@ -117,8 +117,8 @@ impl Prospect {
                 Values(sum.zip(rtt).map(|(sum, rtt)| sum.saturating_add(rtt)), lost.then(loss))
             });
         let ahead = ahead(&links, now, horizon);
-        let last = links.iter().map(|link| link.last_rtt(now));
-        let last = last.fold(Some(Latency::ZERO), |sum, rtt| Some(sum?.saturating_add(rtt?)));
+        let mut each = links.iter().map(|link| link.last_rtt(now));
+        let last = each.try_fold(Latency::ZERO, |sum, rtt| Some(sum.saturating_add(rtt?)));
         Self { lately, last: last.filter(|_| ahead[0].is_some()), ahead }
     }
 
