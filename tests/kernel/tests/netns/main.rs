@@ -13,5 +13,6 @@ mod mtu;
 mod protection;
 mod sealer;
 mod support;
+mod together;
 mod truths;
 mod underlay;

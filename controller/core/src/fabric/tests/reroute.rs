@@ -9,6 +9,7 @@ use proto_model::report::{Say, Telemetry, Traffic, Way};
 use proto_model::request::Request;
 use proto_model::topology::LinkValues;
 use proto_model::{CircuitId, Horizon, Latency, Risk, Weighed, Weight};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -196,10 +197,13 @@ fn an_agent_that_cannot_build_the_better_path_keeps_the_circuit_where_it_is() {
 }
 
 /// A hundred circuits of 100 Mbit/s each, and a better way that holds nine of them.
+/// A thousand circuits, each of a hundredth of a link, on one that becomes slow; two others become better.
 #[test]
 fn a_crowd_does_not_overload_a_better_link() {
-    const CROWD: u64 = 100;
-    const MBIT_100: u64 = 12_500_000;
+    const CROWD: u64 = 1_000;
+    const MBIT_10: u64 = 1_250_000;
+    /// 90 × 10 of 1,000 Mbit/s are 90 %.
+    const FULL: usize = 90;
     let mut world = measured(Settings::default());
     seconds(&mut world, 15, [2_000, 30_000, 40_000]);
     let mut ids = Vec::new();
@@ -207,17 +211,22 @@ fn a_crowd_does_not_overload_a_better_link() {
         world.register(&format!("w{n}"), "a");
         ids.push(world.create(request(&format!("w{n}"), "db")).expect("feasible").circuit.id);
     }
-    for second_now in 1..60u64 {
-        let sent_bytes = second_now * MBIT_100;
+    let mut now: BTreeMap<String, usize> = BTreeMap::new();
+    for second_now in 1..150u64 {
+        let sent_bytes = second_now * MBIT_10;
         let traffic = ids.iter().map(|id| (*id, Traffic { sent_bytes, ..Traffic::default() })).collect();
         let session = world.agents[&name("a")].session.expect("connected");
         world.say("a", session, Say::Telemetry(Telemetry { traffic, ..Telemetry::default() }));
         let micros = if second_now < 10 { [2_000, 30_000, 40_000] } else { [80_000, 10_000, 70_000] };
         seconds(&mut world, 1, micros);
+        now = BTreeMap::new();
+        for id in &ids {
+            *now.entry(path(&mut world, *id)).or_default() += 1;
+        }
+        let crowded = now.iter().filter(|(way, crowd)| *way != "a → t1 → b" && **crowd > FULL);
+        assert_eq!(crowded.count(), 0, "after {second_now} s: {now:?}");
     }
-    let moved = ids.iter().filter(|id| path(&mut world, **id) == "a → t2 → b").count();
-    assert_eq!(moved, 9, "9 × 100 of 1,000 Mbit/s are 90 %");
-    assert_eq!(ids.iter().filter(|id| path(&mut world, **id) == "a → t3 → b").count(), 9);
+    assert_eq!((now["a → t2 → b"], now["a → t3 → b"]), (FULL, FULL));
 }
 
 /// Of paths that are alike, measurements show now the one, now the other to be the better one.
