@@ -1,6 +1,6 @@
 //! Says what this host lacks for the agent: each missing capability or feature by name, with the way to get it.
 use crate::kernel::{Attach, ports, queues};
-use crate::probes::priority;
+use crate::priority;
 use crate::seal;
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability};

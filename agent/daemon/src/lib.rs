@@ -9,6 +9,7 @@ pub mod identity;
 pub mod kernel;
 mod memory;
 pub mod metrics;
+mod priority;
 pub mod probes;
 pub mod recorder;
 pub mod seal;

@@ -5,13 +5,13 @@
 mod carriers;
 mod news;
 mod packet;
-pub(crate) mod priority;
 mod prompt;
 mod sockets;
 
 use crate::clock::Clock;
 use crate::kernel::counters::reopen;
 use crate::kernel::maps::{Row, Slots};
+use crate::priority;
 use agent_core::abi;
 use agent_core::protect::{Answer, Defect, Event, Key, Order, Probe, Protector, Told, Wish};
 use anyhow::{Context, Result, anyhow};

@@ -3,9 +3,9 @@
 //! The kernel notices at once that a carrier went, but of most interfaces it tells once a second at most
 //! (`linkwatch_urgent_event` and `linkwatch_schedule_work`, net/core/link_watch.c); who asks is told. Asking takes the
 //! lock of all network configuration, for which the protector must not wait.
-use super::priority;
 use crate::kernel::links::{self, Link};
 use crate::kernel::netlink::Netlink;
+use crate::priority;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::eventfd::EventFd;
 use std::collections::BTreeSet;

@@ -49,6 +49,8 @@ enum Next {
 pub fn run(state: &Path) -> Result<()> {
     let line = Line::over(std::io::stdin().as_fd().try_clone_to_owned()?)
         .context("the agent starts this, with a line to it as standard input")?;
+    // A packet that waits for a processor comes late, and many at once find no room in their class.
+    let scheduling = crate::priority::prefer();
     detach()?;
     let mut sealer = Sealer {
         state: state.to_owned(),
@@ -60,7 +62,7 @@ pub fn run(state: &Path) -> Result<()> {
         door: None,
         lines: vec![line],
     };
-    info!(pid = std::process::id(), "the sealer begins");
+    info!(pid = std::process::id(), %scheduling, "the sealer begins");
     let outcome = sealer.turn();
     info!("the sealer ends");
     outcome
