@@ -37,7 +37,7 @@ pub enum Inner {
 /// Bytes that mean nothing, or an entry whose interface is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    #[error("interface {} is not there", .0.0)]
+    #[error("interface {} is not there", .0.as_str())]
     NoInterface(HostSide),
     #[error("interface index {0} is not one of the fabric's")]
     NoIndex(u32),
@@ -106,7 +106,7 @@ pub fn flow(
     flow: &Flow,
     door: impl Fn(&HostSide) -> Option<Door>,
 ) -> Result<(FlowKey, bytes::Flow), Unreadable> {
-    let find = |host: &HostSide| door(host).ok_or_else(|| Unreadable::NoInterface(host.clone()));
+    let find = |host: &HostSide| door(host).ok_or(Unreadable::NoInterface(*host));
     let none = Backup { slot: 0, label: 0, group: 0 };
     let (kind, target, label, backup) = match &flow.target {
         Target::NextHop { slot, label, backup } => {
@@ -209,7 +209,7 @@ pub fn label(label: &Label, door: impl Fn(&HostSide) -> Option<Door>) -> Result<
         }
         LabelAction::Deliver { eni, local, remote, back, mtu, sealed } => {
             entry.mtu = *mtu;
-            let door = door(eni).ok_or_else(|| Unreadable::NoInterface(eni.clone()))?;
+            let door = door(eni).ok_or(Unreadable::NoInterface(*eni))?;
             entry.kind = kind(door.inner, LabelEntry::PEER, LabelEntry::EGRESS);
             entry.target = door.ifindex;
             entry.mac = local.mac();
@@ -353,18 +353,18 @@ mod tests {
     }
 
     fn door(host: &HostSide) -> Option<Door> {
-        let ifindex = host.0.strip_prefix("eni")?.parse().ok()?;
+        let ifindex = host.as_str().strip_prefix("eni")?.parse().ok()?;
         let inner = if ifindex % 2 == 0 { Inner::OnHost } else { Inner::Elsewhere };
         Some(Door { ifindex, inner })
     }
 
     fn host(index: u32) -> Option<HostSide> {
-        (index < 100).then(|| HostSide(format!("eni{index}")))
+        (index < 100).then(|| HostSide::named(&format!("eni{index}")))
     }
 
     fn a_flow(target: Target, remote: IpAddr) -> Flow {
         Flow {
-            host: HostSide("eni3".into()),
+            host: HostSide::named("eni3"),
             circuit: 7,
             local: "100.64.0.1".parse().expect("address"),
             remote,
@@ -387,8 +387,8 @@ mod tests {
         for (target, kind) in [
             (Target::NextHop { slot: 9, label: 77, backup: None }, bytes::Flow::TUNNEL),
             (Target::NextHop { slot: 9, label: 77, backup: Some(second) }, bytes::Flow::TUNNEL),
-            (Target::Eni(HostSide("eni5".into())), bytes::Flow::PEER),
-            (Target::Eni(HostSide("eni4".into())), bytes::Flow::EGRESS),
+            (Target::Eni(HostSide::named("eni5")), bytes::Flow::PEER),
+            (Target::Eni(HostSide::named("eni4")), bytes::Flow::EGRESS),
         ] {
             for remote in [v4, v6] {
                 let written = a_flow(target.clone(), remote);
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_is_named() {
-        let flow_to = a_flow(Target::Eni(HostSide("gone".into())), "::1".parse().expect("address"));
+        let flow_to = a_flow(Target::Eni(HostSide::named("gone")), "::1".parse().expect("address"));
         let refusal = flow(&flow_to, door).expect_err("no such interface");
         assert_eq!(refusal.to_string(), "interface gone is not there");
     }
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn labels_read_back_as_written() {
         let deliver = |n: u32| LabelAction::Deliver {
-            eni: HostSide(format!("eni{n}")),
+            eni: HostSide::named(&format!("eni{n}")),
             local: fabric(1),
             remote: fabric(2),
             back: Back { next_hop: n, label: n + 70 },

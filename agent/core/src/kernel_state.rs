@@ -1,6 +1,7 @@
 //! What a host's kernel has, or shall have, for the fabric: entries by key, the same type for `want` and `have`.
 //!
 //! Entries speak of interfaces by name; the interpreter in the daemon turns names into the kernel's indexes.
+use arrayvec::ArrayString;
 use ebpf_abi::{Address, Direction, Mac};
 use proto_model::resource::Attachment;
 use proto_model::{FabricAddress, SealKey, Timestamp};
@@ -13,12 +14,27 @@ pub type KernelState = BTreeMap<EntryKey, Entry>;
 
 /// Name of the host side of an ENI: `fw` and the resource's fabric IPv4 address in hexadecimal (`fw64400001`), so
 /// that it is known before the interface exists and is the same after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct HostSide(pub String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostSide(ArrayString<LONGEST>);
+
+/// Bytes of an interface's name at most (`IFNAMSIZ`, without the zero at its end).
+const LONGEST: usize = 15;
 
 impl HostSide {
     pub fn of(address: &FabricAddress) -> Self {
-        Self(format!("fw{:08x}", address.v4.to_bits()))
+        Self::named(&format!("fw{:08x}", address.v4.to_bits()))
+    }
+
+    /// An interface that is there. No kernel has longer names than are kept of it.
+    pub fn named(name: &str) -> Self {
+        let end = name.floor_char_boundary(LONGEST);
+        let mut kept = ArrayString::new();
+        kept.push_str(&name[..end]);
+        Self(kept)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -295,14 +311,14 @@ impl Entry {
             Self::Shaper(shaper) => EntryKey::Shaper(shaper.interface.clone()),
             Self::Meter(meter) => EntryKey::Meter(meter.slot),
             Self::Class(class) => EntryKey::Class(class.interface.clone(), class.number),
-            Self::Eni(eni) => EntryKey::Eni(eni.host.clone()),
+            Self::Eni(eni) => EntryKey::Eni(eni.host),
             Self::Rules(rules) => EntryKey::Rules(rules.circuit),
             Self::Seal(seal) => EntryKey::Seal(seal.circuit),
             Self::Label(label) => EntryKey::Label(ebpf_abi::label::index(label.label)),
             Self::Peer(peer) => EntryKey::Peer(peer.remote, peer.session),
             Self::Trace(trace) => EntryKey::Trace(trace.circuit),
-            Self::Route(route) => EntryKey::Route(route.host.clone(), route.to),
-            Self::Flow(flow) => EntryKey::Flow(flow.host.clone(), flow.remote),
+            Self::Route(route) => EntryKey::Route(route.host, route.to),
+            Self::Flow(flow) => EntryKey::Flow(flow.host, flow.remote),
         }
     }
 }

@@ -3,6 +3,7 @@ use crate::bounds::{ENIS, FLOWS, RULESETS, Refused};
 use crate::groups::Groups;
 use crate::kernel_state::{Entry, EntryKey, Flow, HostSide, Label, LabelAction, Target};
 use crate::lower::needs;
+use crate::packed::Packed;
 use crate::rows::Rows;
 use proto_model::Timestamp;
 use proto_model::desired::ObjectKey;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// All cells. An entry that is wanted and there is stored once: both sides share it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    cells: BTreeMap<EntryKey, Cell>,
+    cells: Packed<EntryKey, Cell>,
     pub(crate) rows: Rows,
     pub(crate) groups: Groups,
     /// Labels and flows that lead to an interface, wanted or there, and how often they are held.
@@ -60,7 +61,7 @@ impl Have {
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
-            cells: BTreeMap::new(),
+            cells: Packed::default(),
             rows: Rows::new(),
             groups: Groups::default(),
             towards: BTreeMap::new(),
@@ -81,8 +82,8 @@ impl Ledger {
     pub(crate) fn bound_to(&self, host: &HostSide) -> BTreeSet<EntryKey> {
         use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
         let least = proto_model::FabricAddress { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED };
-        let routes = self.cells.range(EntryKey::Route(host.clone(), least)..);
-        let flows = self.cells.range(EntryKey::Flow(host.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED))..);
+        let routes = self.cells.range(EntryKey::Route(*host, least)..);
+        let flows = self.cells.range(EntryKey::Flow(*host, IpAddr::V4(Ipv4Addr::UNSPECIFIED))..);
         let own_route = |key: &&EntryKey| matches!(key, EntryKey::Route(on, _) if on == host);
         let own_flow = |key: &&EntryKey| matches!(key, EntryKey::Flow(on, _) if on == host);
         let routes = routes.map(|(key, _)| key).take_while(own_route);
@@ -120,7 +121,7 @@ impl Ledger {
         self.hold(&entry);
         self.unwant(&key, now);
         self.count(&key, 1);
-        let cell = self.cells.entry(key).or_default();
+        let cell = self.cells.of(key);
         let there = cell.have.entry().filter(|have| ***have == entry).cloned();
         cell.want = Some(there.unwrap_or_else(|| Arc::new(entry)));
         cell.owner = owner.or(cell.owner.take());
@@ -139,10 +140,10 @@ impl Ledger {
         if let Some(entry) = &new {
             self.hold(entry);
             for need in needs(entry) {
-                self.cells.entry(need).or_default().leaning += 1;
+                self.cells.of(need).leaning += 1;
             }
         }
-        let cell = self.cells.entry(key.clone()).or_default();
+        let cell = self.cells.of(key.clone());
         let old = std::mem::replace(&mut cell.have, have).entry().cloned();
         let freed = old.map(|entry| self.forget(&entry, now)).unwrap_or_default();
         self.prune(key);
@@ -179,7 +180,7 @@ impl Ledger {
             self.groups.hold(group);
         }
         if let Some(host) = leads_to(entry) {
-            *self.towards.entry(host.clone()).or_default().entry(entry.key()).or_default() += 1;
+            *self.towards.entry(*host).or_default().entry(entry.key()).or_default() += 1;
         }
     }
 
@@ -277,13 +278,13 @@ pub(crate) fn describe(key: &EntryKey) -> String {
         EntryKey::Shaper(interface) => format!("the queues of {interface}"),
         EntryKey::Meter(slot) => format!("meter {slot}"),
         EntryKey::Class(interface, number) => format!("class {number} of {interface}"),
-        EntryKey::Eni(host) => format!("interface {}", host.0),
+        EntryKey::Eni(host) => format!("interface {}", host.as_str()),
         EntryKey::Rules(circuit) => format!("the rule set of c{circuit}"),
         EntryKey::Seal(circuit) => format!("the encryption of c{circuit}"),
         EntryKey::Label(index) => format!("label index {index}"),
         EntryKey::Peer(remote, session) => format!("session {session} of {remote}"),
         EntryKey::Trace(circuit) => format!("the trace of c{circuit}"),
-        EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.0),
-        EntryKey::Flow(host, to) => format!("the flow to {to} at {}", host.0),
+        EntryKey::Route(host, to) => format!("the route to {} at {}", to.v4, host.as_str()),
+        EntryKey::Flow(host, to) => format!("the flow to {to} at {}", host.as_str()),
     }
 }

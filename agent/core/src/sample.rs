@@ -1,5 +1,6 @@
 //! Counters by slot into telemetry by circuit: only what moved since the controller was last told.
 use crate::bounds::COUNT_EVERY;
+use crate::packed::Packed;
 use proto_model::report::{DropCount, Telemetry, Traffic};
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{CircuitId, Timestamp};
@@ -8,8 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     /// Which circuit a slot counts for, and what it showed last.
-    slots: BTreeMap<u32, Slot>,
-    circuits: BTreeMap<CircuitId, Counted>,
+    slots: Packed<u32, Slot>,
+    circuits: Packed<CircuitId, Counted>,
     drops: BTreeMap<DropOf, (u64, u64)>,
     /// Measured since links were last told.
     links: BTreeMap<LinkId, Measured>,
@@ -37,7 +38,7 @@ impl Sampler {
     pub(crate) fn assign(&mut self, slot: u32, circuit: CircuitId) {
         self.unassign(slot, None);
         self.slots.insert(slot, Slot { circuit, shown: Traffic::default() });
-        self.circuits.entry(circuit).or_default().slots += 1;
+        self.circuits.of(circuit).slots += 1;
     }
 
     /// `of`: only if the slot is this circuit's.

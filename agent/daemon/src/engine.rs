@@ -383,7 +383,7 @@ impl Engine {
                 debug!(steps = results.len(), failed, ?took, "performed");
                 crate::metrics::performed(failed, results.len() - failed, took);
                 for host in made_anew {
-                    warn!(interface = %host.0, "the interface had to be made anew; what was bound to it is written again");
+                    warn!(interface = %host.as_str(), "the interface had to be made anew; what was bound to it is written again");
                     self.handle(Input::MadeAnew(host)).await?;
                 }
                 Ok(Some(Input::Performed(results)))
@@ -439,7 +439,7 @@ impl Engine {
         Ok(match notice {
             Notice::Neighbour { local, remote, link } => Some(Input::Neighbour { local, remote, link }),
             Notice::Vanished(host) => {
-                warn!(interface = %host.0, "an interface of the fabric was removed by somebody else");
+                warn!(interface = %host.as_str(), "an interface of the fabric was removed by somebody else");
                 Some(Input::Vanished(host))
             }
             Notice::Underlays => {

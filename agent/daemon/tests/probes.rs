@@ -218,7 +218,7 @@ impl Host {
         let (own, far) = (fabric(self.number), fabric(1 - self.number));
         let eni = HostSide::of(&own);
         self.put(Entry::Eni(Eni {
-            host: eni.clone(),
+            host: eni,
             resource: "probed".into(),
             attachment: Attachment::Host,
             interface: "ctr0".into(),
@@ -230,7 +230,7 @@ impl Host {
             let link = Some(self.link_layer(&way));
             self.put(Entry::NextHop(NextHop { slot: way.slot, local, remote, link }));
             let back = Back { next_hop: way.slot, label: way.send };
-            let (eni, mtu, sealed) = (eni.clone(), 0, false);
+            let (eni, mtu, sealed) = (eni, 0, false);
             let action = LabelAction::Deliver { eni, local: own, remote: far, back, mtu, sealed };
             let direction = ebpf_abi::Direction::Forward;
             let (label, circuit) = (way.receive, 5);

@@ -137,7 +137,10 @@ pub fn objects(circuit: &Circuit<'_>, topology: &Topology) -> Result<Vec<(NodeNa
         let old = circuit.retiring.and_then(|old| Tunnel::new(&old.path, topology).ok()?.tip(old, side).ok());
         tip.receive.extend(old.into_iter().flat_map(|old| old.receive));
         let backup = match ready {
-            Some(lane) => Some(backup(circuit.bounds, Tunnel::new(&lane.path, topology)?.tip(lane, side)?)),
+            Some(lane) => {
+                let tip = Tunnel::new(&lane.path, topology)?.tip(lane, side)?;
+                Some(Box::new(backup(circuit.bounds, tip)))
+            }
             None => None,
         };
         let leg = Leg::Tunnel { path: tip.path, send: tip.send, receive: tip.receive, backup };

@@ -109,7 +109,7 @@ impl Share {
 pub enum Leg {
     /// Through tunnels. `receive` has two entries while a circuit moves: the old path's and the new one's.
     /// `path` names what it crosses: ends with the same number share one measurement.
-    Tunnel { path: PathId, send: NextHop, receive: Vec<Receive>, backup: Option<Backup> },
+    Tunnel { path: PathId, send: NextHop, receive: Vec<Receive>, backup: Option<Box<Backup>> },
     /// The other end is this resource on the same node. The label gives the endpoint its counters.
     Local { resource: ResourceId, label: Label },
 }

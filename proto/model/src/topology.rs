@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An interface of a host that carries tunnels, as its agent announces it.
@@ -34,9 +35,12 @@ pub enum NodeState {
     Lost,
 }
 
-/// The two ends of a link, in order, and the network that it is in.
+/// The two ends of a link, in order, and the network that it is in. Copies share it: links are the keys of many books.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LinkId {
+pub struct LinkId(Arc<Between>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Between {
     a: NodeName,
     b: NodeName,
     network: Name,
@@ -50,19 +54,19 @@ impl LinkId {
             std::cmp::Ordering::Greater => (other, one),
             std::cmp::Ordering::Equal => return None,
         };
-        Some(Self { a, b, network })
+        Some(Self(Arc::new(Between { a, b, network })))
     }
     pub fn ends(&self) -> (&NodeName, &NodeName) {
-        (&self.a, &self.b)
+        (&self.0.a, &self.0.b)
     }
     pub fn network(&self) -> &Name {
-        &self.network
+        &self.0.network
     }
     /// The end that is not `node`; `None` when neither is.
     pub fn other(&self, node: &NodeName) -> Option<&NodeName> {
         match node {
-            n if *n == self.a => Some(&self.b),
-            n if *n == self.b => Some(&self.a),
+            n if *n == self.0.a => Some(&self.0.b),
+            n if *n == self.0.b => Some(&self.0.a),
             _ => None,
         }
     }
@@ -70,7 +74,8 @@ impl LinkId {
 
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}–{} ({})", self.a, self.b, self.network)
+        let (a, b) = self.ends();
+        write!(f, "{a}–{b} ({})", self.network())
     }
 }
 

@@ -81,7 +81,7 @@ fn built_then_opened() -> Vec<At<Agent>> {
     let open = vec![Change::Put(Object::Endpoint(end(1, 1, 9, 2, Gate::Open)))];
     inputs.push(at(20, Agent::Told { session: 1, tell: changes(1, open) }));
     let side = agent_core::kernel_state::HostSide::of(&address(1));
-    let flows = [address(9).v4.into(), address(9).v6.into()].map(|to| EntryKey::Flow(side.clone(), to));
+    let flows = [address(9).v4.into(), address(9).v6.into()].map(|to| EntryKey::Flow(side, to));
     inputs.push(at(21, done(&flows)));
     inputs
 }

@@ -66,7 +66,7 @@ impl PretendedKernel {
         self.namespaces.remove(&place(attachment));
         let inside = |interface: &Interface| place(&interface.eni.attachment) == place(attachment);
         let gone: Vec<HostSide> =
-            self.interfaces.values().filter(|i| inside(i)).map(|i| i.eni.host.clone()).collect();
+            self.interfaces.values().filter(|i| inside(i)).map(|i| i.eni.host).collect();
         self.interfaces.retain(|_, interface| !inside(interface));
         gone
     }
@@ -107,7 +107,7 @@ impl PretendedKernel {
     /// Everything of the fabric that is in it, also what no agent sees any more.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left: Vec<String> =
-            self.interfaces.values().map(|i| format!("interface {}", i.eni.host.0)).collect();
+            self.interfaces.values().map(|i| format!("interface {}", i.eni.host.as_str())).collect();
         left.extend(self.maps.leftovers());
         left.extend(self.queues.leftovers());
         left
@@ -125,7 +125,7 @@ impl PretendedKernel {
     }
 
     fn host(&self, index: u32) -> Option<HostSide> {
-        self.interfaces.get(&index).map(|interface| interface.eni.host.clone())
+        self.interfaces.get(&index).map(|interface| interface.eni.host)
     }
 
     fn sin(&mut self, what: String) {
@@ -212,9 +212,9 @@ impl PretendedKernel {
             self.remove_interface(&eni.host);
         }
         self.last_index += 1;
-        if let Some(former) = self.indexes.insert(eni.host.clone(), self.last_index) {
+        if let Some(former) = self.indexes.insert(eni.host, self.last_index) {
             self.clear_references(former);
-            self.made_anew.push(eni.host.clone());
+            self.made_anew.push(eni.host);
         }
         self.interfaces.insert(self.last_index, Interface { eni: eni.clone(), routes: BTreeMap::new() });
         Ok(())
@@ -227,7 +227,7 @@ impl PretendedKernel {
     }
 
     fn put_route(&mut self, route: &Route) -> Result<(), String> {
-        let missing = || format!("interface {} is not there", route.host.0);
+        let missing = || format!("interface {} is not there", route.host.as_str());
         let index = self.index(&route.host).ok_or_else(missing)?;
         self.interfaces.get_mut(&index).ok_or_else(missing)?.routes.insert(route.to, route.mtu);
         Ok(())
@@ -335,7 +335,7 @@ impl PretendedKernel {
             self.maps.flows.iter().find(of_flow).map(|(_, f)| format!("a flow of c{}", f.circuit))
         });
         if let Some(bound) = bound {
-            self.sin(format!("interface {} was removed while {bound} referred to it", host.0));
+            self.sin(format!("interface {} was removed while {bound} referred to it", host.as_str()));
         }
     }
 }
@@ -400,7 +400,7 @@ impl Kernel for PretendedKernel {
                 interface
                     .routes
                     .iter()
-                    .map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to: *to, mtu: *mtu })),
+                    .map(|(to, mtu)| Entry::Route(Route { host: *host, to: *to, mtu: *mtu })),
             );
         }
         for set in self.maps.rulesets.values() {

@@ -84,13 +84,13 @@ pub fn tunnel(send: NextHop, receive: Vec<Receive>) -> Leg {
 pub fn protected(mut end: Endpoint, neighbour: u8) -> Endpoint {
     let number = u32::try_from(end.circuit.0).expect("a small number");
     if let Leg::Tunnel { backup, .. } = &mut end.leg {
-        *backup = Some(Backup {
+        *backup = Some(Box::new(Backup {
             path: PathId(neighbour.into()),
             send: send(neighbour, 3_000 + number),
             receive: receive(neighbour, 2_000 + number),
             max_rtt: None,
             max_loss: None,
-        });
+        }));
     }
     end
 }

@@ -173,7 +173,7 @@ fn an_interface_in_need_of_repair_is_put_and_its_circuits_stay() {
     host.settle(T0);
     let side = HostSide::of(&address(1));
     let mut kernel = host.crash();
-    kernel.damage(side.clone());
+    kernel.damage(side);
     let maps = kernel.maps.clone();
     kernel.fail(EntryKey::Eni(side), 1, "its namespace cannot be opened");
     let mut again = told(kernel, &some_objects());

@@ -239,7 +239,7 @@ fn possible(mut want: KernelState) -> KernelState {
         Entry::Flow(flow) => {
             let far = match &flow.target {
                 Target::NextHop { slot, .. } => EntryKey::NextHop(*slot),
-                Target::Eni(host) => EntryKey::Eni(host.clone()),
+                Target::Eni(host) => EntryKey::Eni(*host),
             };
             all.contains_key(&far) && all.contains_key(&EntryKey::Rules(flow.circuit))
         }

@@ -50,11 +50,11 @@ pub(crate) fn keys(end: &Endpoint, own: &FabricAddress) -> Vec<EntryKey> {
         }
         Leg::Local { .. } => Vec::new(),
     });
-    keys.push(EntryKey::Route(host.clone(), end.remote));
+    keys.push(EntryKey::Route(host, end.remote));
     match end.gate {
         Gate::Closed => {}
         Gate::Open => {
-            keys.push(EntryKey::Flow(host.clone(), end.remote.v4.into()));
+            keys.push(EntryKey::Flow(host, end.remote.v4.into()));
             keys.push(EntryKey::Flow(host, end.remote.v6.into()));
         }
     }
@@ -105,7 +105,7 @@ fn flow(end: &Endpoint, own: &FabricAddress, ways: Ways, local: IpAddr, remote: 
                 label: b.send.label.value(),
                 group: ways.group,
             };
-            let backup = backup.as_ref().filter(|_| ways.group != 0).map(second);
+            let backup = backup.as_deref().filter(|_| ways.group != 0).map(second);
             (
                 receive.first().map_or(0, |r| index(r.label.value())),
                 Target::NextHop { slot: ways.primary, label: send.label.value(), backup },

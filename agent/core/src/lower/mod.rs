@@ -146,19 +146,19 @@ pub(crate) fn needs(entry: &Entry) -> Vec<EntryKey> {
                 // A label written before there were probes has no way back.
                 let back = (back.label != 0).then_some(EntryKey::NextHop(back.next_hop));
                 let seal = sealed.then_some(EntryKey::Seal(label.circuit));
-                std::iter::once(EntryKey::Eni(eni.clone())).chain(back).chain(seal).collect()
+                std::iter::once(EntryKey::Eni(*eni)).chain(back).chain(seal).collect()
             }
         },
-        Entry::Route(route) => vec![EntryKey::Eni(route.host.clone())],
+        Entry::Route(route) => vec![EntryKey::Eni(route.host)],
         Entry::Flow(flow) => {
-            let mut needs = vec![EntryKey::Eni(flow.host.clone()), EntryKey::Rules(flow.circuit)];
+            let mut needs = vec![EntryKey::Eni(flow.host), EntryKey::Rules(flow.circuit)];
             needs.extend(flow.sealed.then_some(EntryKey::Seal(flow.circuit)));
             match &flow.target {
                 Target::NextHop { slot, backup, .. } => {
                     needs.push(EntryKey::NextHop(*slot));
                     needs.extend(backup.filter(|b| b.slot != *slot).map(|b| EntryKey::NextHop(b.slot)));
                 }
-                Target::Eni(far) => needs.push(EntryKey::Eni(far.clone())),
+                Target::Eni(far) => needs.push(EntryKey::Eni(*far)),
             }
             needs
         }

@@ -174,7 +174,7 @@ impl Node {
     }
 
     fn lower(&mut self, key: &ObjectKey, now: Timestamp) {
-        let Some(object) = self.objects.get(key).cloned() else { return };
+        let Some(object) = self.objects.share(key) else { return };
         match self.try_lower(key, &object, now) {
             Ok(()) => {
                 self.status.accept(key);
@@ -264,8 +264,9 @@ impl Node {
 
     /// Everything that may leave otherwise now that other interfaces are shaped.
     pub(super) fn reshape(&mut self, now: Timestamp) {
-        let sends = |object: &&Object| !lower::sends_to(object).is_empty();
-        let keys: BTreeSet<ObjectKey> = self.objects.values().filter(sends).map(Object::key).collect();
+        let sends = |(_, object): &(&ObjectKey, &Object)| !lower::sends_to(object).is_empty();
+        let keys: BTreeSet<ObjectKey> =
+            self.objects.iter().filter(sends).map(|(key, _)| key.clone()).collect();
         self.exchange(keys, BTreeMap::new(), now);
     }
 

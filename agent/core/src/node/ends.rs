@@ -87,7 +87,7 @@ impl Node {
         };
         let keys: Vec<EntryKey> = self.ledger.keys().filter(there).cloned().collect();
         let routes = keys.iter().filter_map(|key| match key {
-            EntryKey::Flow(host, _) => Some(EntryKey::Route(host.clone(), end.remote)),
+            EntryKey::Flow(host, _) => Some(EntryKey::Route(*host, end.remote)),
             _ => None,
         });
         let routes: Vec<EntryKey> = routes.collect();

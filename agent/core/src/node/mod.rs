@@ -10,6 +10,7 @@ use crate::groups::End;
 use crate::io::{ClassDrops, Input, Output};
 use crate::kernel_state::{Entry, KernelState, Step};
 use crate::ledger::{Have, Ledger};
+use crate::objects::Objects;
 use crate::orders::Orders;
 use crate::protect::Told;
 use crate::queued::Queued;
@@ -21,7 +22,7 @@ pub use crate::timed::Counts;
 use crate::timed::Timed;
 use crate::traces::Traces;
 use crate::uplink::{Heard, Uplink};
-use proto_model::desired::{Object, ObjectKey, Side, Tell};
+use proto_model::desired::{ObjectKey, Side, Tell};
 use proto_model::report::{DropCount, Say, Traffic};
 use proto_model::{CircuitId, Generation, PathId, ResourceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,7 +36,7 @@ pub struct Node {
     phase: Phase,
     uplink: Uplink,
     /// As they hold now; those with times in them, as they were told, are in `timed`.
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: Objects,
     timed: Timed,
     /// Circuit ends at each resource here, whether its interface has been told yet or not.
     ends_of: BTreeMap<ResourceId, BTreeSet<(CircuitId, Side)>>,
@@ -81,7 +82,7 @@ impl Node {
         Self {
             phase: Phase::Blind,
             uplink: Uplink::default(),
-            objects: BTreeMap::new(),
+            objects: Objects::default(),
             timed: Timed::default(),
             ends_of: BTreeMap::new(),
             seen_ends: BTreeSet::new(),

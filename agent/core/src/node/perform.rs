@@ -81,7 +81,7 @@ impl Node {
     /// An interface is gone, and with it its routes. What the maps say of it is stale and is removed before the
     /// interface is made again.
     pub(super) fn vanished(&mut self, host: &HostSide, now: Timestamp) {
-        let eni = EntryKey::Eni(host.clone());
+        let eni = EntryKey::Eni(*host);
         let mut bound = self.ledger.bound_to(host);
         bound.insert(eni.clone());
         for key in bound {

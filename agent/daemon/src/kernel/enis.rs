@@ -105,11 +105,11 @@ impl Linux {
     pub(crate) fn put_eni(&mut self, eni: &Eni) -> Result<()> {
         let (place, since) = self.place(&eni.host, &eni.attachment)?;
         let alias = Alias::of(eni, since).text()?;
-        let there = links::find(&mut self.netlink, &eni.host.0)?;
+        let there = links::find(&mut self.netlink, eni.host.as_str())?;
         let mut kept = false;
         let host = match there {
             Some(link) if !link.is_ours() => {
-                bail!("an interface named {} exists, and it is not the fabric's", eni.host.0)
+                bail!("an interface named {} exists, and it is not the fabric's", eni.host.as_str())
             }
             Some(link) if self.serves(&link, eni, &place)? => {
                 kept = true;
@@ -132,11 +132,11 @@ impl Linux {
         let known =
             Known { entry: eni.clone(), index: host.index, inner: host.peer, both_here: place.is_home() };
         if let (Attachment::Process(pid), Some(since)) = (&eni.attachment, since) {
-            self.processes.insert(eni.host.clone(), (*pid, since));
+            self.processes.insert(eni.host, (*pid, since));
         }
-        self.indexes.insert(eni.host.clone(), host.index);
-        self.shared.with(|seen| seen.enis.insert(eni.host.clone()));
-        self.enis.insert(eni.host.clone(), known);
+        self.indexes.insert(eni.host, host.index);
+        self.shared.with(|seen| seen.enis.insert(eni.host));
+        self.enis.insert(eni.host, known);
         Ok(())
     }
 
@@ -173,10 +173,10 @@ impl Linux {
     fn create_pair(&mut self, eni: &Eni, alias: &str, place: &Namespace) -> Result<Link> {
         if let Some(former) = self.indexes.remove(&eni.host) {
             self.clear_references(former)?;
-            self.made_anew.push(eni.host.clone());
+            self.made_anew.push(eni.host);
         }
         let pair = Pair {
-            host: &eni.host.0,
+            host: eni.host.as_str(),
             alias,
             inner: &eni.interface,
             address: &eni.address,
@@ -189,7 +189,7 @@ impl Linux {
     /// The program before the interface is up: no packet passes it unseen.
     fn settle(&mut self, eni: &Eni, alias: &str, place: &Namespace, host: &Link) -> Result<()> {
         if !filters::is_there(&mut self.netlink, host.index)? {
-            self.programs.attach(&eni.host.0, Hook::Eni)?;
+            self.programs.attach(eni.host.as_str(), Hook::Eni)?;
         }
         links::settle_host(&mut self.netlink, host, alias, eni.mtu)?;
         let mut there = self.namespaces.netlink(place)?;
@@ -221,9 +221,9 @@ impl Linux {
     }
 
     pub(crate) fn remove_eni(&mut self, host: &HostSide) -> Result<()> {
-        match links::find(&mut self.netlink, &host.0)? {
+        match links::find(&mut self.netlink, host.as_str())? {
             Some(link) if !link.is_ours() => {
-                bail!("the interface {} is not the fabric's", host.0)
+                bail!("the interface {} is not the fabric's", host.as_str())
             }
             Some(link) => self.drop_pair(&link)?,
             None => {}

@@ -315,7 +315,7 @@ impl Linux {
     }
 
     fn known(&self, host: &HostSide) -> Result<&Known> {
-        self.enis.get(host).ok_or_else(|| anyhow!("interface {} is not there", host.0))
+        self.enis.get(host).ok_or_else(|| anyhow!("interface {} is not there", host.as_str()))
     }
 
     fn put_label(&mut self, label: &Label) -> Result<()> {
@@ -426,7 +426,7 @@ impl Linux {
             // Out of reach, or gone. The flow that opened the route is gone already, so it leads nowhere, and it goes
             // with its interface, which must not wait for it.
             Err(error) => {
-                tracing::debug!(interface = %host.0, error = %format!("{error:#}"), "route left");
+                tracing::debug!(interface = %host.as_str(), error = %format!("{error:#}"), "route left");
                 Ok(())
             }
         }

@@ -202,7 +202,7 @@ impl Watcher {
         match links::find(&mut self.netlink, &link.name) {
             // A step of the agent made it again, and the core knows.
             Ok(Some(now)) if now.is_ours() => {}
-            Ok(Some(_) | None) => self.tell(Notice::Vanished(HostSide(link.name))).await,
+            Ok(Some(_) | None) => self.tell(Notice::Vanished(HostSide::named(&link.name))).await,
             Err(error) => warn!(interface = %link.name, %error, "could not look"),
         }
     }
@@ -227,7 +227,7 @@ impl Watcher {
         };
         let there: BTreeSet<String> =
             there.into_iter().filter(links::Link::is_ours).map(|link| link.name).collect();
-        for host in self.shared.enis().into_iter().filter(|host| !there.contains(&host.0)) {
+        for host in self.shared.enis().into_iter().filter(|host| !there.contains(host.as_str())) {
             self.tell(Notice::Vanished(host)).await;
         }
     }
@@ -353,8 +353,8 @@ mod tests {
     async fn lost_notifications_are_made_good_by_looking_at_everything() {
         let (notices, mut told) = mpsc::channel(16);
         let shared = Shared::default();
-        let gone = HostSide("fw00000000".into());
-        shared.with(|seen| seen.enis.insert(gone.clone()));
+        let gone = HostSide::named("fw00000000");
+        shared.with(|seen| seen.enis.insert(gone));
         let netlink = Netlink::open().expect("a netlink socket");
         let mut watcher = Watcher { netlink, features: None, shared, watched: BTreeMap::new(), notices };
         let mut unsettled = Unsettled::default();

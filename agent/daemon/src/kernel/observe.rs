@@ -34,19 +34,19 @@ impl Linux {
     }
 
     fn read_eni(&mut self, link: &Link, found: &mut Found) {
-        let host = HostSide(link.name.clone());
-        found.indexes.insert(host.clone(), link.index);
+        let host = HostSide::named(&link.name);
+        found.indexes.insert(host, link.index);
         if let Some(Alias { attachment: Attachment::Process(pid), since: Some(since), .. }) =
             Alias::parse(&link.alias)
         {
-            self.processes.insert(host.clone(), (pid, since));
+            self.processes.insert(host, (pid, since));
         }
         match self.read_whole(link) {
             Ok((known, routes)) => {
                 found.entries.push(Entry::Eni(known.entry.clone()));
-                found.entries.extend(
-                    routes.into_iter().map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to, mtu })),
-                );
+                found
+                    .entries
+                    .extend(routes.into_iter().map(|(to, mtu)| Entry::Route(Route { host, to, mtu })));
                 found.known.insert(host, known);
             }
             Err(error) => {
@@ -56,9 +56,7 @@ impl Linux {
                 if let Ok((inner, routes, both_here)) = self.read_inner(link, &entry.attachment)
                     && alias.is_some()
                 {
-                    let routes = routes
-                        .into_iter()
-                        .map(|(to, mtu)| Entry::Route(Route { host: host.clone(), to, mtu }));
+                    let routes = routes.into_iter().map(|(to, mtu)| Entry::Route(Route { host, to, mtu }));
                     found.entries.extend(routes);
                     let known = Known { entry: entry.clone(), index: link.index, inner, both_here };
                     found.known.insert(host, known);
@@ -70,7 +68,7 @@ impl Linux {
 
     /// Of an interface that is not whole: index and routes of its inner side, and whether that is on the host.
     fn read_inner(&self, link: &Link, attachment: &Attachment) -> Result<(u32, Vec<Led>, bool)> {
-        let (place, _) = self.place(&HostSide(link.name.clone()), attachment)?;
+        let (place, _) = self.place(&HostSide::named(&link.name), attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
         let inner = links::find_index(&mut there, link.peer)?
             .filter(|inner| enis::is_other_side(inner, link))
@@ -87,7 +85,7 @@ impl Linux {
         if !filters::is_there(&mut self.netlink, link.index)? {
             anyhow::bail!("it has no program");
         }
-        let (place, _) = self.place(&HostSide(link.name.clone()), &attachment)?;
+        let (place, _) = self.place(&HostSide::named(&link.name), &attachment)?;
         let mut there = self.namespaces.netlink(&place)?;
         let inner = links::find_index(&mut there, link.peer)?
             .filter(|inner| enis::is_other_side(inner, link))
@@ -106,7 +104,7 @@ impl Linux {
         }
         let routes = complete(&routes::ours(&mut there)?, inner.index, v6.filter(|_| !ipv6));
         let entry = Eni {
-            host: HostSide(link.name.clone()),
+            host: HostSide::named(&link.name),
             resource,
             attachment,
             interface: inner.name,
@@ -120,13 +118,14 @@ impl Linux {
     fn read_maps(&mut self) -> Result<Vec<Entry>> {
         // Rows outlive their interface. A name that nothing wanted has lets those of unknown ones be removed.
         let mut names: BTreeMap<u32, HostSide> =
-            self.indexes.iter().map(|(host, index)| (*index, host.clone())).collect();
+            self.indexes.iter().map(|(host, index)| (*index, *host)).collect();
         for (key, _) in self.flows.rows().collect::<Result<Vec<_>, _>>()? {
-            let host = names.entry(key.eni).or_insert_with(|| HostSide(format!("if{}", key.eni)));
-            self.indexes.entry(host.clone()).or_insert(key.eni);
+            let host = names.entry(key.eni).or_insert_with(|| HostSide::named(&format!("if{}", key.eni)));
+            self.indexes.entry(*host).or_insert(key.eni);
         }
-        let host =
-            |index: u32| Some(names.get(&index).cloned().unwrap_or_else(|| HostSide(format!("if{index}"))));
+        let host = |index: u32| {
+            Some(names.get(&index).cloned().unwrap_or_else(|| HostSide::named(&format!("if{index}"))))
+        };
         let mut entries = Vec::new();
         for slot in 0..self.next_hops.len() {
             entries.extend(abi::read_next_hop(slot, &self.next_hops.get(slot)?).map(Entry::NextHop));
@@ -218,7 +217,7 @@ fn fragment(link: &Link, alias: Option<&Alias>) -> Eni {
     let digits = link.name.trim_start_matches("fw");
     let v4 = Ipv4Addr::from(u32::from_str_radix(digits, 16).unwrap_or(0));
     Eni {
-        host: HostSide(link.name.clone()),
+        host: HostSide::named(&link.name),
         resource: alias.map(|alias| alias.resource.clone()).unwrap_or_default(),
         attachment: alias.map_or(Attachment::Host, |alias| alias.attachment.clone()),
         interface: alias.and_then(|alias| alias.interface.clone()).unwrap_or_default(),

@@ -168,10 +168,10 @@ impl Rehearsal {
 
     fn sent(&mut self, workload: &FabricAddress, packet: &Packet) -> Result<Ran> {
         let host = HostSide::of(workload);
-        let link = links::find(&mut self.netlink, &host.0)?;
+        let link = links::find(&mut self.netlink, host.as_str())?;
         let Some(link) = link else {
             // Without a circuit there is no interface, and so no program that could drop anything.
-            bail!("the workload has no interface of the fabric here ({} is not there)", host.0);
+            bail!("the workload has no interface of the fabric here ({} is not there)", host.as_str());
         };
         self.require(Hook::Eni, &link)?;
         let frame = crafted(packet, workload)?;

@@ -232,7 +232,7 @@ fn tunnel_leg(tunnel: v1::endpoint::Tunnel) -> Result<Leg> {
         path: PathId(tunnel.path),
         send: needed("send", tunnel.send)?,
         receive: list("receive", 2, tunnel.receive)?,
-        backup: optional("backup", tunnel.backup)?,
+        backup: optional("backup", tunnel.backup)?.map(Box::new),
     })
 }
 
@@ -290,7 +290,7 @@ impl From<Endpoint> for v1::Endpoint {
                 send: Some(send.into()),
                 receive: each(receive),
                 path: path.0,
-                backup: backup.map(Into::into),
+                backup: backup.map(|backup| (*backup).into()),
             }),
             Leg::Local { resource, label } => v1::endpoint::Leg::Local(v1::endpoint::Local {
                 resource: resource.to_string(),

@@ -231,7 +231,12 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
     );
     let leg = prop_oneof![
         (any::<u64>(), next_hop(), vec(receive(), 1..=2), of(backup())).prop_map(
-            |(path, send, receive, backup)| Leg::Tunnel { path: PathId(path), send, receive, backup }
+            |(path, send, receive, backup)| Leg::Tunnel {
+                path: PathId(path),
+                send,
+                receive,
+                backup: backup.map(Box::new)
+            }
         ),
         (resource_id(), label()).prop_map(|(resource, label)| Leg::Local { resource, label }),
     ];

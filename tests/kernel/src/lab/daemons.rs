@@ -132,6 +132,8 @@ pub(super) fn start_agent(plan: &Plan, host: &Host) -> Result<u32> {
 pub(super) fn start_agent_of(plan: &Plan, host: &Host, program: &Path) -> Result<u32> {
     let mut command = Command::new(program);
     command.args(["run", "--config"]).arg(home(plan, &host.name).join("agent.toml"));
+    // As its unit does (docs/systemd).
+    command.env("MALLOC_ARENA_MAX", "1");
     agent(plan, &host.name).start(&host.namespace, command)
 }
 

@@ -36,7 +36,7 @@ impl Drop for Workload {
 const HOST: &str = "fw64400001";
 
 fn key() -> EntryKey {
-    EntryKey::Eni(HostSide(HOST.into()))
+    EntryKey::Eni(HostSide::named(HOST))
 }
 
 /// What the kernel keeps of the process, made to be that of one which started at another time.

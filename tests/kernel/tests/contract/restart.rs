@@ -46,8 +46,10 @@ fn flows_of_an_interface_that_went_while_no_agent_ran_can_be_removed() {
         ip("link del fw64400001");
         let mut linux = world.linux();
         let seen = linux.observe().expect("observed");
-        assert!(seen.keys().all(|key| !matches!(key, EntryKey::Eni(host) if host.0 == "fw64400001")));
-        assert!(seen.keys().any(|key| matches!(key, EntryKey::Flow(host, _) if host.0.starts_with("if"))));
+        assert!(seen.keys().all(|key| !matches!(key, EntryKey::Eni(host) if host.as_str() == "fw64400001")));
+        assert!(
+            seen.keys().any(|key| matches!(key, EntryKey::Flow(host, _) if host.as_str().starts_with("if")))
+        );
         clear(&mut linux);
         assert_eq!(world.leftovers(), Vec::<String>::new());
     });
@@ -58,7 +60,7 @@ fn half_an_interface_is_seen_repaired_and_removed() {
     within(|world| {
         let at = world.make("web");
         let wanted = state(&everything(&at));
-        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide::named("fw64400001"));
         // As the first request of a creation leaves it: marked by its group, without alias, program and addresses.
         ip("link add fw64400001 group 26231 type veth peer name half0");
         let mut linux = world.linux();
@@ -79,7 +81,7 @@ fn an_interface_that_lost_its_address_differs_from_what_is_wanted() {
     within(|world| {
         let at = world.make("web");
         let wanted = state(&everything(&at));
-        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide::named("fw64400001"));
         for damage in ["addr flush dev ctr1", "link set ctr1 down", "link set ctr1 mtu 1300"] {
             put_all(&mut world.linux(), &everything(&at));
             ip_in(&at, damage);
@@ -103,7 +105,7 @@ fn an_interface_whose_namespace_lost_its_name_is_kept_and_the_failure_told() {
     within(|world| {
         let at = world.make("web");
         let wanted = state(&everything(&at));
-        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide::named("fw64400001"));
         put_all(&mut world.linux(), &everything(&at));
         let before = ip("-o link show fw64400001");
         let Attachment::Path(path) = &at else { panic!("a namespace by path") };
@@ -129,7 +131,7 @@ fn damage_is_repaired_in_place_with_everything_bound_to_it() {
     within(|world| {
         let at = world.make("web");
         let wanted = state(&everything(&at));
-        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide("fw64400001".into()));
+        let eni = EntryKey::Eni(agent_core::kernel_state::HostSide::named("fw64400001"));
         for damage in ["addr flush dev ctr1", "link set ctr1 down", "link set ctr1 arp on"] {
             put_all(&mut world.linux(), &everything(&at));
             let before = names(&ip("-o link"));

@@ -91,7 +91,7 @@ impl World {
 
     fn take_interface(&mut self, node: &NodeName) {
         let Some(site) = self.sites.get_mut(node) else { return };
-        let sides: Vec<HostSide> = site.kernel().interfaces().map(|(_, i)| i.eni.host.clone()).collect();
+        let sides: Vec<HostSide> = site.kernel().interfaces().map(|(_, i)| i.eni.host).collect();
         let Some(side) = self.chance.pick(&sides).cloned() else { return };
         self.disturbed.insert(node.clone());
         site.kernel_mut().remove_interface(&side);

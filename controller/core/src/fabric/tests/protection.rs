@@ -45,7 +45,7 @@ pub(super) fn end(world: &World, node: &str, id: CircuitId, side: Side) -> Endpo
 
 pub(super) fn backup_of(world: &World, id: CircuitId) -> Option<proto_model::desired::Backup> {
     match end(world, "a", id, Side::Source).leg {
-        Leg::Tunnel { backup, .. } => backup,
+        Leg::Tunnel { backup, .. } => backup.map(|backup| *backup),
         Leg::Local { .. } => panic!("local"),
     }
 }
