@@ -31,6 +31,9 @@ pub const RETRY_MOST: Duration = Duration::from_secs(30);
 /// How often the counters are read while a controller listens.
 pub const COUNT_EVERY: Duration = Duration::from_secs(2);
 
+/// Interfaces of which it is told what they carried.
+pub const INTERFACES: usize = 64;
+
 /// Why an object cannot be turned into kernel entries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

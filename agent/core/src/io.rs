@@ -46,6 +46,9 @@ pub enum Input {
         drops: Vec<DropCount>,
         #[serde(default)]
         queues: Vec<ClassDrops>,
+        /// Underlay interfaces.
+        #[serde(default)]
+        interfaces: Vec<Counter>,
     },
     /// Sampled drops out of the ring buffer.
     Dropped(Vec<DropEvent>),
@@ -74,6 +77,14 @@ pub struct ClassDrops {
     pub interface: String,
     pub number: u16,
     pub packets: u64,
+}
+
+/// Bytes of an interface since it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    pub interface: String,
+    pub sent: u64,
+    pub received: u64,
 }
 
 /// What is asked of the world.

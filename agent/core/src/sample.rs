@@ -1,7 +1,8 @@
 //! Counters by slot into telemetry by circuit: only what moved since the controller was last told.
-use crate::bounds::COUNT_EVERY;
+use crate::bounds::{COUNT_EVERY, INTERFACES};
+use crate::io::Counter;
 use crate::packed::Packed;
-use proto_model::report::{DropCount, Telemetry, Traffic};
+use proto_model::report::{Carried, DropCount, Telemetry, Traffic};
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{CircuitId, Timestamp};
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub(crate) struct Sampler {
     drops: BTreeMap<DropOf, (u64, u64)>,
     /// Measured since links were last told.
     links: BTreeMap<LinkId, Measured>,
+    interfaces: Vec<Carried>,
     next: Option<Timestamp>,
 }
 
@@ -88,7 +90,18 @@ impl Sampler {
         self.links.extend(links);
     }
 
-    /// None: nothing moved.
+    /// What interfaces carried goes with the telemetry of the same reading.
+    pub(crate) fn carried(&mut self, counters: Vec<Counter>, at: Timestamp) {
+        let read = |Counter { interface, sent, received }| Carried {
+            interface,
+            at,
+            sent_bytes: sent,
+            received_bytes: received,
+        };
+        self.interfaces = counters.into_iter().take(INTERFACES).map(read).collect();
+    }
+
+    /// None: nothing moved, and no interface was read.
     pub(crate) fn digest(&mut self, traffic: &[(u32, Traffic)], drops: Vec<DropCount>) -> Option<Telemetry> {
         let mut moved: BTreeMap<CircuitId, Traffic> = BTreeMap::new();
         for (index, shown) in traffic {
@@ -100,7 +113,8 @@ impl Sampler {
         }
         let traffic = moved.into_iter().filter_map(|(circuit, shown)| self.news(circuit, shown)).collect();
         let links = std::mem::take(&mut self.links).into_iter().collect();
-        let telemetry = Telemetry { traffic, drops: self.moved_drops(drops), links };
+        let interfaces = std::mem::take(&mut self.interfaces);
+        let telemetry = Telemetry { traffic, drops: self.moved_drops(drops), links, interfaces };
         (telemetry != Telemetry::default()).then_some(telemetry)
     }
 
@@ -150,6 +164,22 @@ mod tests {
         assert_eq!(sampler.digest(&[(5, packets(3))], Vec::new()), None);
         sampler.begin(Timestamp(0));
         assert!(sampler.digest(&[(5, packets(3))], Vec::new()).is_some(), "a new listener is told all");
+    }
+
+    #[test]
+    fn an_interface_is_told_with_each_reading_whether_it_moved_or_not() {
+        let mut sampler = Sampler::default();
+        let eth0 = || Counter { interface: "eth0".into(), sent: 7, received: 9 };
+        for second in [2, 4] {
+            let at = Timestamp(second * 1_000_000_000);
+            sampler.carried(vec![eth0()], at);
+            let told = sampler.digest(&[], Vec::new()).expect("a reading");
+            let carried = Carried { interface: "eth0".into(), at, sent_bytes: 7, received_bytes: 9 };
+            assert_eq!(told.interfaces, [carried]);
+        }
+        assert_eq!(sampler.digest(&[], Vec::new()), None, "what was told is not told again");
+        sampler.carried(vec![eth0(); INTERFACES + 1], Timestamp(0));
+        assert_eq!(sampler.digest(&[], Vec::new()).map(|told| told.interfaces.len()), Some(INTERFACES));
     }
 
     #[test]

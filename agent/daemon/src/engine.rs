@@ -17,7 +17,7 @@ use crate::seal::Place;
 use crate::seal::keys::Keys;
 use crate::stamp::Reflector;
 use crate::uplink::{self, Line};
-use agent_core::io::{ClassDrops, Input, Output};
+use agent_core::io::{ClassDrops, Counter, Input, Output};
 use agent_core::node::Node;
 use agent_core::protect::Told;
 use anyhow::{Context, Result, anyhow, bail};
@@ -94,8 +94,8 @@ fn check_host(run: &Run) -> Result<()> {
     bail!("the agent cannot work here:\n{}", missing.join("\n"))
 }
 
-/// What was counted: traffic by slot, and drops.
-type Counted = Result<(Vec<(u32, Traffic)>, Vec<DropCount>, Vec<ClassDrops>)>;
+/// What was counted: traffic by slot, drops, those of queues, and what interfaces carried.
+type Counted = Result<(Vec<(u32, Traffic)>, Vec<DropCount>, Vec<ClassDrops>, Vec<Counter>)>;
 
 #[derive(Debug)]
 struct Engine {
@@ -331,6 +331,8 @@ impl Engine {
     /// Beside this loop: with many circuits it takes some milliseconds.
     fn start_counting(&self) {
         let (counters, count) = (self.counters.clone(), self.count.clone());
+        let underlays = &self.underlays.summary.underlays;
+        let names: Vec<String> = underlays.iter().map(|underlay| underlay.interface.clone()).collect();
         tokio::task::spawn_blocking(move || {
             let queues = Counters::queues().unwrap_or_else(|error| {
                 warn!(error = %format!("{error:#}"), "drops of queues not read");
@@ -339,20 +341,23 @@ impl Engine {
             if let Ok(reasons) = counters.reasons(&queues) {
                 crate::metrics::counted(counters.slots(), &reasons);
             }
-            let counted = counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?, queues)));
+            let interfaces = Counters::interfaces(&names).unwrap_or_else(|error| {
+                warn!(error = %format!("{error:#}"), "what interfaces carried not read");
+                Vec::new()
+            });
+            let counted =
+                counters.traffic().and_then(|traffic| Ok((traffic, counters.drops()?, queues, interfaces)));
             // Closed only when the agent stops.
             let _ = count.blocking_send(counted);
         });
     }
 
     fn counted(&self, counted: Counted) -> Option<Input> {
-        match counted {
-            Ok((traffic, drops, queues)) => Some(Input::Counted { traffic, drops, queues }),
-            Err(error) => {
-                warn!(error = %format!("{error:#}"), "counters not read");
-                Some(Input::Counted { traffic: Vec::new(), drops: Vec::new(), queues: Vec::new() })
-            }
-        }
+        let (traffic, drops, queues, interfaces) = counted.unwrap_or_else(|error| {
+            warn!(error = %format!("{error:#}"), "counters not read");
+            Default::default()
+        });
+        Some(Input::Counted { traffic, drops, queues, interfaces })
     }
 
     async fn replied(&mut self, reply: Reply) -> Result<Option<Input>> {

@@ -64,6 +64,17 @@ pub struct DropCount {
     pub bytes: u64,
 }
 
+/// What an underlay interface sent and received since it was made, as the host's kernel counts it: whatever used it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// As in [`Underlay::interface`].
+    pub interface: String,
+    /// When it was read, by the agent's clock, which is never set.
+    pub at: Timestamp,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
 /// What is sent every few seconds: only circuits and drops whose counters moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Telemetry {
@@ -71,6 +82,9 @@ pub struct Telemetry {
     pub drops: Vec<DropCount>,
     /// Links whose far end answered, or was asked and did not.
     pub links: Vec<(LinkId, Measured)>,
+    /// All underlay interfaces, whether they carried something or not; at most 64.
+    #[serde(default)]
+    pub interfaces: Vec<Carried>,
 }
 
 /// Which of its two ways an end of a protected circuit sends.

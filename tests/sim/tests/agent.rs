@@ -418,7 +418,7 @@ fn counters_are_asked_for_while_somebody_listens() {
     host.take_said();
     let sent = Traffic { sent_packets: 3, ..Traffic::default() };
     let traffic = vec![(1, sent), (99, sent)];
-    host.handle(Input::Counted { traffic, drops: vec![], queues: vec![] }, later(10_000));
+    host.handle(Input::Counted { traffic, drops: vec![], queues: vec![], interfaces: vec![] }, later(10_000));
     let Some(Say::Telemetry(telemetry)) = host.take_said().pop() else { panic!("no telemetry") };
     assert_eq!(telemetry.traffic, [(CircuitId(1), sent)]);
     host.handle(Input::Disconnected { session: 1 }, later(10_000));

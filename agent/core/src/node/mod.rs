@@ -132,7 +132,10 @@ impl Node {
             }
             (_, Input::Vanished(host)) => self.vanished(&host, now),
             (_, Input::MadeAnew(host)) => self.doubt_bound(&host, now),
-            (_, Input::Counted { traffic, drops, queues }) => self.counted(&traffic, drops, queues),
+            (_, Input::Counted { traffic, drops, queues, interfaces }) => {
+                self.sampler.carried(interfaces, now);
+                self.counted(&traffic, drops, queues);
+            }
             (_, Input::Dropped(events)) => {
                 if let Some(session) = self.uplink.session() {
                     self.outputs.push_back(Output::Say { session, say: Say::Drops(events) });

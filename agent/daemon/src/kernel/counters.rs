@@ -1,9 +1,10 @@
 //! Reads the data plane's counters, beside the thread that changes things.
 use super::Shared;
+use super::links;
 use super::maps::{self, PerCpu, Table};
 use super::netlink::Netlink;
 use super::queues;
-use agent_core::io::ClassDrops;
+use agent_core::io::{ClassDrops, Counter};
 use anyhow::{Context, Result};
 use aya::maps::{Map, MapData};
 use ebpf_abi::Reason;
@@ -58,6 +59,18 @@ impl Counters {
     /// What the queues of shaped interfaces had no room for.
     pub(crate) fn queues() -> Result<Vec<ClassDrops>> {
         queues::lost(&mut Netlink::open()?)
+    }
+
+    /// What these interfaces sent and received since they were made; of one that is not there, nothing.
+    pub(crate) fn interfaces(names: &[String]) -> Result<Vec<Counter>> {
+        let mut netlink = Netlink::open()?;
+        let mut read = Vec::new();
+        for name in names {
+            if let Some(link) = links::find(&mut netlink, name)? {
+                read.push(Counter { interface: link.name, sent: link.sent, received: link.received });
+            }
+        }
+        Ok(read)
     }
 
     /// Packets dropped for each reason since the maps were made; those of queues since the queues were made.

@@ -39,6 +39,9 @@ pub(crate) struct Link {
     /// veth: index of the other side, in its own namespace.
     pub(crate) peer: u32,
     pub(crate) flags: LinkFlags,
+    /// Bytes since it was made.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
 impl Link {
@@ -53,6 +56,8 @@ impl Link {
             kind: None,
             peer: 0,
             flags: message.header.flags,
+            sent: 0,
+            received: 0,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -62,6 +67,9 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
+                LinkAttribute::Stats64(stats) => {
+                    (link.sent, link.received) = (stats.tx_bytes, stats.rx_bytes)
+                }
                 LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind),
                 _ => {}
             }

@@ -1,15 +1,15 @@
 //! What an agent says.
 use super::desired::{side, side_value};
 use super::fields::{
-    address_if_any, all_clipped, bounded, byte, clipped, each, harmless, inner, list, needed, port, required,
-    sentence, sentences,
+    address_if_any, all_clipped, bounded, byte, clipped, each, harmless, inner, interface, list, needed,
+    port, required, sentence, sentences,
 };
 use super::units::{key_bytes, latency, loss, seal_keys};
 use super::{Malformed, Result, limits};
 use crate::v1;
 use proto_model::query::QueryId;
 use proto_model::report::{
-    DropCount, DropEvent, Failure, Hello, Report, Say, Switch, Telemetry, Traffic, Way,
+    Carried, DropCount, DropEvent, Failure, Hello, Report, Say, Switch, Telemetry, Traffic, Way,
 };
 use proto_model::topology::{LinkId, Measured};
 use proto_model::{CircuitId, Generation, Timestamp};
@@ -136,6 +136,7 @@ impl TryFrom<v1::Telemetry> for Telemetry {
             traffic: telemetry.traffic.into_iter().map(traffic).collect(),
             drops: list("drops", limits::OBJECTS, telemetry.drops)?,
             links: list("links", limits::LINKS, telemetry.links)?,
+            interfaces: list("interfaces", limits::UNDERLAYS, telemetry.interfaces)?,
         })
     }
 }
@@ -150,6 +151,30 @@ impl From<Telemetry> for v1::Telemetry {
             traffic: telemetry.traffic.into_iter().map(traffic).collect(),
             drops: each(telemetry.drops),
             links: each(telemetry.links),
+            interfaces: each(telemetry.interfaces),
+        }
+    }
+}
+
+impl TryFrom<v1::telemetry::InterfaceBytes> for Carried {
+    type Error = Malformed;
+    fn try_from(carried: v1::telemetry::InterfaceBytes) -> Result<Self> {
+        Ok(Self {
+            interface: interface("interface", carried.interface)?,
+            at: Timestamp(carried.at),
+            sent_bytes: carried.sent,
+            received_bytes: carried.received,
+        })
+    }
+}
+
+impl From<Carried> for v1::telemetry::InterfaceBytes {
+    fn from(carried: Carried) -> Self {
+        Self {
+            interface: carried.interface,
+            at: carried.at.0,
+            sent: carried.sent_bytes,
+            received: carried.received_bytes,
         }
     }
 }

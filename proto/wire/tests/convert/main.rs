@@ -426,6 +426,19 @@ fn faults_of_a_neighbour_and_of_measurements_are_located() {
 }
 
 #[test]
+fn faults_of_what_interfaces_carried_are_located() {
+    let carried = |count: usize, interface: &str| {
+        let one =
+            v1::telemetry::InterfaceBytes { interface: interface.into(), at: 1, sent: u64::MAX, received: 0 };
+        let interfaces = vec![one; count];
+        v1::Say { say: Some(v1::say::Say::Telemetry(v1::Telemetry { interfaces, ..Default::default() })) }
+    };
+    assert!(Say::try_from(carried(64, "eth0")).is_ok());
+    assert_eq!(fault::<_, Say>(carried(65, "eth0")).0, "telemetry.interfaces");
+    assert_eq!(fault::<_, Say>(carried(1, "eth 0")).0, "telemetry.interfaces[0].interface");
+}
+
+#[test]
 fn faults_of_a_switch_are_located() {
     let switched = |count: usize, switch: v1::Switch| v1::Say {
         say: Some(v1::say::Say::Switched(v1::Switches { switches: vec![switch; count] })),

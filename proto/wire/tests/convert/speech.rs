@@ -12,10 +12,10 @@ use proto_model::desired::{
 use proto_model::query::{
     Answer, Body, Connection, Fate, PACKET, Packet, QueryId, Question, Ran, Sealing, Sent, Tunnel,
 };
-use proto_model::report::{DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
+use proto_model::report::{Carried, DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
 use proto_model::topology::Measured;
 use proto_model::trace::{Act, Filter, Hook, SNAPLEN, Traced};
-use proto_model::{Generation, PathId, Seal};
+use proto_model::{Generation, PathId, Seal, Timestamp};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Source), Just(Side::Destination)]
@@ -295,6 +295,15 @@ pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
     )
 }
 
+pub(crate) fn carried() -> impl Strategy<Value = Carried> {
+    (interface(), any::<[u64; 3]>()).prop_map(|(interface, [at, sent_bytes, received_bytes])| Carried {
+        interface,
+        at: Timestamp(at),
+        sent_bytes,
+        received_bytes,
+    })
+}
+
 pub(crate) fn drop_event() -> impl Strategy<Value = DropEvent> {
     let ends = (of(address()), of(address()));
     let words = ("[a-z_]{0,30}", sentence(), interface());
@@ -340,8 +349,9 @@ pub(crate) fn say() -> impl Strategy<Value = Say> {
         },
     );
     let links = vec((link_id(), measured()), 0..4);
-    let telemetry = (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4), links)
-        .prop_map(|(traffic, drops, links)| Telemetry { traffic, drops, links });
+    let telemetry =
+        (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4), links, vec(carried(), 0..4))
+            .prop_map(|(traffic, drops, links, interfaces)| Telemetry { traffic, drops, links, interfaces });
     prop_oneof![
         hello.prop_map(Say::Hello),
         report.prop_map(Say::Report),

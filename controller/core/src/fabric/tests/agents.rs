@@ -332,7 +332,7 @@ fn a_newer_session_ends_the_older_one_whose_late_words_are_ignored() {
     assert!(world.hang_ups.iter().any(|(node, session, _)| *node == name("a") && *session == old));
     let telemetry = |bytes| {
         let traffic = Traffic { sent_bytes: bytes, ..Traffic::default() };
-        Say::Telemetry(Telemetry { traffic: vec![(id, traffic)], drops: Vec::new(), links: Vec::new() })
+        Say::Telemetry(Telemetry { traffic: vec![(id, traffic)], ..Telemetry::default() })
     };
     world.say("a", old, telemetry(7));
     assert_eq!(world.view(id).expect("there").at_source.sent_bytes, 0);
@@ -368,7 +368,7 @@ fn drops_are_listed_by_host_with_the_newest_value() {
             packets,
             bytes: 100 * packets,
         };
-        let say = Say::Telemetry(Telemetry { traffic: Vec::new(), drops: vec![drop], links: Vec::new() });
+        let say = Say::Telemetry(Telemetry { drops: vec![drop], ..Telemetry::default() });
         world.say("t1", session, say);
     }
     let Ok(Response::Drops(DropsView { drops, .. })) = world.ask(Request::ListDrops { node: None }) else {
