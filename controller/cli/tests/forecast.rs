@@ -30,6 +30,10 @@ fn link(forecasts: Vec<Forecast>) -> LinkView {
         why: String::new(),
         measured: Vec::new(),
         forecasts,
+        load: [None; 2],
+        available: None,
+        others: Bandwidth::ZERO,
+        others_expected: false,
     }
 }
 
@@ -45,6 +49,17 @@ fn each_quantity_has_a_row_with_bands_error_and_model() {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }
     assert_eq!(shown.matches("decides").count(), 1);
+}
+
+#[test]
+fn what_will_be_available_is_the_capacity_less_the_load() {
+    let load = [1, 2, 3, 700, 800, 950, 990].map(|mbit| mbit * 1_000_000);
+    let forecasts = vec![forecast(Quantity::Load, load, true)];
+    let wide = LinkView { capacity: Some(Bandwidth::mbit(1_000)), ..link(forecasts.clone()) };
+    let shown = show::link::all(&[wide]);
+    let row = shown.lines().find(|line| line.trim_start().starts_with("available  300 Mbit/s"));
+    assert!(row.is_some_and(|row| row.contains("50 Mbit/s – 998 Mbit/s")), "{shown}");
+    assert!(!show::link::all(&[link(forecasts)]).contains("300 Mbit/s"), "of a capacity that is not known");
 }
 
 #[test]

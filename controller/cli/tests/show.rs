@@ -297,19 +297,20 @@ fn nodes_and_links_are_listed_with_their_faults() {
         ..node.clone()
     };
     insta::assert_snapshot!("nodes", bare(&show::fabric::nodes(&[node, expected], NOW)));
+    let rtt = Some(Latency::from_millis(4));
     let link = |usable: bool| LinkView {
         id: LinkId::new(named("b"), named("a"), named("wan")).expect("two ends"),
-        values: LinkValues {
-            rtt: Some(Latency::from_millis(4)),
-            tags: [named("eu")].into(),
-            ..LinkValues::default()
-        },
+        values: LinkValues { rtt, tags: [named("eu")].into(), ..LinkValues::default() },
         capacity: usable.then(|| Bandwidth::mbit(1_000)),
         reserved: Bandwidth::mbit(200),
         usable,
         why: if usable { String::new() } else { "b is lost".into() },
         measured: if usable { measured() } else { Vec::new() },
         forecasts: Vec::new(),
+        load: if usable { [Some(Bandwidth::mbit(70)), Some(Bandwidth::mbit(550))] } else { [None; 2] },
+        available: usable.then(|| Bandwidth::mbit(450)),
+        others: if usable { Bandwidth::mbit(400) } else { Bandwidth::ZERO },
+        others_expected: usable,
     };
     insta::assert_snapshot!("links", bare(&show::link::list(&[link(true), link(false)])));
     insta::assert_snapshot!("link", bare(&show::link::all(&[link(true)])));

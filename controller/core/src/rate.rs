@@ -23,9 +23,7 @@ impl Rate {
         self.counted = Some(now);
         let read = self.counter.read(now, traffic.sent_bytes.max(traffic.received_bytes));
         if let Some(new) = read.rate() {
-            let (old, new) = (self.smooth.bits_per_second(), new.bits_per_second());
-            let smooth = old / 100 * (100 - WEIGHT) + new / 100 * WEIGHT;
-            self.smooth = Bandwidth::from_bits_per_second(smooth);
+            self.smooth = smoothed(self.smooth, new);
         }
     }
 
@@ -38,6 +36,12 @@ impl Rate {
     pub fn now(&self) -> Bandwidth {
         self.smooth
     }
+}
+
+/// With one more value; at first it rises from nothing.
+pub fn smoothed(old: Bandwidth, new: Bandwidth) -> Bandwidth {
+    let (old, new) = (old.bits_per_second(), new.bits_per_second());
+    Bandwidth::from_bits_per_second(old / 100 * (100 - WEIGHT) + new / 100 * WEIGHT)
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! changes it, never built anew.
 mod ahead;
 mod calendar;
+mod carried;
 mod foresee;
 mod link;
 mod measure;
+mod others;
 mod roads;
 mod shared;
 mod spot;
@@ -17,10 +19,12 @@ pub use calendar::Window;
 pub use foresee::{Expected, Foreseen};
 pub use link::{End, Link};
 pub use measure::{FRESH, Known, Source};
+pub use others::Others;
 pub use roads::{PortAt, Road, Roads, lost};
 pub use shared::{Failure, moved_to};
-pub use spot::{Port, Spot, Tight, free_of, spots};
+pub use spot::{Port, Room, Spot, Tight, spots};
 
+use carried::Gauge;
 use measure::Samples;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableUnGraph};
 use petgraph::visit::EdgeRef;
@@ -49,6 +53,8 @@ pub struct Place {
     underlays: Vec<Underlay>,
     /// By network; those of known speed.
     ports: BTreeMap<Name, Port>,
+    /// By network.
+    gauges: BTreeMap<Name, Gauge>,
 }
 
 /// What a measurement changed.
@@ -89,8 +95,13 @@ pub struct Topology {
     reserved: BTreeMap<Spot, Bandwidth>,
     shared: Shared,
     calendar: calendar::Calendar,
-    /// Also of links that are not there at the moment.
-    loads: BTreeMap<LinkId, Bandwidth>,
+    /// By circuits; also where nothing is at the moment.
+    carried: BTreeMap<Spot, carried::Sent>,
+    due: carried::Due,
+    /// Where admission leaves something to others than circuits.
+    others: BTreeMap<Spot, Others>,
+    /// It does not now.
+    by_reservations: bool,
     /// Links whose neighbours are to be told anew whom to measure.
     changed: BTreeSet<LinkId>,
     /// Measurements are as old as this clock says.
@@ -148,6 +159,7 @@ impl Topology {
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.mirror_due();
+        self.forget_counts();
     }
 
     /// Links that came, went or changed since the last call.
@@ -178,8 +190,8 @@ impl Topology {
 
     pub fn add_node(&mut self, name: NodeName) {
         if !self.places.contains_key(&name) {
-            let (underlays, ports) = (Vec::new(), BTreeMap::new());
-            let place = Place { name: name.clone(), connected: false, underlays, ports };
+            let (underlays, ports, gauges) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+            let place = Place { name: name.clone(), connected: false, underlays, ports, gauges };
             self.places.insert(name, self.graph.add_node(place));
         }
     }
@@ -215,8 +227,12 @@ impl Topology {
             return false;
         }
         self.detach(name, at);
+        for spot in self.ports_of(name) {
+            self.others.remove(&spot);
+        }
         let port = |network: Name| Some((network.clone(), Port::of(&underlays, &network)?));
         self.graph[at].ports = networks_of(&underlays).into_iter().filter_map(port).collect();
+        self.graph[at].gauges = self.gauges_of(name, &underlays);
         self.graph[at].underlays = underlays;
         self.mirror_ports(at);
         self.attach(name, at);
@@ -238,6 +254,7 @@ impl Topology {
             self.mirror_no_more(edge);
             if let Some(link) = self.graph.remove_edge(edge) {
                 self.edges.remove(&link.id);
+                self.others.remove(&Spot::Link(link.id.clone()));
                 self.changed.insert(link.id);
             }
         }
@@ -286,7 +303,12 @@ impl Topology {
             reserved,
             planned,
             shared,
-            load: self.loads.get(&id).copied().unwrap_or_default(),
+            carried: self.sent(&spot),
+            loads: [None; 2],
+            load: Bandwidth::ZERO,
+            load_then: Bandwidth::ZERO,
+            rise: None,
+            others: Others::default(),
             samples: Samples::default(),
             foreseen: Foreseen::default(),
             spreads: crate::forecast::Spreads::default(),
@@ -297,6 +319,7 @@ impl Topology {
         let edge = self.graph.add_edge(a, b, link);
         self.changed.insert(id.clone());
         self.edges.insert(id, edge);
+        self.weigh(edge);
         self.judge(edge);
     }
 
@@ -313,6 +336,7 @@ impl Topology {
             self.graph[at].values = values.clone();
             self.graph[at].listen(self.now);
             self.changed.insert(id.clone());
+            self.weigh(at);
             self.judge(at);
         }
         self.configured.insert(id, values);

@@ -355,6 +355,18 @@ pub struct LinkView {
     /// As far ahead as decisions look; at most one per quantity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forecasts: Vec<Forecast>,
+    /// What it is seen to carry from the first of its ends to the second, and back; none: nothing is known.
+    #[serde(default)]
+    pub load: [Option<Bandwidth>; 2],
+    /// Of its capacity, what nobody uses in the fuller direction; none: that is not known.
+    #[serde(default)]
+    pub available: Option<Bandwidth>,
+    /// What reservations leave to traffic that is none of theirs; nothing where that is held back or not counted.
+    #[serde(default)]
+    pub others: Bandwidth,
+    /// As much as is expected of it within an hour at most, and not as much as there is now.
+    #[serde(default)]
+    pub others_expected: bool,
 }
 
 /// A circuit with its counters.

@@ -103,7 +103,7 @@ pub enum Quantity {
     Rtt,
     /// Of the worse direction, packets per million.
     Loss,
-    /// What circuits send, bits per second.
+    /// What the fuller direction carries, bits per second.
     Load,
 }
 

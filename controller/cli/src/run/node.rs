@@ -227,6 +227,10 @@ mod tests {
             why: String::new(),
             measured: Vec::new(),
             forecasts: Vec::new(),
+            load: [None; 2],
+            available: None,
+            others: proto_model::Bandwidth::ZERO,
+            others_expected: false,
         }
     }
 

@@ -175,6 +175,8 @@ fn one(link: &LinkView) -> String {
         ("network", link.id.network().to_string()),
         ("state", state),
         ("capacity", format!("{}, {} reserved", or_dash(link.capacity), link.reserved)),
+        ("available", available(link)),
+        ("others", others(link)),
         ("price", values.price.to_string()),
         ("encrypted", if values.encrypted { "yes" } else { "no" }.into()),
         ("tags", if values.tags.is_empty() { "–".into() } else { words(&values.tags) }),
@@ -182,6 +184,25 @@ fn one(link: &LinkView) -> String {
     let ahead = link.forecasts.first().map(|first| first.horizon.as_secs());
     let forecasts = ahead.map(|ahead| format!("expected in {ahead} s\n{}", indented(&forecasts(link))));
     format!("{pairs}behaviour\n{}{}", indented(&behaviour(link)), forecasts.unwrap_or_default())
+}
+
+/// What nobody uses now, and what is in use each way.
+fn available(link: &LinkView) -> String {
+    let (a, b) = link.id.ends();
+    let [out, back] = link.load.map(or_dash);
+    match link.load {
+        [None, None] => "–".into(),
+        _ => format!("{}, in use {out} {a} → {b}, {back} {b} → {a}", or_dash(link.available)),
+    }
+}
+
+/// What reservations leave to traffic that is none of theirs.
+fn others(link: &LinkView) -> String {
+    match (link.others, link.others_expected) {
+        (Bandwidth::ZERO, _) => "–".into(),
+        (others, true) => format!("up to {others} within 1 h (99 %), which reservations leave to them"),
+        (others, false) => format!("{others} now, which reservations leave to them"),
+    }
 }
 
 /// Quantities down, configured and each end's measurement across.
@@ -219,7 +240,7 @@ fn forecasts(link: &LinkView) -> String {
         let quantity = match forecast.quantity {
             Quantity::Rtt => "RTT",
             Quantity::Loss => "loss",
-            Quantity::Load => "load by circuits",
+            Quantity::Load => "load",
         };
         let mut model = format!("{}, {} errors", forecast.model, forecast.samples);
         if forecast.counts {
@@ -229,7 +250,21 @@ fn forecasts(link: &LinkView) -> String {
         cells.into_iter().chain([value(forecast.error), model]).map(plain).collect::<Vec<_>>()
     };
     let columns = ["", "MEAN", "50 % BAND", "90 % BAND", "98 % BAND", "ERROR", "MODEL"];
-    table::of(&columns, link.forecasts.iter().map(row), "")
+    let available = link.forecasts.iter().find_map(|forecast| left(forecast, link.capacity?));
+    let rows = link.forecasts.iter().map(row).chain(available.map(|mut cells| {
+        cells.resize(columns.len(), plain(""));
+        cells
+    }));
+    table::of(&columns, rows, "")
+}
+
+/// Of the capacity, beside the load; its bands are those of the load, the other way round.
+fn left(load: &Forecast, capacity: Bandwidth) -> Option<Vec<Cell>> {
+    let left = |bits: u64| capacity.saturating_sub(Bandwidth::from_bits_per_second(bits));
+    let band =
+        |low: usize, high: usize| format!("{} – {}", left(load.quantiles[high]), left(load.quantiles[low]));
+    let cells = ["available".into(), left(load.mean).to_string(), band(2, 4), band(1, 5), band(0, 6)];
+    (load.quantity == Quantity::Load).then(|| cells.map(plain).to_vec())
 }
 
 fn amount(quantity: Quantity, value: u64) -> String {

@@ -436,8 +436,8 @@ impl Fabric {
                     let before = circuit.rate.now();
                     circuit.rate.count(traffic, now);
                     if let Some(route) = circuit.phase.route() {
-                        self.topology.carry_less(&route.path, before);
-                        self.topology.carry(&route.path, circuit.rate.now());
+                        let (rates, reserved) = ([before, circuit.rate.now()], circuit.spec.bounds.bandwidth);
+                        self.topology.carry_instead(&route.path, rates, reserved);
                     }
                 }
                 if at_destination {
@@ -445,6 +445,8 @@ impl Fabric {
                 }
             }
         }
+        // After what circuits sent of it.
+        self.topology.count(name, &telemetry.interfaces);
         let mut better = false;
         for (link, measured) in telemetry.links {
             self.measured(name, &link, &measured, now);

@@ -106,6 +106,38 @@ impl Fabric {
         })?
     }
 
+    /// What was admitted once is placed by what is reserved alone, where what is expected of others leaves no room for it: a
+    /// circuit that works badly is better than none. From a path that it can stay on, others do not drive it.
+    pub(super) fn choose_for_standing(
+        &mut self,
+        spec: &CircuitSpec,
+        shun: &BTreeSet<NodeName>,
+        old: Option<&Placed>,
+        now: Timestamp,
+    ) -> Result<Chosen, Refusal> {
+        let choose = |fabric: &mut Self| fabric.in_its_time(spec, now, |fabric| fabric.choose(spec, shun));
+        let stands = old.is_some_and(|old| !self.is_left(old, shun));
+        let first = if stands { None } else { Some(choose(self)) };
+        let refused = match first {
+            Some(Err(refusal)) if refusal.kind == Kind::Exhausted && self.topology.leaves_to_others() => {
+                Some(refusal)
+            }
+            Some(first) => return first,
+            None => None,
+        };
+        self.topology.by_reservations(true);
+        let chosen = choose(self);
+        self.topology.by_reservations(false);
+        let Some(refusal) = refused else { return chosen };
+        let Ok(mut chosen) = chosen else { return Err(refusal) };
+        chosen.plan.warnings.push(format!("placed by what is reserved alone: {}", refusal.what));
+        Ok(chosen)
+    }
+
+    pub(super) fn is_left(&self, old: &Placed, shun: &BTreeSet<NodeName>) -> bool {
+        self.is_broken(&old.path) || old.path.nodes.iter().any(|node| shun.contains(node))
+    }
+
     pub(super) fn allocate_both(&mut self, chosen: &Chosen, now: Timestamp) -> Result<Placed, Refusal> {
         let (path, mtu) = (chosen.path.path.clone(), chosen.path.offer.mtu);
         let mut placed = self.allocate(path, mtu, chosen.outside.clone(), now)?;

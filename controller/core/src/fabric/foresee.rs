@@ -6,7 +6,7 @@ use crate::telemetry::{BadHistory, Resolution, Sample, Store};
 use crate::topology::{Expected, Foreseen};
 use proto_model::request::LinkView;
 use proto_model::topology::{self, Forecast, LinkId, Measured};
-use proto_model::{Latency, Loss, NodeName, Timestamp};
+use proto_model::{Bandwidth, Latency, Loss, NodeName, Timestamp};
 use std::time::Duration;
 
 /// What was measured of a link that is not there any more is kept for so long, in case it comes back.
@@ -26,9 +26,8 @@ impl Fabric {
 
     /// Takes note of the loads, steps the forecasts, and tells the topology what to expect.
     pub(super) fn foresee(&mut self, now: Timestamp) {
-        let loads: Vec<_> = self.topology.loads().map(|(link, load)| (link.clone(), load)).collect();
-        for (link, load) in loads {
-            self.forecasts.see(now, &link, &Sample { load: [Some(load); 2], ..Sample::default() });
+        for (link, load) in self.topology.loads() {
+            self.forecasts.see(now, link, &Sample { load, ..Sample::default() });
         }
         self.forecasts.advance(now);
         if self.settings.reroute.mode != Mode::Predictive {
@@ -46,12 +45,14 @@ impl Fabric {
                 // What is far changes once a minute.
                 let far = (at as u64 + number).is_multiple_of(FAR_EVERY);
                 let spans = if far { 0..AHEAD.len() } else { 0..NEAR };
+                self.topology.bound(link, self.forecasts.tested_bound(link).map(bandwidth));
                 let spreads = self.forecasts.spreads(link, spans.clone());
                 self.topology.spread(link, spans, &spreads);
             } else if self.forecasts.history().last(link).is_none_or(|last| now.since(last) > FORGET) {
                 gone.push(link.clone());
             }
         }
+        self.topology.bound_interfaces();
         gone.iter().for_each(|link| self.forecasts.forget(link));
     }
 
@@ -75,7 +76,7 @@ impl Fabric {
         let (of, unit, decides) = match quantity {
             topology::Quantity::Rtt => (Quantity::Rtt, 1e6, known.expected_rtt().is_some()),
             topology::Quantity::Loss => (Quantity::Loss, 1e6, known.expected_loss().is_some()),
-            topology::Quantity::Load => (Quantity::Load, 1e6, false),
+            topology::Quantity::Load => (Quantity::Load, 1e6, known.expected_load().is_some()),
         };
         let outlook = self.forecasts.outlook(link, of, horizon)?;
         let counts = decides && outlook.is_tested();
@@ -117,9 +118,11 @@ impl Fabric {
 fn foreseen(forecasts: &Forecasts, link: &LinkId, horizon: Duration) -> Foreseen {
     let rtt = forecasts.tested(link, Quantity::Rtt, horizon);
     let loss_then = forecasts.tested(link, Quantity::Loss, horizon);
+    let load = forecasts.tested(link, Quantity::Load, horizon);
     Foreseen {
         rtt: rtt.map(|outlook| Expected { mean: latency(outlook.mean), error: latency(outlook.error) }),
         loss: loss_then.map(|outlook| Expected { mean: loss(outlook.mean), error: loss(outlook.error) }),
+        load: load.map(|outlook| Expected { mean: bandwidth(outlook.mean), error: bandwidth(outlook.error) }),
     }
 }
 
@@ -131,4 +134,9 @@ fn latency(millis: f32) -> Latency {
 /// Of a share.
 fn loss(share: f32) -> Loss {
     Loss::from_ppm((f64::from(share.clamp(0.0, 1.0)) * 1e6) as u32)
+}
+
+/// Of Mbit/s.
+fn bandwidth(mbit: f32) -> Bandwidth {
+    Bandwidth::from_bits_per_second((f64::from(mbit.max(0.0)) * 1e6) as u64)
 }

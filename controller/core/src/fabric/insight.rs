@@ -110,7 +110,10 @@ impl Fabric {
                 let loss = link.loss(now);
                 Some((loss.value.ppm().into(), origin(loss.source)))
             }
-            Quantity::Load => Some((link.load.bits_per_second(), Origin::Measured)),
+            Quantity::Load => {
+                let used = link.used();
+                Some((used.value.bits_per_second(), origin(used.source)))
+            }
         }
     }
 

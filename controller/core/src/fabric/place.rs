@@ -38,7 +38,8 @@ impl Fabric {
     pub(super) fn book(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.reserve(&route.path, spec.bounds.bandwidth);
         self.topology.ends(&route.path, spec.bounds.bandwidth, spec.expires);
-        self.topology.carry(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
+        let rate = self.circuits.get(id).map(|circuit| circuit.rate.now()).unwrap_or_default();
+        self.topology.carry(&route.path, rate, spec.bounds.bandwidth);
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.reserve_backup(&route.path, &lane.path, spec.bounds.bandwidth);
         for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
@@ -49,8 +50,8 @@ impl Fabric {
     pub(super) fn unbook(&mut self, id: CircuitId, route: &Placed, spec: &CircuitSpec) {
         self.topology.release(&route.path, spec.bounds.bandwidth);
         self.topology.ends_not(&route.path, spec.bounds.bandwidth, spec.expires);
-        self.topology
-            .carry_less(&route.path, self.circuits.get(id).map(|c| c.rate.now()).unwrap_or_default());
+        let rate = self.circuits.get(id).map(|circuit| circuit.rate.now()).unwrap_or_default();
+        self.topology.carry_less(&route.path, rate, spec.bounds.bandwidth);
         let Some(lane) = route.second().filter(|_| !spec.bounds.bandwidth.is_zero()) else { return };
         self.topology.release_backup(&route.path, &lane.path, spec.bounds.bandwidth);
         for (spot, _) in moved_to(&route.path, &lane.path, spec.bounds.bandwidth) {
@@ -353,9 +354,7 @@ impl Fabric {
             }
             return;
         }
-        let left =
-            |old: &Placed| self.is_broken(&old.path) || old.path.nodes.iter().any(|node| shun.contains(node));
-        if let Some(broken) = old.as_ref().filter(|old| left(old)) {
+        if let Some(broken) = old.as_ref().filter(|old| self.is_left(old, shun)) {
             if self.can_promote(id, shun) {
                 return self.promote(id, now);
             }
@@ -368,7 +367,7 @@ impl Fabric {
         if let Some(old) = &old {
             self.unbook(id, old, &spec);
         }
-        let outcome = self.in_its_time(&spec, now, |fabric| fabric.choose(&spec, shun));
+        let outcome = self.choose_for_standing(&spec, shun, old.as_ref(), now);
         if let Some(old) = &old {
             self.book(id, old, &spec);
         }

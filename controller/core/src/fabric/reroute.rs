@@ -87,7 +87,8 @@ impl Fabric {
         if circuit.rate.fall_quiet(now)
             && let Some(route) = circuit.phase.route()
         {
-            self.topology.carry_less(&route.path, before);
+            let rates = [before, proto_model::Bandwidth::ZERO];
+            self.topology.carry_instead(&route.path, rates, circuit.spec.bounds.bandwidth);
         }
     }
 
@@ -213,8 +214,8 @@ impl Fabric {
                 return self.seek_soon(id, now);
             }
         }
-        self.topology.carry(&moving.to, moving.rate);
         if let Some(circuit) = self.circuits.get_mut(id) {
+            self.topology.carry(&moving.to, moving.rate, circuit.spec.bounds.bandwidth);
             circuit.moving = Some(moving);
         }
         self.deadlines.set(Deadline::Moving(id), now.plus(PATIENCE));
@@ -305,8 +306,9 @@ impl Fabric {
 
     /// What it was, if the circuit was about to move.
     pub(super) fn end_move(&mut self, id: CircuitId) -> Option<Moving> {
-        let moving = self.circuits.get_mut(id)?.moving.take()?;
-        self.topology.carry_less(&moving.to, moving.rate);
+        let circuit = self.circuits.get_mut(id)?;
+        let (moving, reserved) = (circuit.moving.take()?, circuit.spec.bounds.bandwidth);
+        self.topology.carry_less(&moving.to, moving.rate, reserved);
         self.deadlines.clear(&Deadline::Moving(id));
         // If the move does not come about, they are told why they do not fit.
         let now = self.topology.now();

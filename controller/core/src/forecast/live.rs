@@ -1,6 +1,6 @@
 //! Forecasts of the links of a running fabric: steps each forecaster when its time has come, and picks the one to ask.
 use super::bank::{Bank, Spec};
-use super::mesh::{Config, Mesh};
+use super::mesh::{Config, FAR, Mesh};
 use super::outlook::{Outlook, Quantity};
 use super::slots::Slot;
 use crate::telemetry::{Bucket, Resolution, Sample, Store};
@@ -16,6 +16,9 @@ const MINUTES: u64 = 5;
 const MOST: u64 = 180;
 /// From a Monday, midnight, to the epoch, which was a Thursday.
 const FROM_MONDAY: Duration = Duration::from_secs(3 * 86_400);
+
+/// How far ahead [`Forecasts::load_bound`] holds.
+pub const LOAD_WITHIN: Duration = Duration::from_secs(MESH_STEP.as_secs() * FAR as u64);
 
 /// All forecasts of all links. A link has one round-trip time, and the loss and load of its worse direction.
 #[derive(Clone, Debug)]
@@ -187,8 +190,8 @@ impl Forecasts {
         bank.outlook(slot, horizon.as_secs_f32() / resolution.step().as_secs_f32())
     }
 
-    /// Mbit/s that a link's load (means over five minutes) does not exceed within the next hour, but for one time in a
-    /// hundred. None: less than five minutes were measured.
+    /// Mbit/s that a link's load (means over five minutes) does not exceed within the next hour ([`LOAD_WITHIN`]), but for one
+    /// time in a hundred. None: less than five minutes were measured.
     pub fn load_bound(&self, link: &LinkId) -> Option<f32> {
         self.mesh.bound(*self.places.get(link)?)
     }

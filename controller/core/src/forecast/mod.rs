@@ -34,7 +34,7 @@ mod slots;
 mod spread;
 
 pub use bank::Bank;
-pub use live::Forecasts;
+pub use live::{Forecasts, LOAD_WITHIN};
 pub use mesh::Mesh;
 pub use outlook::{LEVELS, Model, Outlook, Quantity, chance_above, quantile};
 pub use slots::Slot;

@@ -1,5 +1,5 @@
 //! What a link may be like after a few spans, near and far: what the bounds of circuits are held against.
-use super::{Forecasts, Outlook, Quantity};
+use super::{Forecasts, LOAD_WITHIN, Outlook, Quantity};
 use proto_model::topology::LinkId;
 use std::ops::Range;
 use std::time::Duration;
@@ -53,6 +53,11 @@ impl Forecasts {
     pub fn tested(&self, link: &LinkId, quantity: Quantity, horizon: Duration) -> Option<Outlook> {
         let outlook = self.outlook(link, quantity, horizon)?;
         outlook.is_tested().then_some(outlook)
+    }
+
+    /// [`Self::load_bound`] where forecasts that reach as far have been tested, and the load is measured still.
+    pub fn tested_bound(&self, link: &LinkId) -> Option<f32> {
+        self.tested(link, Quantity::Load, LOAD_WITHIN).and_then(|_| self.load_bound(link))
     }
 
     /// After some of the spans; of the others nothing is said.

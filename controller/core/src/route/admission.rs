@@ -1,6 +1,6 @@
 //! Whether a path keeps the bounds; and if none does, what would be feasible.
 use super::{Ask, DEFAULT_HOPS, Judged};
-use crate::topology::{self, Link, Tight};
+use crate::topology::{self, Link, Room, Tight};
 use proto_model::circuit::Path;
 use proto_model::intent::Bounds;
 use proto_model::plan::{Candidate, Feasible, Offer};
@@ -18,8 +18,8 @@ const UNKNOWN: f64 = 1_000.0;
 /// A bound that a path breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    #[error("{link} has {free} free, {need} is asked")]
-    Bandwidth { link: LinkId, free: Bandwidth, most: Bandwidth, capacity: Bandwidth, need: Bandwidth },
+    #[error("{link} has {}, {need} is asked", room.briefly())]
+    Bandwidth { link: LinkId, room: Room, need: Bandwidth },
     #[error("{}, {}", tight.said(), tight.taken_by(*need))]
     Interface { tight: Tight, need: Bandwidth },
     #[error("capacity of {link} is not known, {need} is asked")]
@@ -62,8 +62,8 @@ impl Broken {
     fn factor(&self) -> Option<f64> {
         let ratio = |has: f64, asked: f64| (has / asked.max(1.0)).max(1.0);
         match self {
-            Self::Bandwidth { free, need, .. } => {
-                Some(ratio(need.bits_per_second() as f64, free.bits_per_second() as f64))
+            Self::Bandwidth { room, need, .. } => {
+                Some(ratio(need.bits_per_second() as f64, room.free.bits_per_second() as f64))
             }
             Self::Interface { tight, need } => {
                 Some(ratio(need.bits_per_second() as f64, tight.free().bits_per_second() as f64))
@@ -154,9 +154,8 @@ fn bandwidth(links: &[&Link], tight: Option<Tight>, need: Bandwidth) -> Option<B
     if let Some(tight) = tight.filter(|tight| tight.free() < need && Some(tight.free()) < tightest.free()) {
         return Some(Broken::Interface { tight, need });
     }
-    let free = tightest.free().filter(|free| *free < need)?;
-    let (most, capacity) = (tightest.most()?, tightest.capacity()?);
-    Some(Broken::Bandwidth { link: tightest.id.clone(), free, most, capacity, need })
+    let room = tightest.room().filter(|room| room.free < need)?;
+    Some(Broken::Bandwidth { link: tightest.id.clone(), room, need })
 }
 
 fn rtt(links: &[&Link], offer: &Offer, max: Latency, now: Timestamp) -> Option<Broken> {
@@ -303,9 +302,9 @@ fn asked(judged: &Judged, bounds: &Bounds) -> String {
 fn up_to(judged: &Judged) -> String {
     let Candidate { path, offer, .. } = &judged.candidate;
     let tightest = judged.broken.iter().find_map(|broken| match broken {
-        Broken::Bandwidth { link, free, most, capacity, .. } => {
+        Broken::Bandwidth { link, room, .. } => {
             let (a, b) = link.ends();
-            Some(format!("; {a}–{b} has {}", topology::free_of(*free, *most, *capacity)))
+            Some(format!("; {a}–{b} has {room}"))
         }
         Broken::Interface { tight, .. } => Some(format!("; {}{}", tight.said(), tight.and_again())),
         _ => None,

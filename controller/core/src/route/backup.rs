@@ -174,9 +174,8 @@ fn bandwidth(topology: &Topology, ask: &Ask<'_>, path: &Path, backup: &Path) -> 
         }
         match spot {
             Spot::Link(link) => {
-                let known = topology.link(&link)?;
-                let (most, capacity) = (known.most()?, known.capacity()?);
-                Some(Broken::Bandwidth { link, free, most, capacity, need })
+                let room = topology.link(&link)?.room()?;
+                Some(Broken::Bandwidth { link, room, need })
             }
             Spot::Port(node, network) => {
                 let port = topology.port(&node, &network)?.clone();

@@ -19,8 +19,9 @@ pub struct Sum {
     loss: Loss,
     rtt_from: From,
     loss_from: From,
-    /// Of the tightest link's capacity, after placement: reserved, or seen to be used.
+    /// Of the tightest link's capacity, after placement: reserved, or used as forecast or seen.
     share: f64,
+    share_is_forecast: bool,
 }
 
 /// How many links' values come from where.
@@ -60,6 +61,8 @@ impl Sum {
     #[must_use]
     pub fn and(self, link: &Link, demand: Bandwidth, now: Timestamp) -> Self {
         let (rtt, loss) = (link.rtt(now), link.loss(now));
+        let (share, is_forecast) = share(link, demand);
+        let is_tightest = share > self.share;
         Self {
             hops: self.hops + 1,
             rtt: self.rtt.saturating_add(rtt.value.unwrap_or_default()),
@@ -68,7 +71,8 @@ impl Sum {
             loss: self.loss.then(loss.value),
             rtt_from: self.rtt_from.and(rtt.source),
             loss_from: self.loss_from.and(loss.source),
-            share: self.share.max(share(link, demand)),
+            share: self.share.max(share),
+            share_is_forecast: if is_tightest { is_forecast } else { self.share_is_forecast },
         }
     }
 
@@ -125,7 +129,10 @@ impl Quantity {
         match self {
             Self::Rtt => format!("{}{}", sum.rtt, sum.rtt_from.words()),
             Self::Hops => format!("{} hops", sum.hops),
-            Self::Share => format!("{:.1} % of the tightest link", sum.share * 100.0),
+            Self::Share => {
+                let from = if sum.share_is_forecast { " (forecast)" } else { "" };
+                format!("{:.1} % of the tightest link{from}", sum.share * 100.0)
+            }
             Self::Loss => format!("{}{}", sum.loss, sum.loss_from.words()),
             Self::Price => sum.price.to_string(),
             Self::Unknown => format!("{} links without a known round-trip time", sum.unknown),
@@ -133,15 +140,17 @@ impl Quantity {
     }
 }
 
-/// Share of the capacity in use after placement; 0 where the capacity is not known, 1 at most.
-fn share(link: &Link, demand: Bandwidth) -> f64 {
+/// Share of the capacity in use after placement; 0 where the capacity is not known, 1 at most. True: as forecast.
+fn share(link: &Link, demand: Bandwidth) -> (f64, bool) {
+    let (used, taken) = (link.used(), link.taken());
+    let is_forecast = used.source == Source::Forecast && used.value > taken;
     match link.capacity() {
         Some(capacity) if !capacity.is_zero() => {
-            let used = link.taken().max(link.load).saturating_add(demand).bits_per_second() as f64;
-            (used / capacity.bits_per_second() as f64).min(1.0)
+            let used = taken.max(used.value).saturating_add(demand).bits_per_second() as f64;
+            ((used / capacity.bits_per_second() as f64).min(1.0), is_forecast)
         }
-        Some(_) => 1.0,
-        None => 0.0,
+        Some(_) => (1.0, false),
+        None => (0.0, false),
     }
 }
 

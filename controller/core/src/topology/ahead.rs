@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// These links and interfaces alone, later.
 #[derive(Clone, Debug)]
 pub struct Ahead {
-    /// What can be reserved, and what is reserved for paths.
+    /// What can be reserved beside what is left to others now, and what is reserved for paths.
     spots: BTreeMap<Spot, (Bandwidth, Bandwidth)>,
     shared: Shared,
 }
@@ -18,7 +18,10 @@ impl Topology {
     /// As it is now, where these paths go; what can be reserved must be known.
     pub fn ahead(&self, paths: &[&Path]) -> Ahead {
         let all: BTreeSet<Spot> = paths.iter().flat_map(|path| spots(path).into_keys()).collect();
-        let known = |spot: &Spot| Some((spot.clone(), (self.most(spot)?, self.reserved(spot))));
+        let known = |spot: &Spot| {
+            let most = self.most(spot)?.saturating_sub(self.left(spot));
+            Some((spot.clone(), (most, self.reserved(spot))))
+        };
         Ahead { spots: all.iter().filter_map(known).collect(), shared: self.shared.only(&all) }
     }
 }

@@ -77,6 +77,10 @@ impl Calendar {
         }
     }
 
+    pub(super) fn window(&self) -> Option<Window> {
+        self.window
+    }
+
     pub(super) fn looks(&self) -> bool {
         self.window.is_some()
     }
@@ -155,7 +159,7 @@ impl Topology {
         let later = |window: &Option<Window>| window.is_some_and(|window| window.from > self.now);
         // From now on, ends alone change nothing.
         let all = later(&window) || later(&self.calendar.window);
-        self.calendar.window = window;
+        self.with_others(|topology| topology.calendar.window = window);
         let differ = self.calendar.spots.iter().filter(|(_, changes)| all || changes.plans > 0);
         let spots: Vec<_> = differ.map(|(spot, _)| spot.clone()).collect();
         spots.iter().for_each(|spot| self.show(spot));

@@ -1,7 +1,6 @@
-//! What is expected of links within the horizon, and what circuits bring to them; decisions go by it where it is known.
+//! What is expected of links within the horizon; decisions go by it where it is known.
 use super::{Known, Link, Source, Topology};
 use crate::forecast::{Spread, Spreads};
-use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
 use proto_model::{Bandwidth, Latency, Loss, Timestamp};
 
@@ -18,6 +17,7 @@ pub struct Expected<T> {
 pub struct Foreseen {
     pub rtt: Option<Expected<Latency>>,
     pub loss: Option<Expected<Loss>>,
+    pub load: Option<Expected<Bandwidth>>,
 }
 
 impl Link {
@@ -28,6 +28,11 @@ impl Link {
 
     pub fn expected_loss(&self) -> Option<Expected<Loss>> {
         self.foreseen.loss.filter(|_| self.values.loss == Loss::NONE)
+    }
+
+    /// While it is known what it carries.
+    pub fn expected_load(&self) -> Option<Expected<Bandwidth>> {
+        self.foreseen.load.filter(|_| self.is_weighed())
     }
 
     /// Round-trip time after a span of [`crate::forecast::AHEAD`]: as configured, as forecast while it is measured, or as measured lately.
@@ -74,8 +79,11 @@ impl Topology {
     /// What decisions go by from now on.
     pub fn foresee(&mut self, id: &LinkId, foreseen: Foreseen) {
         if let Some(at) = self.edges.get(id).copied() {
-            let before = std::mem::replace(&mut self.graph[at].foreseen, foreseen);
-            if before != foreseen {
+            let link = &mut self.graph[at];
+            link.load_then = link.load;
+            let before = std::mem::replace(&mut link.foreseen, foreseen);
+            // Searches read no loads.
+            if (before.rtt, before.loss) != (foreseen.rtt, foreseen.loss) {
                 self.mirror(at);
             }
         }
@@ -87,33 +95,6 @@ impl Topology {
             let known = &mut self.graph[at].spreads;
             known.rtt[spans.clone()].copy_from_slice(&spreads.rtt[spans.clone()]);
             known.loss[spans.clone()].copy_from_slice(&spreads.loss[spans]);
-        }
-    }
-
-    /// What circuits are seen to bring to links.
-    pub fn loads(&self) -> impl Iterator<Item = (&LinkId, Bandwidth)> {
-        self.loads.iter().map(|(link, load)| (link, *load))
-    }
-
-    /// What circuits are seen to bring to each link of a path: so much more.
-    pub fn carry(&mut self, path: &Path, rate: Bandwidth) {
-        self.change_load(path, rate, Bandwidth::saturating_add);
-    }
-
-    /// So much less.
-    pub fn carry_less(&mut self, path: &Path, rate: Bandwidth) {
-        self.change_load(path, rate, Bandwidth::saturating_sub);
-    }
-
-    fn change_load(&mut self, path: &Path, rate: Bandwidth, change: fn(Bandwidth, Bandwidth) -> Bandwidth) {
-        for link in path.links.iter().filter(|_| !rate.is_zero()) {
-            let load = change(self.loads.remove(link).unwrap_or_default(), rate);
-            if !load.is_zero() {
-                self.loads.insert(link.clone(), load);
-            }
-            if let Some(at) = self.edges.get(link) {
-                self.graph[*at].load = load;
-            }
         }
     }
 }

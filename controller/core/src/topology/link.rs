@@ -1,7 +1,8 @@
 //! A link between two hosts: what its ends offer, what is configured, measured, forecast and booked of it.
+use super::carried::Sent;
 use super::foresee::Foreseen;
 use super::measure::{Known, Samples, Source};
-use super::{Family, OVERHEAD_V4, OVERHEAD_V6, spot};
+use super::{Family, OVERHEAD_V4, OVERHEAD_V6, Others, spot};
 use crate::forecast::Spreads;
 use crate::silence::Silence;
 use proto_model::topology::{LinkId, LinkValues};
@@ -29,8 +30,17 @@ pub struct Link {
     pub planned: Bandwidth,
     /// For the backups over it: what any one failure would bring here at most.
     pub shared: Bandwidth,
-    /// What circuits are seen to send over it, more or less.
+    /// What it is seen to carry in the fuller direction: by circuits, and as the interfaces at its ends are used.
     pub load: Bandwidth,
+    /// From the first of its ends to the second, and back; none: nothing is known.
+    pub loads: [Option<Bandwidth>; 2],
+    /// When it was forecast.
+    pub(super) load_then: Bandwidth,
+    pub(super) carried: Sent,
+    /// By how much it may carry more than when that was forecast.
+    pub(super) rise: Option<Bandwidth>,
+    /// What reservations leave to traffic that is none of theirs.
+    pub others: Others,
     pub(super) samples: Samples,
     pub(super) foreseen: Foreseen,
     pub(super) spreads: Spreads,
@@ -61,7 +71,29 @@ impl Link {
     }
 
     pub fn free(&self) -> Option<Bandwidth> {
-        self.most().map(|most| most.saturating_sub(self.taken()).saturating_sub(self.planned))
+        self.room().map(|room| room.free)
+    }
+
+    /// Of its capacity, what nobody uses in the fuller direction; none: that is not known.
+    pub fn available(&self) -> Option<Bandwidth> {
+        self.capacity().filter(|_| self.is_weighed()).map(|capacity| capacity.saturating_sub(self.load))
+    }
+
+    pub(super) fn is_weighed(&self) -> bool {
+        self.loads.iter().any(Option::is_some)
+    }
+
+    /// As forecast, else as seen.
+    pub fn used(&self) -> Known<Bandwidth> {
+        match self.expected_load() {
+            // What circuits take along when they move is not in the forecast.
+            Some(expected) => Known {
+                value: expected.mean.saturating_add(self.load).saturating_sub(self.load_then),
+                source: Source::Forecast,
+            },
+            None if self.is_weighed() => Known { value: self.load, source: Source::Measured },
+            None => Known { value: self.load, source: Source::Unknown },
+        }
     }
 
     /// By how much more is promised than it has; none: by nothing.

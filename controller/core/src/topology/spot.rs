@@ -1,5 +1,5 @@
 //! Where bandwidth is booked: on links, and on the interfaces of hosts by which several links leave.
-use super::{Link, Topology};
+use super::{Link, Others, Topology};
 use petgraph::stable_graph::EdgeIndex;
 use proto_model::circuit::Path;
 use proto_model::topology::{LinkId, Underlay};
@@ -63,11 +63,41 @@ pub(super) fn reservable(capacity: Bandwidth) -> Bandwidth {
     multiply(Bandwidth::from_bits_per_second(capacity.bits_per_second() / 100), RESERVABLE)
 }
 
-/// How much of how much is free, for people.
-pub fn free_of(free: Bandwidth, most: Bandwidth, capacity: Bandwidth) -> String {
-    match most == capacity {
-        true => format!("{free} of {capacity} free"),
-        false => format!("{free} free of {most} ({RESERVABLE} % of {capacity})"),
+/// What a link or interface has left of what, and who has the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub free: Bandwidth,
+    /// What circuits can reserve.
+    pub most: Bandwidth,
+    pub capacity: Bandwidth,
+    /// By circuits, now and later.
+    pub taken: Bandwidth,
+    pub others: Others,
+}
+
+impl Room {
+    fn of(most: Bandwidth, capacity: Bandwidth, taken: Bandwidth, others: Others) -> Self {
+        let free = most.saturating_sub(taken).saturating_sub(others.most());
+        Self { free, most, capacity, taken, others }
+    }
+
+    /// Without what everybody can see, where only circuits have the rest.
+    pub fn briefly(&self) -> String {
+        if self.others.most().is_zero() { format!("{} free", self.free) } else { self.to_string() }
+    }
+}
+
+/// `60 Mbit/s of 100 Mbit/s free`.
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { free, most, capacity, taken, others } = self;
+        let alone = others.most().is_zero();
+        match most == capacity {
+            true if alone => return write!(f, "{free} of {capacity} free"),
+            true => write!(f, "{free} free of {capacity}")?,
+            false => write!(f, "{free} free of {most} ({RESERVABLE} % of {capacity})")?,
+        }
+        if alone { Ok(()) } else { write!(f, ": {taken} reserved, {others}") }
     }
 }
 
@@ -82,6 +112,10 @@ pub struct Port {
     pub(super) reserved: Bandwidth,
     pub(super) planned: Bandwidth,
     pub(super) shared: Bandwidth,
+    /// By how much it may be used more than when that was forecast.
+    pub(super) rise: Option<Bandwidth>,
+    /// What reservations leave to traffic that is none of theirs.
+    pub others: Others,
 }
 
 impl Port {
@@ -92,11 +126,16 @@ impl Port {
         let (interface, speed) = (first.interface.clone(), first.speed?);
         let most = if here.any(|underlay| underlay.shape) { reservable(speed) } else { speed };
         let [reserved, planned, shared] = [Bandwidth::ZERO; 3];
-        Some(Self { interface, speed, most, reserved, planned, shared })
+        let others = Others::default();
+        Some(Self { interface, speed, most, reserved, planned, shared, rise: None, others })
     }
 
     pub fn free(&self) -> Bandwidth {
-        self.most.saturating_sub(self.taken()).saturating_sub(self.planned)
+        self.room().free
+    }
+
+    pub fn room(&self) -> Room {
+        Room::of(self.most, self.speed, self.taken().saturating_add(self.planned), self.others)
     }
 
     /// By paths and backups.
@@ -123,8 +162,7 @@ pub struct Tight {
 impl Tight {
     /// Which interface, and how much of how much is free there.
     pub fn said(&self) -> String {
-        let Port { interface, speed, most, .. } = &self.port;
-        format!("{interface} of {} has {}", self.node, free_of(self.port.free(), *most, *speed))
+        format!("{} of {} has {}", self.port.interface, self.node, self.port.room())
     }
 
     /// How much of it a circuit takes that needs so much.
@@ -143,6 +181,14 @@ impl Tight {
     /// What each crossing can have at most.
     pub fn free(&self) -> Bandwidth {
         Bandwidth::from_bits_per_second(self.port.free().bits_per_second() / self.times.max(1))
+    }
+}
+
+impl Link {
+    /// None: its capacity is not known.
+    pub fn room(&self) -> Option<Room> {
+        let taken = self.taken().saturating_add(self.planned);
+        Some(Room::of(self.most()?, self.capacity()?, taken, self.others))
     }
 }
 
@@ -197,8 +243,17 @@ impl Topology {
     }
 
     pub fn free(&self, spot: &Spot) -> Option<Bandwidth> {
-        let taken = self.peak(spot).saturating_add(self.shared.of(spot));
+        let taken = self.peak(spot).saturating_add(self.shared.of(spot)).saturating_add(self.left(spot));
         self.most(spot).map(|most| most.saturating_sub(taken))
+    }
+
+    /// What is left to others there.
+    pub(super) fn left(&self, spot: &Spot) -> Bandwidth {
+        let others = match spot {
+            Spot::Link(link) => self.link(link).map(|link| link.others),
+            Spot::Port(node, network) => self.port(node, network).map(|port| port.others),
+        };
+        others.unwrap_or_default().most()
     }
 
     /// Whether there is room for a path that takes so much.

@@ -1,5 +1,6 @@
 //! Shows links as the API does.
 use super::{Spot, Topology};
+use proto_model::Bandwidth;
 use proto_model::request::LinkView;
 use proto_model::topology::LinkId;
 use std::collections::BTreeSet;
@@ -17,6 +18,10 @@ impl Topology {
                 why: why.unwrap_or_default(),
                 measured: link.samples.fresh(link.id.ends(), self.now),
                 forecasts: Vec::new(),
+                load: link.loads,
+                available: link.available(),
+                others: link.others.most(),
+                others_expected: link.others.is_forecast(),
             };
         }
         let values = self.configured.get(id).cloned().unwrap_or_default();
@@ -31,6 +36,10 @@ impl Topology {
             why: format!("{a} and {b} have not both announced an interface in {}", id.network()),
             measured: Vec::new(),
             forecasts: Vec::new(),
+            load: [None; 2],
+            available: None,
+            others: Bandwidth::ZERO,
+            others_expected: false,
         }
     }
 

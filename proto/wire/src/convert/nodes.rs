@@ -9,7 +9,7 @@ use crate::v1;
 use proto_model::report::DropCount;
 use proto_model::request::{DropsView, Event, Left, LinkView, NodeView, StatusView};
 use proto_model::topology::{Forecast, LinkValues, Measured, NodeState, Underlay};
-use proto_model::{CircuitId, Generation, NodeName, Timestamp};
+use proto_model::{Bandwidth, CircuitId, Generation, NodeName, Timestamp};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -155,21 +155,35 @@ impl TryFrom<v1::Link> for LinkView {
             why: sentence("why", link.why)?,
             measured: list("measured", 2, link.measured)?,
             forecasts: list("forecasts", 3, link.forecasts)?,
+            load: [
+                link.load_forward.map(|bits| bandwidth("load_forward", bits)).transpose()?,
+                link.load_backward.map(|bits| bandwidth("load_backward", bits)).transpose()?,
+            ],
+            available: link.available.map(|bits| bandwidth("available", bits)).transpose()?,
+            others: bandwidth("others", link.others)?,
+            others_expected: link.others_expected,
         })
     }
 }
 
 impl From<LinkView> for v1::Link {
     fn from(link: LinkView) -> Self {
+        let bits = |bandwidth: Option<Bandwidth>| bandwidth.map(Bandwidth::bits_per_second);
+        let [load_forward, load_backward] = link.load.map(bits);
         Self {
             id: Some(link.id.into()),
             values: Some(link.values.into()),
-            capacity: link.capacity.map(|capacity| capacity.bits_per_second()),
+            capacity: bits(link.capacity),
             reserved: link.reserved.bits_per_second(),
             usable: link.usable,
             why: clipped(link.why),
             measured: each(link.measured),
             forecasts: each(link.forecasts),
+            load_forward,
+            load_backward,
+            available: bits(link.available),
+            others: link.others.bits_per_second(),
+            others_expected: link.others_expected,
         }
     }
 }

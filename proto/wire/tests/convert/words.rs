@@ -402,16 +402,25 @@ pub(crate) fn forecast() -> impl Strategy<Value = Forecast> {
 
 pub(crate) fn link_view() -> impl Strategy<Value = LinkView> {
     let measured = (vec((node(), crate::speech::measured()), 0..=2), vec(forecast(), 0..=3));
-    (link_id(), link_values(), of(bandwidth()), bandwidth(), any::<bool>(), sentence(), measured).prop_map(
-        |(id, values, capacity, reserved, usable, why, (measured, forecasts))| LinkView {
-            measured,
-            forecasts,
-            id,
-            values,
-            capacity,
-            reserved,
-            usable,
-            why,
+    let use_of = ([of(bandwidth()), of(bandwidth())], of(bandwidth()), bandwidth(), any::<bool>());
+    let reserved = (of(bandwidth()), bandwidth());
+    (link_id(), link_values(), reserved, any::<bool>(), sentence(), measured, use_of).prop_map(
+        |(id, values, (capacity, reserved), usable, why, (measured, forecasts), in_use)| {
+            let (load, available, others, others_expected) = in_use;
+            LinkView {
+                id,
+                values,
+                capacity,
+                reserved,
+                usable,
+                why,
+                measured,
+                forecasts,
+                load,
+                available,
+                others,
+                others_expected,
+            }
         },
     )
 }

@@ -4,7 +4,7 @@ use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
 use proto_model::circuit::{CircuitState, Path};
 use proto_model::desired::Side;
-use proto_model::report::{Say, Switch, Way};
+use proto_model::report::{Carried, Say, Switch, Telemetry, Way};
 use proto_model::request::{CircuitRef, CircuitRequest, Event, Request};
 use proto_model::topology::{LinkId, LinkValues};
 use proto_model::{Bandwidth, CircuitId, Latency, Until};
@@ -167,6 +167,11 @@ fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str
             world.connect(transit);
             "removed"
         }
+        19 => {
+            count(world, numbers);
+            world.pass(Duration::from_millis(700));
+            "counted"
+        }
         23 | 24 => turn(world, numbers),
         25 => {
             let end = ENDS[numbers.below(ENDS.len())];
@@ -183,6 +188,21 @@ fn operate(world: &mut World, numbers: &mut Numbers, life: Life) -> &'static str
             "passed"
         }
     }
+}
+
+/// Others take anything from nothing to all of a host's interfaces.
+fn count(world: &mut World, numbers: &mut Numbers) {
+    let node = ENDS.into_iter().chain(TRANSIT).nth(numbers.below(7)).expect("seven");
+    let Some(session) = world.agents[&name(node)].session else { return };
+    let since = (world.now.0 - 1_700_000_000_000_000_000) / 1_000;
+    let carried = (0..6).map(|at| Carried {
+        interface: format!("eth{at}"),
+        at: world.now,
+        sent_bytes: since * numbers.below(64) as u64,
+        received_bytes: since,
+    });
+    let interfaces = carried.collect();
+    world.say(node, session, Say::Telemetry(Telemetry { interfaces, ..Telemetry::default() }));
 }
 
 /// An end of a circuit turns, as its agent says.
@@ -311,6 +331,7 @@ fn all(lives: usize, life: Life, wiring: Wiring) {
         "a link failed",
         "repaired",
         "mute or late",
+        "counted",
         "restarted",
         "removed",
         "protected",

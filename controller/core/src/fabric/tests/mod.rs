@@ -9,6 +9,7 @@ mod external;
 mod guarantee;
 mod insight;
 mod links;
+mod loads;
 mod policies;
 mod protection;
 mod refusals;
