@@ -1,8 +1,10 @@
-//! What is said of a host that has not heard of a deletion, and of a link that carries nothing.
+//! What is said of a host that has not heard of a deletion, of a link that carries nothing, and of one that others fill.
 use crate::support::{Fabric, PATIENCE, ROW, allow_icmp, eventually, web_to_db, within};
 use anyhow::{Context, Result};
 use proto_wire::v1;
+use std::net::SocketAddr;
 use std::process::Output;
+use tests_kernel::flood::Flood;
 use tests_kernel::lab::link::Change;
 
 fn foreweave(fabric: &Fabric, arguments: &[&str]) -> Result<Output> {
@@ -65,5 +67,45 @@ fn a_circuit_over_a_dead_link_says_so_and_why_does_not_promise_delivery() -> Res
     assert!(said.contains("has answered no probe since"), "{said}");
     fabric.lab.change("a", "t", &Change::Mend)?;
     eventually("it is heard again", || Ok(silence()?.is_empty()))?;
+    fabric.lab.down()
+}
+
+const MBIT: u64 = 1_000_000;
+
+/// As `foreweave link show a t --json` says: bits per second.
+fn available(fabric: &Fabric) -> Result<Option<u64>> {
+    let shown = foreweave(fabric, &["--json", "link", "show", "a", "t"])?;
+    let links: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+    Ok(links["links"][0]["available"].as_u64())
+}
+
+#[test]
+fn what_a_host_sends_beside_circuits_is_neither_available_nor_reserved() -> Result<()> {
+    let row = ROW.replacen("1gbit", "50mbit", 1);
+    let fabric = Fabric::up("beside", &row)?;
+    let reserved = |mbit: u64| {
+        let bounds = v1::Bounds { bandwidth: mbit * MBIT, ..v1::Bounds::default() };
+        v1::CircuitSpec { bounds: Some(bounds), ..web_to_db(vec![allow_icmp()]) }
+    };
+    eventually("nobody uses the link", || Ok(available(&fabric)?.is_some_and(|free| free > 45 * MBIT)))?;
+    let (to, _) = fabric.lab.plan().links[0].ends[1].addresses[0];
+    let flood = Flood::start(
+        &fabric.namespace("a"),
+        &fabric.namespace("t"),
+        SocketAddr::new(to, crate::support::FLOW),
+        30 * MBIT,
+    )?;
+    within(2 * PATIENCE, "less is available", || {
+        Ok(available(&fabric)?.is_some_and(|free| free < 25 * MBIT))
+    })?;
+    let refused = fabric.create(reserved(40))?.expect_err("others have it");
+    assert!(refused.message().contains("taken by others now"), "{refused:?}");
+    drop(flood);
+    within(
+        2 * PATIENCE,
+        "it is free again",
+        || Ok(available(&fabric)?.is_some_and(|free| free > 45 * MBIT)),
+    )?;
+    fabric.circuit(reserved(40))?;
     fabric.lab.down()
 }
