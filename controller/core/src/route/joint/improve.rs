@@ -2,6 +2,7 @@
 use super::MOST_PATHS;
 use super::prices::Prices;
 use super::rooms::{Rooms, Way};
+use super::work::Work;
 use proto_model::Bandwidth;
 use proto_model::circuit::Path;
 
@@ -11,9 +12,10 @@ const ROUNDS: usize = 40;
 const MOST_OUT: usize = 12;
 /// Requests for which room is sought after that, at most.
 const MOST_TRIED: usize = 100;
-/// Requests that are looked at by all changes that need not be better at once; more requests have fewer such changes.
-const SHAKEN: usize = 400_000;
-const MOST_SHAKES: usize = 1_000;
+/// Changes that need not be better at once, for each request at most.
+const SHAKES: usize = 100;
+/// Looks that a row of a path is worth, or a request that is asked whether it is in the way.
+const LOOKS: usize = 8;
 
 /// xorshift64 (Marsaglia 2003): the same placement for the same requests.
 struct Numbers(u64);
@@ -50,13 +52,19 @@ impl Board {
         self.requests.push(Request { need, ways, chosen: None });
     }
 
-    /// A further path for a request that has not enough of them.
-    pub(super) fn add_way(&mut self, at: usize, way: Way) {
+    /// A further path for a request that has not enough of them. False: it is not needed.
+    pub(super) fn add_way(&mut self, at: usize, way: Way) -> bool {
         let request = &mut self.requests[at];
         let fits = self.rooms.fits(&way, request.need);
-        if fits && request.ways.len() < MOST_PATHS && !request.ways.contains(&way) {
+        let new = fits && request.ways.len() < MOST_PATHS && !request.ways.contains(&way);
+        if new {
             request.ways.push(way);
         }
+        new
+    }
+
+    pub(super) fn ways(&self, at: usize) -> &[Way] {
+        &self.requests[at].ways
     }
 
     pub(super) fn rooms(&self) -> &Rooms {
@@ -88,63 +96,67 @@ impl Board {
         Some((&best.path, Bandwidth::from_bits_per_second(self.rooms.least(best))))
     }
 
-    /// Greedily in several orders, of which the best one is kept and improved.
-    pub(super) fn improve(&mut self, prices: &Prices) {
+    /// Greedily in several orders; the best one is kept, unless what is placed already is better.
+    pub(super) fn improve(&mut self, prices: &Prices, work: &mut Work) {
         let all = 0..self.requests.len();
         let cheapest = |at: usize| {
             let Request { need, ways, .. } = &self.requests[at];
             ways.iter().map(|way| prices.of(way, *need)).fold(f64::INFINITY, f64::min)
         };
-        let by_price: Vec<(f64, usize)> = all.clone().map(|at| (cheapest(at), at)).collect();
+        let by_price: Vec<f64> = all.clone().map(cheapest).collect();
         let mut orders = vec![all.clone().collect::<Vec<_>>(), all.clone().collect(), all.collect()];
-        orders[0].sort_by(|a, b| by_price[*a].0.total_cmp(&by_price[*b].0));
+        orders[0].sort_by(|a, b| by_price[*a].total_cmp(&by_price[*b]));
         orders[1].sort_by_key(|at| std::cmp::Reverse(self.requests[*at].need));
         // What the relaxation admits whole comes first, the large ones before the small ones.
-        orders[2].sort_by_key(|at| (by_price[*at].0 >= 1.0, std::cmp::Reverse(self.requests[*at].need)));
-        let empty = self.clone();
-        let mut best: Option<Self> = None;
+        orders[2].sort_by_key(|at| (by_price[*at] >= 1.0, std::cmp::Reverse(self.requests[*at].need)));
+        let mut best = (self.placed(), self.choices());
         for order in orders {
-            let mut board = empty.clone();
+            self.restore(&vec![None; order.len()]);
             for at in order {
-                board.settle(at, prices);
+                self.settle(at, prices, work);
             }
-            board.climb(prices);
-            if best.as_ref().is_none_or(|best| board.placed() > best.placed()) {
-                best = Some(board);
+            self.climb(prices, work);
+            if self.placed() > best.0 {
+                best = (self.placed(), self.choices());
             }
         }
-        if let Some(best) = best {
-            *self = best;
-        }
+        self.restore(&best.1);
     }
 
-    /// Forces requests in though less is placed then, and keeps what follows from it unless that is less than before
-    /// (iterated local search; Lourenço, Martin, Stützle 2003). Ends at the bound, in bits per second.
-    pub(super) fn shake(&mut self, prices: &Prices) {
+    /// Forces requests in though less is placed then, and goes on from there unless that stays less than before (iterated local
+    /// search; Lourenço, Martin, Stützle 2003). Keeps the first of what was best. Ends at the bound, or with the work.
+    pub(super) fn shake(&mut self, prices: &Prices, work: &mut Work) {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let shakes = (SHAKEN / self.requests.len().max(1)).min(MOST_SHAKES);
-        let mut before = self.placed();
-        for _ in 0..shakes {
+        let mut best = (self.placed(), self.choices());
+        let mut before = best.0;
+        for _ in 0..self.requests.len() * SHAKES {
             let open = self.open();
-            if open.is_empty() || before as f64 >= prices.bound() {
-                return;
+            if open.is_empty() || before as f64 >= prices.bound() || work.is_spent() {
+                break;
             }
-            let at = open[numbers.below(open.len())];
-            let way = numbers.below(self.requests[at].ways.len());
-            let kept = (self.rooms.clone(), self.choices());
-            if self.force(at, way) {
-                let open = self.open().into_iter().take(MOST_TRIED);
-                open.for_each(|other| {
-                    self.settle(other, prices);
-                });
-                self.round(prices);
-            }
+            let kept = self.choices();
+            self.shake_once(open[numbers.below(open.len())], &mut numbers, prices, work);
             let now = self.placed();
             if now < before {
-                self.restore(kept);
-            } else {
-                before = now;
+                self.restore(&kept);
+                continue;
             }
+            before = now;
+            if now > best.0 {
+                best = (now, self.choices());
+            }
+        }
+        self.restore(&best.1);
+    }
+
+    fn shake_once(&mut self, at: usize, numbers: &mut Numbers, prices: &Prices, work: &mut Work) {
+        let way = numbers.below(self.requests[at].ways.len());
+        if self.force(at, way, work) {
+            let open = self.open().into_iter().take(MOST_TRIED);
+            open.for_each(|other| {
+                self.settle(other, prices, work);
+            });
+            self.round(prices, work);
         }
     }
 
@@ -152,17 +164,22 @@ impl Board {
         self.requests.iter().map(|request| request.chosen).collect()
     }
 
-    fn restore(&mut self, (rooms, choices): (Rooms, Vec<Option<usize>>)) {
-        self.rooms = rooms;
-        for (request, chosen) in self.requests.iter_mut().zip(choices) {
-            request.chosen = chosen;
+    fn restore(&mut self, choices: &[Option<usize>]) {
+        let changed = |board: &Self, at: &usize| board.requests[*at].chosen != choices[*at];
+        let changed: Vec<usize> = (0..choices.len()).filter(|at| changed(self, at)).collect();
+        for at in &changed {
+            self.lift(*at);
+        }
+        for at in changed {
+            choices[at].into_iter().for_each(|way| self.put(at, way));
         }
     }
 
     /// Whoever is in the way goes out. False: too many are, and some of them may be out.
-    fn force(&mut self, at: usize, way: usize) -> bool {
+    fn force(&mut self, at: usize, way: usize, work: &mut Work) -> bool {
         let mut out = 0;
         while let Some(row) = self.short(at, way) {
+            work.spend(self.requests.len() * LOOKS);
             let Some(other) = self.who_gives_way(row, at, way).filter(|_| out < MOST_OUT) else {
                 return false;
             };
@@ -174,8 +191,9 @@ impl Board {
     }
 
     /// On the path that takes least of what is scarce, if it fits on one.
-    fn settle(&mut self, at: usize, prices: &Prices) -> bool {
+    fn settle(&mut self, at: usize, prices: &Prices, work: &mut Work) -> bool {
         let Request { need, ways, .. } = &self.requests[at];
+        work.spend(ways.iter().map(|way| way.rows.len() * LOOKS).sum());
         let fit = ways.iter().enumerate().filter(|(_, way)| self.rooms.fits(way, *need));
         let priced = fit.map(|(at, way)| (prices.of(way, *need), at));
         let best = priced.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, at)| at);
@@ -183,6 +201,16 @@ impl Board {
             self.put(at, way);
         }
         best.is_some()
+    }
+
+    /// False: it does not fit.
+    pub(super) fn put_if_it_fits(&mut self, at: usize, way: usize) -> bool {
+        let Request { need, ways, chosen } = &self.requests[at];
+        let fits = chosen.is_none() && self.rooms.fits(&ways[way], *need);
+        if fits {
+            self.put(at, way);
+        }
+        fits
     }
 
     fn put(&mut self, at: usize, way: usize) {
@@ -199,29 +227,30 @@ impl Board {
     }
 
     /// Each request that is not placed tries to push others aside: they go elsewhere, or are worth less than it is.
-    fn climb(&mut self, prices: &Prices) {
+    pub(super) fn climb(&mut self, prices: &Prices, work: &mut Work) {
         for _ in 0..ROUNDS {
-            if !self.round(prices) {
+            if work.is_spent() || !self.round(prices, work) {
                 return;
             }
         }
     }
 
     /// True: more is placed than before.
-    fn round(&mut self, prices: &Prices) -> bool {
+    fn round(&mut self, prices: &Prices, work: &mut Work) -> bool {
         let mut better = false;
         for at in self.open() {
             if self.requests[at].chosen.is_some() {
                 continue;
             }
             let ways = 0..self.requests[at].ways.len();
-            better |= self.settle(at, prices) || ways.into_iter().any(|way| self.push_in(at, way, prices));
+            better |= self.settle(at, prices, work)
+                || ways.into_iter().any(|way| !work.is_spent() && self.push_in(at, way, prices, work));
         }
         better
     }
 
     /// Those that are not placed, the largest first.
-    fn open(&self) -> Vec<usize> {
+    pub(super) fn open(&self) -> Vec<usize> {
         let all = 0..self.requests.len();
         let mut open: Vec<usize> = all.filter(|at| self.requests[*at].chosen.is_none()).collect();
         open.sort_by_key(|at| std::cmp::Reverse(self.requests[*at].need));
@@ -229,10 +258,11 @@ impl Board {
     }
 
     /// True: more is placed than before; else nothing has changed.
-    fn push_in(&mut self, at: usize, way: usize, prices: &Prices) -> bool {
+    fn push_in(&mut self, at: usize, way: usize, prices: &Prices, work: &mut Work) -> bool {
         let before = self.placed();
         let mut out: Vec<(usize, usize)> = Vec::new();
         while let Some(row) = self.short(at, way) {
+            work.spend(self.requests.len() * LOOKS);
             let Some(other) = self.who_gives_way(row, at, way).filter(|_| out.len() < MOST_OUT) else {
                 return self.undo(&out);
             };
@@ -241,7 +271,7 @@ impl Board {
         self.put(at, way);
         // Those that gave way, and others for which there is room now.
         let open = self.open().into_iter().take(MOST_TRIED);
-        let settled: Vec<usize> = open.filter(|other| self.settle(*other, prices)).collect();
+        let settled: Vec<usize> = open.filter(|other| self.settle(*other, prices, work)).collect();
         if self.placed() > before {
             return true;
         }

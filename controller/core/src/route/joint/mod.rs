@@ -1,15 +1,19 @@
 //! Places several circuits together, so that as much bandwidth as can be is admitted where not all of it fits.
 //!
 //! Strict classes of priority: what a higher class takes, a lower one does not get. All or nothing per request. Within a
-//! class the paths and the prices of what is scarce come from the dual of the linear relaxation (see [`prices`]), which
-//! also bounds from above what any placement could admit; then requests are placed greedily by those prices, and changed
-//! as long as that admits more.
+//! class the best split of the requests over paths and the prices of what is scarce come from the linear relaxation (see
+//! [`prices`]), which also bounds from above what any placement could admit. A placement is made of the split (see [`dive`]), and
+//! others greedily by the prices; the best one is changed as long as that admits more, or until the work is at its end.
 mod cuts;
+mod dive;
 mod improve;
 mod moves;
 mod prices;
 mod rooms;
+mod simplex;
+mod split;
 mod timed;
+mod work;
 
 use super::{Ask, decide, paths};
 use crate::topology::Topology;
@@ -24,12 +28,15 @@ use proto_model::{Bandwidth, CircuitId, NodeName};
 use rooms::{Rooms, Way};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use work::Work;
 
 pub use moves::Standing;
 pub use timed::{Timed, place_all, seek_moves};
 
 /// Paths of a request at the beginning; the prices may bring others.
 const PATHS: usize = 8;
+/// Looks at links and numbers that one answer takes, beside the first paths of each request.
+const WORK: usize = 200_000_000;
 /// Paths of a request at most.
 const MOST_PATHS: usize = 24;
 
@@ -57,7 +64,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Refused {
     pub why: String,
-    /// Circuits that stand and would have to give way; empty: none would help.
+    /// Circuits that stand and would have to give way; empty: none would help, or none was found with the work allowed.
     pub moves: Vec<Move>,
 }
 
@@ -77,25 +84,36 @@ impl std::fmt::Display for Move {
 
 /// Decides for all of them; `standing` are the circuits that are booked in the topology and may be asked to move.
 pub fn place(topology: &Topology, weights: &Weights, wanted: &[Wanted], standing: &[Standing]) -> Answer {
-    let (mut answer, rooms) = place_classes(topology, weights, wanted);
+    let (mut answer, rooms) = place_classes(topology, weights, wanted, &mut Work::new(WORK));
     let mut stand = Stand::new(topology, standing);
     for (index, refused) in &mut answer.refused {
-        let found = moves::seek(topology, weights, &wanted[*index], &mut stand, &rooms);
+        let found = stand.seek(topology, weights, &wanted[*index], &rooms);
         refused.moves = found.into_iter().map(|(_, moved)| moved).collect();
     }
     answer
 }
 
-/// Without a word about those that stand; with what is left.
-fn place_classes(topology: &Topology, weights: &Weights, wanted: &[Wanted]) -> (Answer, Rooms) {
+/// Without a word about those that stand; with what is left. Each class has its share of the work, and what the higher ones
+/// did not need.
+fn place_classes(
+    topology: &Topology,
+    weights: &Weights,
+    wanted: &[Wanted],
+    work: &mut Work,
+) -> (Answer, Rooms) {
     let mut answer = Answer::default();
     let mut rooms = Rooms::new(topology);
     let mut classes: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
     for (index, request) in wanted.iter().enumerate() {
         classes.entry(request.priority).or_default().push(index);
     }
+    let mut left = wanted.len();
     for (priority, class) in classes.into_iter().rev() {
-        place_class(topology, weights, wanted, (priority, class), &mut rooms, &mut answer);
+        let count = class.len();
+        let mut part = work.part(count, left);
+        place_class(topology, weights, wanted, (priority, class), (&mut rooms, &mut answer), &mut part);
+        work.join(part);
+        left -= count;
     }
     (answer, rooms)
 }
@@ -105,10 +123,11 @@ fn place_class(
     weights: &Weights,
     wanted: &[Wanted],
     (priority, class): (u8, Vec<usize>),
-    rooms: &mut Rooms,
-    answer: &mut Answer,
+    (rooms, answer): (&mut Rooms, &mut Answer),
+    work: &mut Work,
 ) {
     let mut board = Board::new(rooms.clone());
+    let all = sum(&class.iter().map(|index| &wanted[*index]).collect::<Vec<_>>());
     let mut indices = Vec::new();
     for index in class {
         match ways(topology, weights, &wanted[index], rooms) {
@@ -122,12 +141,11 @@ fn place_class(
         }
     }
     let requests: Vec<&Wanted> = indices.iter().map(|index| &wanted[*index]).collect();
-    let (prices, tried) = Prices::seek(topology, weights, &requests, &mut board);
-    board.improve(&prices);
-    if let Some(tried) = tried.filter(|tried| tried.placed() > board.placed()) {
-        board = tried;
-    }
-    board.shake(&prices);
+    let (prices, split) = Prices::seek(topology, weights, &requests, &mut board, work);
+    dive::dive(&mut board, split, work);
+    board.climb(&prices, work);
+    board.improve(&prices, work);
+    board.shake(&prices, work);
     for (at, index) in indices.iter().enumerate() {
         match board.chosen(at) {
             Some(way) => {
@@ -139,11 +157,16 @@ fn place_class(
             }
         }
     }
-    let sum = requests.iter().fold(Bandwidth::ZERO, |sum, r| sum.saturating_add(r.bounds.bandwidth));
     let placed = Bandwidth::from_bits_per_second(board.placed());
-    let bound = Bandwidth::from_bits_per_second(prices.bound().ceil() as u64).min(sum).max(placed);
-    answer.classes.push(Class { priority, wanted: sum, placed, bound });
+    let most = Bandwidth::from_bits_per_second(prices.bound().ceil() as u64);
+    // Of those that fit somewhere alone.
+    let bound = most.min(sum(&requests)).max(placed);
+    answer.classes.push(Class { priority, wanted: all, placed, bound });
     *rooms = board.into_rooms();
+}
+
+fn sum(requests: &[&Wanted]) -> Bandwidth {
+    requests.iter().fold(Bandwidth::ZERO, |sum, one| sum.saturating_add(one.bounds.bandwidth))
 }
 
 /// Paths on which the request alone fits in what is left, the cheapest first.

@@ -2,13 +2,16 @@
 //!
 //! For any prices `λ ≥ 0` of a bit per second on each link and interface, no placement admits more than
 //! `Σ free·λ + Σ need·max(0, 1 − λ(cheapest path))`, over all paths on whose links the request fits whole, and also when it is
-//! split over those (weak duality; the least of these is the optimum of the relaxation). Each link has a price for each of its
-//! conditions (see [`super::cuts`]), and a request pays by how much it counts for there. Prices are sought by subgradients with
-//! Polyak's steps (1969), whose target is what the best placement so far admits.
+//! split over those (weak duality; the least of these is the optimum of the relaxation). So the bound is one whenever the search
+//! ends. Each link has a price for each of its conditions (see [`super::cuts`]), and a request pays by how much it counts for
+//! there. Prices are those of the best split over the paths that are known (see [`super::split`]); the cheapest paths by them,
+//! over all links, join these until none is new.
 use super::Wanted;
 use super::cuts::{CUTS, factor};
 use super::improve::Board;
 use super::rooms::{Rooms, Way};
+use super::split::Split;
+use super::work::Work;
 use crate::route::field::{Field, Step, row};
 use crate::route::{Ask, paths};
 use crate::topology::Topology;
@@ -17,13 +20,8 @@ use proto_model::intent::Bounds;
 use proto_model::plan::Weights;
 use std::collections::BTreeSet;
 
-/// Steps over links that one search of prices takes; more requests and links have fewer rounds.
-const WORK: usize = 60_000_000;
-const ROUNDS: std::ops::RangeInclusive<usize> = 30..=1_500;
-/// Rounds without a better bound after which steps are halved.
-const PATIENCE: usize = 20;
-/// Every so many rounds the cheapest paths are offered to the requests.
-const OFFER: usize = 5;
+/// Looks that a step of a search over links is worth.
+const LOOKS: usize = 4;
 /// Of each link, so that where all is free the shortest path is the cheapest.
 const HAIR: f64 = 1e-9;
 
@@ -50,63 +48,39 @@ struct Group {
 /// What a round of routing by the prices found.
 struct Round {
     bound: f64,
-    /// By row and condition.
-    load: Vec<f64>,
     /// By group, the links of its cheapest path.
     trails: Vec<Vec<Step>>,
 }
 
 impl Prices {
-    /// Also the best placement that was tried on the way.
+    /// Also the split that they come from. Ends when no path is cheaper than it is worth by them, or with the work.
     pub(super) fn seek(
         topology: &Topology,
         weights: &Weights,
         wanted: &[&Wanted],
         board: &mut Board,
-    ) -> (Self, Option<Board>) {
+        work: &mut Work,
+    ) -> (Self, Split) {
         let rooms = board.rooms().clone();
         let (fields, groups) = groups(topology, weights, wanted, board);
-        let steps: usize = groups.iter().map(|group| fields[group.field].len()).sum();
-        let rounds = (WORK / steps.max(1)).clamp(*ROUNDS.start(), *ROUNDS.end());
-        let mut rows = vec![0.0; rooms.len() * CUTS];
-        let mut best = Self { rows: rows.clone(), rooms: rooms.clone(), bound: f64::INFINITY };
-        let mut tried = None;
-        // First by the sums alone, which bring most of it; from there by all conditions.
-        let (mut pace, mut idle, mut target, mut cuts) = (1.0, 0, 0.0_f64, 1);
-        for round in 0..rounds {
-            let found = route(topology, &rooms, &fields, &groups, &rows);
-            if round % OFFER == 0 {
-                offer(topology, weights, wanted, (&groups, &found.trails), board);
+        let looks = looks(&fields, &groups, &rooms);
+        let mut split = Split::new(board);
+        let mut best = Self { rows: vec![0.0; rooms.len() * CUTS], rooms, bound: f64::INFINITY };
+        loop {
+            let solved = split.solve(board, work);
+            if !work.spend(looks) {
+                return (best, split);
             }
-            idle += 1;
+            let rows = split.prices();
+            let found = route(topology, &best.rooms, &fields, &groups, &rows);
             if found.bound < best.bound {
-                idle = if found.bound < best.bound * (1.0 - 1e-4) { 0 } else { idle };
-                best = Self { rows: rows.clone(), bound: found.bound, ..best };
+                best = Self { rows, bound: found.bound, ..best };
             }
-            if round % 50 == 20 {
-                let mut trial = board.clone();
-                trial.improve(&best);
-                if trial.placed() as f64 > target {
-                    target = trial.placed() as f64;
-                    tried = Some(trial);
-                }
+            let offered = offer(topology, weights, wanted, (&groups, &found.trails), board);
+            if !solved || !offered {
+                return (best, split);
             }
-            if best.bound <= target * 1.001 || (pace < 1e-3 && cuts == CUTS) {
-                break;
-            }
-            if cuts < CUTS && (pace < 1e-3 || 2 * round >= rounds) {
-                (idle, pace, cuts) = (0, 0.5, CUTS);
-                rows.clone_from(&best.rows);
-                continue;
-            }
-            if idle >= PATIENCE {
-                (idle, pace) = (0, pace / 2.0);
-                rows.clone_from(&best.rows);
-                continue;
-            }
-            follow(&mut rows, (&rooms, cuts), &found, pace, target);
         }
-        (best, tried)
     }
 
     /// The most that any placement admits, in bits per second.
@@ -121,21 +95,13 @@ impl Prices {
     }
 }
 
-/// Against the gradient, in units of what each row has, by so many conditions of each.
-fn follow(rows: &mut [f64], (rooms, cuts): (&Rooms, usize), found: &Round, pace: f64, target: f64) {
-    let free = |row: usize| rooms.free((row / CUTS) as u32) as f64;
-    let gradient = |row: usize| if free(row) > 0.0 { 1.0 - found.load[row] / free(row) } else { 0.0 };
-    let pushes = |row: &usize| row % CUTS < cuts && (rows[*row] > 0.0 || gradient(*row) < 0.0);
-    let square: f64 = (0..rows.len()).filter(pushes).map(|row| gradient(row).powi(2)).sum();
-    if square <= 0.0 {
-        return;
-    }
-    let step = pace * (found.bound - target).max(found.bound * 1e-3) / square;
-    let push = |row: usize| if row % CUTS < cuts { gradient(row) / free(row).max(1.0) } else { 0.0 };
-    let pushes: Vec<f64> = (0..rows.len()).map(push).collect();
-    for (price, push) in rows.iter_mut().zip(pushes) {
-        *price = (*price - step * push).max(0.0);
-    }
+/// That one round of [`route`] takes.
+fn looks(fields: &[Field], groups: &[Group], rooms: &Rooms) -> usize {
+    let all = groups.iter().zip(groups.iter().skip(1));
+    let sizes = 1 + all.clone().filter(|(a, b)| a.size != b.size).count();
+    let tree = |group: &Group| (group.field, group.size, group.ends[1]);
+    let trees = all.filter(|(a, b)| tree(a) != tree(b)).map(|(_, group)| group).chain(groups.first());
+    sizes * rooms.len() + trees.map(|group| fields[group.field].len() * LOOKS).sum::<usize>()
 }
 
 fn groups(
@@ -199,7 +165,6 @@ fn groups(
 
 /// Everybody goes by the cheapest path, if that costs less than it is worth.
 fn route(topology: &Topology, rooms: &Rooms, fields: &[Field], groups: &[Group], rows: &[f64]) -> Round {
-    let mut load = vec![0.0; rows.len()];
     let mut bound: f64 = (0..rows.len()).map(|row| rows[row] * rooms.free((row / CUTS) as u32) as f64).sum();
     let mut trails = Vec::with_capacity(groups.len());
     let mut tree: Option<((usize, u64, u32), Vec<f64>)> = None;
@@ -218,21 +183,10 @@ fn route(topology: &Topology, rooms: &Rooms, fields: &[Field], groups: &[Group],
         // Without the hairs, of which no path has more than there are hosts.
         let hairs = HAIR * fields[*field].hosts() as f64;
         let worth = 1.0 - (least[*from as usize] - hairs).max(0.0);
-        let trail = if worth > 0.0 { fields[*field].way(*from, least, price) } else { Vec::new() };
-        if worth > 0.0 {
-            bound += need * worth;
-            for step in &trail {
-                each_row(topology, rooms, step, |row| {
-                    let load = &mut load[row as usize * CUTS..][..CUTS];
-                    let free = rooms.free(row);
-                    let counts = load.iter_mut().enumerate();
-                    counts.for_each(|(cut, load)| *load += need * factor(*size, free, cut));
-                });
-            }
-        }
-        trails.push(trail);
+        bound += need * worth.max(0.0);
+        trails.push(if worth > 0.0 { fields[*field].way(*from, least, price) } else { Vec::new() });
     }
-    Round { bound, load, trails }
+    Round { bound, trails }
 }
 
 /// Of a bit per second of a request that needs so much. Infinite where there is no room for all of it: none is split.
@@ -257,14 +211,15 @@ fn each_row(topology: &Topology, rooms: &Rooms, step: &Step, mut with: impl FnMu
     road.ports.into_iter().flatten().for_each(|port| with(rooms.row_of_port(port)));
 }
 
-/// Paths that are cheap by the prices, as far as they keep the requests' bounds.
+/// Paths that are cheap by the prices, as far as they keep the requests' bounds. True: some of them are new.
 fn offer(
     topology: &Topology,
     weights: &Weights,
     wanted: &[&Wanted],
     (groups, trails): (&[Group], &[Vec<Step>]),
     board: &mut Board,
-) {
+) -> bool {
+    let mut new = false;
     for (group, trail) in groups.iter().zip(trails).filter(|(_, trail)| !trail.is_empty()) {
         let Some(trail) = paths::Trail::of(group.ends[0], trail) else { continue };
         for at in &group.members {
@@ -283,8 +238,9 @@ fn offer(
             let judged = crate::route::judge_one(topology, weights, &ask, &trail);
             if judged.broken.is_empty() {
                 let way = board.rooms().way(topology, judged.candidate.path);
-                way.into_iter().for_each(|way| board.add_way(*at, way));
+                new |= way.is_some_and(|way| board.add_way(*at, way));
             }
         }
     }
+    new
 }

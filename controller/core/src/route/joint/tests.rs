@@ -120,6 +120,61 @@ fn little_is_lost_against_trying_everything() {
     assert!(placed * 100 >= possible * 97, "{placed} of {possible}");
 }
 
+/// Requests of which some are large beside what links have and most are small, over a ring with chords.
+fn crowd(seed: u64) -> (Topology, Vec<Wanted>) {
+    let mut state = seed;
+    let mut draw = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    let ring = (0..12).map(|at| (at, (at + 1) % 12));
+    let chords = [(0, 5), (2, 9), (3, 7), (4, 11)];
+    let links: Vec<_> = ring.chain(chords).map(|(a, b)| (a, b, 1 + draw(9), 100)).collect();
+    let pairs = (0..12).flat_map(|from| (from + 1..12).map(move |to| (from, to)));
+    let asked = pairs.map(|(from, to)| {
+        let mbit = if draw(6) == 0 { 20 + draw(40) } else { 1 + draw(18) };
+        wanted(from, to, mbit, (from % 3) as u8)
+    });
+    (topology(12, &links), asked.collect())
+}
+
+#[test]
+fn little_work_makes_a_placement_too_and_its_bound_holds() {
+    for seed in 0..2 {
+        let (topology, asked) = crowd(seed);
+        let with = |looks| place_classes(&topology, &Weights::default(), &asked, &mut Work::new(looks)).0;
+        let full = with(WORK);
+        for looks in [0, 10_000, 100_000] {
+            let answer = with(looks);
+            assert_eq!(answer.placed.len() + answer.refused.len(), asked.len());
+            // The first class has all links in both, so that their bounds are of the same thing.
+            let (little, full) = (answer.classes[0], full.classes[0]);
+            assert!(
+                little.bound >= full.placed,
+                "{} are said to be the most of {}",
+                little.bound,
+                full.placed
+            );
+            assert!(little.placed.bits_per_second() * 2 > full.placed.bits_per_second(), "{}", little.placed);
+            let mut booked = topology.clone();
+            answer.placed.iter().for_each(|(at, path)| booked.reserve(path, asked[*at].bounds.bandwidth));
+            assert!(booked.views().iter().all(|view| view.capacity >= Some(view.reserved)));
+        }
+    }
+}
+
+#[test]
+fn what_fits_nowhere_is_wanted_all_the_same() {
+    let topology = topology(2, &[(0, 1, 1, 10)]);
+    let class = admit(&topology, &[wanted(0, 1, 15, 3)]).classes[0];
+    assert_eq!(
+        [class.wanted, class.placed, class.bound],
+        [Bandwidth::mbit(15), Bandwidth::ZERO, Bandwidth::ZERO]
+    );
+    let class = admit(&topology, &[wanted(0, 1, 15, 3), wanted(0, 1, 4, 3)]).classes[0];
+    assert_eq!([class.wanted, class.placed, class.bound], [19, 4, 4].map(Bandwidth::mbit));
+}
+
 proptest! {
     #[test]
     fn nothing_is_overbooked_and_the_bound_is_one(

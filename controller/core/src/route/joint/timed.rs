@@ -1,7 +1,8 @@
 //! Places requests that are wanted at different times, so that at no instant more is taken than there is.
-use super::moves::{self, Stand};
+use super::moves::Stand;
 use super::rooms::Rooms;
-use super::{Answer, Class, Standing, Wanted, place_classes};
+use super::work::Work;
+use super::{Answer, Class, Standing, WORK, Wanted, place_classes};
 use crate::topology::{Topology, Window};
 use proto_model::circuit::Path;
 use proto_model::plan::Weights;
@@ -15,6 +16,12 @@ pub struct Timed {
     pub window: Window,
 }
 
+/// What may be done yet, and for how many requests.
+struct Effort {
+    work: Work,
+    left: usize,
+}
+
 type Time = (Timestamp, Option<Timestamp>);
 
 /// Decides for all of them, and books what is placed in the topology. Strict classes; those of a class that are wanted for
@@ -26,15 +33,25 @@ pub fn place_all(topology: &mut Topology, weights: &Weights, all: &[Timed]) -> A
         let times = classes.entry(wanted.priority).or_default();
         times.entry((window.from, window.to)).or_default().push(index);
     }
+    // Where there are several times, each is also placed as if it were alone.
+    let twice = |times: &BTreeMap<Time, Vec<usize>>| if times.len() > 1 { 2 } else { 1 };
+    let members = |times: &BTreeMap<Time, Vec<usize>>| times.values().map(Vec::len).sum::<usize>();
+    let mut effort = Effort {
+        work: Work::new(WORK),
+        left: classes.values().map(|times| twice(times) * members(times)).sum(),
+    };
     for (priority, times) in classes.into_iter().rev() {
         let mut sums = [Bandwidth::ZERO; 3];
         // What each of several times could admit if the others were not there: together they cannot admit more.
         let alone: Vec<Bandwidth> = match times.len() {
             1 => Vec::new(),
-            _ => times.values().map(|members| bound(&place_some(topology, weights, all, members))).collect(),
+            _ => times
+                .values()
+                .map(|members| bound(&place_some(topology, weights, all, members, &mut effort)))
+                .collect(),
         };
         for members in times.values() {
-            let found = place_some(topology, weights, all, members);
+            let found = place_some(topology, weights, all, members, &mut effort);
             if let Some(class) = found.classes.first() {
                 let add = [class.wanted, class.placed, class.bound];
                 sums.iter_mut().zip(add).for_each(|(sum, more)| *sum = sum.saturating_add(more));
@@ -60,10 +77,19 @@ fn bound(answer: &Answer) -> Bandwidth {
 }
 
 /// Of one class and for one time.
-fn place_some(topology: &mut Topology, weights: &Weights, all: &[Timed], members: &[usize]) -> Answer {
+fn place_some(
+    topology: &mut Topology,
+    weights: &Weights,
+    all: &[Timed],
+    members: &[usize],
+    effort: &mut Effort,
+) -> Answer {
     let wanted: Vec<Wanted> = members.iter().map(|index| all[*index].wanted.clone()).collect();
     topology.look(members.first().map(|index| all[*index].window));
-    let found = place_classes(topology, weights, &wanted).0;
+    let mut part = effort.work.part(members.len(), effort.left);
+    let found = place_classes(topology, weights, &wanted, &mut part).0;
+    effort.work.join(part);
+    effort.left -= members.len();
     topology.look(None);
     found
 }
@@ -95,7 +121,7 @@ pub fn seek_moves(
             continue;
         }
         topology.look(Some(*window));
-        let found = moves::seek(topology, weights, wanted, &mut stand, &Rooms::new(topology));
+        let found = stand.seek(topology, weights, wanted, &Rooms::new(topology));
         topology.look(None);
         for (at, moved) in &found {
             stand.forget(*at);

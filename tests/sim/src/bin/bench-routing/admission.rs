@@ -1,24 +1,34 @@
 //! Joint admission on recorded traffic matrices, and paths under a price cap, from a folder with the data.
-use crate::network::name;
+use crate::network::{mesh, name, node};
 use crate::report::Row;
 use controller_core::replay::loads::Network;
 use controller_core::replay::money::{Cap, Market};
 use controller_core::replay::series::Series;
-use controller_core::route::joint::{Wanted, place};
-use controller_core::topology::Topology;
+use controller_core::route::joint::{Standing, Timed, Wanted, place, place_all, seek_moves};
+use controller_core::topology::{Topology, Window};
 use proto_model::intent::Bounds;
 use proto_model::plan::Weights;
 use proto_model::together::MOST;
 use proto_model::topology::{LinkId, LinkValues, Underlay};
-use proto_model::{Bandwidth, Name, NodeName};
+use proto_model::{Bandwidth, CircuitId, Name, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use tests_sim::chance::Chance;
 
 /// Matrices of each series, spread over it.
 const MATRICES: usize = 10;
 /// Of the load at which shortest paths are just full.
 const LOADS: [f64; 3] = [1.5, 2.0, 3.0];
+
+/// Hosts of a full mesh, and how many of them want to talk to one another.
+const HOSTS: usize = 200;
+const TALKING: usize = 15;
+/// Circuits at these that could move.
+const STANDING: usize = 2_000;
+/// Seeds.
+const CROWDS: u64 = 20;
 
 pub(crate) fn measure(folder: &Path, quick: bool) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
@@ -31,6 +41,7 @@ pub(crate) fn measure(folder: &Path, quick: bool) -> Result<Vec<Row>, String> {
             rows.extend(admit(network, &map, &series, *load)?);
         }
     }
+    rows.extend(crowd(if quick { 3 } else { CROWDS })?);
     let prices = read(&folder.join("skyplane_egress_cost.csv.gz"))?;
     let latencies = read(&folder.join("skyplane_latency_2022.csv.gz"))?;
     let market = Market::parse(&prices, &latencies).map_err(|error| error.to_string())?;
@@ -84,6 +95,74 @@ fn admit(network: &str, map: &Network, series: &Series, load: f64) -> Result<Vec
     ])
 }
 
+/// One call of as many requests as are allowed, in two classes, among a few hosts of a full mesh; their interfaces are what is
+/// scarce, and circuits stand at them.
+fn crowd(seeds: u64) -> Result<Vec<Row>, String> {
+    let (mut shares, mut times, mut with_moves) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut refused, mut helped) = (0, 0);
+    for seed in 1..=seeds {
+        let mut chance = Chance::new(seed);
+        let mut topology = mesh(HOSTS, &mut chance);
+        let standing = standing(&mut topology, &mut chance);
+        let all = crowded(&topology, &mut chance);
+        let begun = Instant::now();
+        let mut answer = place_all(&mut topology, &Weights::default(), &all);
+        times.push(begun.elapsed().as_secs_f64());
+        seek_moves(&mut topology, &Weights::default(), &all, &standing, &mut answer);
+        with_moves.push(begun.elapsed().as_secs_f64());
+        shares.extend(answer.classes.iter().map(|class| 100.0 * (1.0 - class.gap())));
+        refused += answer.refused.len();
+        helped += answer.refused.values().filter(|refused| !refused.moves.is_empty()).count();
+    }
+    let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+    let what = format!("{MOST} requests among {TALKING} of {HOSTS} hosts, full mesh");
+    let note =
+        format!("{helped} of {refused} that are refused would fit after moves; {STANDING} circuits stand");
+    Ok(vec![
+        Row::of(
+            format!("{what}: admitted, % of the LP bound"),
+            shares,
+            format!("least {least:.2} %; two classes"),
+        ),
+        Row::of(format!("{what}: time, s (must be ≤ 1)"), times, format!("{seeds} seeds")),
+        Row::of(format!("{what}: with what would have to move, s (must be ≤ 1)"), with_moves, note),
+    ])
+}
+
+fn standing(topology: &mut Topology, chance: &mut Chance) -> Vec<Standing> {
+    let ids: Vec<LinkId> = topology.views().into_iter().map(|view| view.id).collect();
+    let of_talking = |id: &&LinkId| (0..TALKING).any(|at| id.ends().0 == &node(at));
+    let mut ids: Vec<LinkId> = ids.iter().filter(of_talking).cloned().collect();
+    let mut standing = Vec::new();
+    while standing.len() < STANDING && !ids.is_empty() {
+        let id = ids.swap_remove(chance.below(ids.len() as u64) as usize);
+        let (from, to) = (id.ends().0.clone(), id.ends().1.clone());
+        let path = proto_model::circuit::Path { nodes: vec![from.clone(), to.clone()], links: vec![id] };
+        let bounds = Bounds { bandwidth: Bandwidth::mbit(2 + chance.below(8)), ..Bounds::default() };
+        topology.reserve(&path, bounds.bandwidth);
+        let wanted = Wanted { from, to, bounds, priority: 0, pinned: None };
+        standing.push(Standing { circuit: CircuitId(standing.len() as u64), wanted, path });
+    }
+    standing
+}
+
+fn crowded(topology: &Topology, chance: &mut Chance) -> Vec<Timed> {
+    let mut pairs = BTreeSet::new();
+    while pairs.len() < MOST {
+        let (a, b) = (chance.below(TALKING as u64) as usize, chance.below(TALKING as u64) as usize);
+        if a < b {
+            pairs.insert((a, b));
+        }
+    }
+    let wanted = |(a, b): (usize, usize)| {
+        let bounds = Bounds { bandwidth: Bandwidth::mbit(20 + chance.below(800)), ..Bounds::default() };
+        let priority = chance.below(2) as u8;
+        let wanted = Wanted { from: node(a), to: node(b), bounds, priority, pinned: None };
+        Timed { wanted, window: Window { from: topology.now(), to: None } }
+    };
+    pairs.into_iter().map(wanted).collect()
+}
+
 fn middle(values: &mut [f64]) -> (f64, usize) {
     values.sort_by(f64::total_cmp);
     (values.get(values.len() / 2).copied().unwrap_or_default(), values.len())
@@ -92,14 +171,14 @@ fn middle(values: &mut [f64]) -> (f64, usize) {
 /// Load of the fullest link when everything takes the cheapest path.
 fn fullest(hosts: &[NodeName], topology: &Topology, matrix: &[f32]) -> Result<f64, String> {
     let mut topology = topology.clone();
-    let free: std::collections::BTreeMap<LinkId, f64> = topology
+    let free: BTreeMap<LinkId, f64> = topology
         .views()
         .into_iter()
         .map(|view| (view.id, view.capacity.unwrap_or_default().bits_per_second() as f64))
         .collect();
     for one in wanted(hosts, matrix, 1e-3) {
         let bounds = Bounds::default();
-        let shun = std::collections::BTreeSet::new();
+        let shun = BTreeSet::new();
         let ask = controller_core::route::Ask {
             from: &one.from,
             to: &one.to,

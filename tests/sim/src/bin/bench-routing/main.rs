@@ -124,7 +124,7 @@ fn options() -> Result<Options, String> {
                 options.first_seed = seed.parse().map_err(|_| format!("{seed} is not a number"))?;
             }
             other => {
-                let known = "there are --json, --quick, --data DIR, --forecasts, --scenes, --choice, --seed FIRST and --log";
+                let known = "there are --json, --quick, --data DIR, --forecasts, --choice, --joint, --scenes, --seed FIRST and --log";
                 return Err(format!("{other} is not known; {known}"));
             }
         }
