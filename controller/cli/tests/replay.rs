@@ -47,7 +47,7 @@ fn a_packed_series_gives_a_table_and_a_picture() {
     let output = foreweave(&[series, "--policy", "direct,last,ours,oracle", "--svg", picture]);
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(shown.contains("3 nodes, 40 steps: 8 to learn, 31 scored (186 choices)"), "{shown}");
+    assert!(shown.contains("3 nodes, 40 steps of 5m: 8 to learn, 31 scored (186 choices)"), "{shown}");
     for title in ["direct", "last value", "ours", "oracle"] {
         assert!(shown.lines().any(|line| line.starts_with(title)), "{shown}");
     }
@@ -65,6 +65,22 @@ fn json_has_the_same_numbers() {
     assert_eq!(json["rows"][1]["worse"], 0.0);
     let (direct, ours) = (json["rows"][0]["regret"].as_f64(), json["rows"][1]["regret"].as_f64());
     assert!(ours < direct, "{json:#}");
+}
+
+#[test]
+fn how_long_a_step_is_comes_from_the_option_or_from_the_series_and_every_multiplies_it() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("rtt.csv");
+    std::fs::write(&path, series().replacen("step", "step=15.7s", 1)).expect("written");
+    let path = path.to_str().expect("utf-8");
+    for (options, shown) in [
+        (&[][..], "40 steps of 15.7s: 8"),
+        (&["--every", "2"], "20 steps of 31.4s: 4"),
+        (&["--every", "2", "--step", "1h"], "20 steps of 2h: 4"),
+    ] {
+        let output = text(&foreweave(&[&[path, "--policy", "ours"], options].concat()).stdout);
+        assert!(output.contains(shown), "{output}");
+    }
 }
 
 #[test]
@@ -93,6 +109,7 @@ fn options_that_mean_nothing_are_refused_with_what_would() {
     for (options, part) in [
         (["--policy", "best"], "ewma:GAIN"),
         (["--every", "0"], "0 is not in 1.."),
+        (["--step", "500ms"], "between 1s and 1d"),
         (["--burn-in", "1"], "from 0 to 0.9"),
         (["--span", "0.9..0.1"], "0.4..1"),
         (["--relay-cost", "1"], "20ms"),
@@ -121,11 +138,11 @@ fn traffic_matrices_and_a_network_give_forecasts_and_bounds_of_loads() {
     let row = r#"{"nodes": [["a", 0, 0], ["b", 1, 0], ["c", 2, 0]], "links": [["a", "b", [100]], ["b", "c", [100]]]}"#;
     std::fs::write(&network, row).expect("written");
     let [series, network] = [&series, &network].map(|path| path.to_str().expect("utf-8"));
-    let options = [series, "--kind", "load", "--network", network, "--period", "1h"];
+    let options = [series, "--kind", "load", "--network", network, "--step", "1h"];
     let shown = foreweave(&options);
     assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
     assert!(
-        text(&shown.stdout).starts_with("4 links, 96 steps, scored from step 48."),
+        text(&shown.stdout).starts_with("4 links, 96 steps of 1h, scored from step 48."),
         "{}",
         text(&shown.stdout)
     );

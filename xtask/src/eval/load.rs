@@ -8,7 +8,7 @@ struct Network {
     name: &'static str,
     matrices: &'static str,
     topology: &'static str,
-    period: &'static str,
+    step: &'static str,
 }
 
 const NETWORKS: [Network; 2] = [
@@ -16,9 +16,9 @@ const NETWORKS: [Network; 2] = [
         name: "abilene",
         matrices: "tm_abilene_5min.csv.gz",
         topology: "topo_abilene.json",
-        period: "5m",
+        step: "5m",
     },
-    Network { name: "geant", matrices: "tm_geant_15min.csv.gz", topology: "topo_geant.json", period: "15m" },
+    Network { name: "geant", matrices: "tm_geant_15min.csv.gz", topology: "topo_geant.json", step: "15m" },
 ];
 
 /// Of the mix of seven, as run here: as good must be reached, this is aimed at.
@@ -33,17 +33,18 @@ pub(super) fn report(foreweave: &Foreweave, data: &Data) -> Result<String> {
     let (mut musts, mut tables) = (String::new(), String::new());
     for network in &NETWORKS {
         let topology = data.file(network.topology)?.display().to_string();
-        let options = ["--kind", "load", "--network", &topology, "--period", network.period];
+        let options = ["--kind", "load", "--network", &topology, "--step", network.step];
         eprintln!("  ...   {}", network.name);
         let (report, took) =
             foreweave.replay(&data.file(network.matrices)?, &options.map(ToString::to_string))?;
         required(&mut musts, network.name, &report)?;
         writeln!(
             tables,
-            "\n### {}\n\n{} links, {} steps, scored from step {}; {:.2} s with everything.\n",
+            "\n### {}\n\n{} links, {} steps of {}, scored from step {}; {:.2} s with everything.\n",
             network.name,
             report["links"],
             report["steps"],
+            network.step,
             report["scored_from"],
             took.as_secs_f64()
         )?;

@@ -23,7 +23,7 @@ const SERIES: [Series; 3] = [
     Series {
         name: "sciera",
         file: "rtt_sciera_hourly.csv.gz",
-        options: &["--gaps", "3", "--period", "1h"],
+        options: &["--gaps", "3", "--step", "1h"],
         anchors: [146.04, 22.27, 2.49, 1.81],
         musts: &[
             Must("regret", "mean regret, ms", 1.88, 1.70),
@@ -35,7 +35,7 @@ const SERIES: [Series; 3] = [
     Series {
         name: "seattle, every 7th frame",
         file: "rtt_seattle_15s.csv.gz",
-        options: &["--every", "7", "--period", "110s"],
+        options: &["--every", "7", "--step", "15700ms"],
         anchors: [140.79, 166.25, 214.37, 154.37],
         musts: &[
             Must("mean", "mean RTT, ms", 277.0, 268.0),
@@ -57,7 +57,7 @@ const SERIES: [Series; 3] = [
     Series {
         name: "planetlab",
         file: "rtt_planetlab_15h.csv.gz",
-        options: &["--period", "50m"],
+        options: &["--step", "882m"],
         anchors: [134.60, 18.71, 4.39, 3.45],
         musts: &[
             Must("regret", "mean regret, ms", 3.2, 2.9),
@@ -140,15 +140,21 @@ fn intro(series: &Series, report: &Value, seconds: f64) -> String {
     ];
     let off = measured.iter().zip(series.anchors).map(|(one, known)| 100.0 * (one - known).abs() / known);
     format!(
-        "{} nodes, {} steps, {} of them to learn; mean of the best paths {:.2} ms, of the direct ones {:.2} ms. The known \
+        "{} nodes, {} steps of {}, {} of them to learn; mean of the best paths {:.2} ms, of the direct ones {:.2} ms. The known \
          means of oracle, direct, last value and EWMA 0.1 are reproduced within {:.2} %. A replay of ours alone, bands and reading included, took {seconds:.2} s.\n",
         report["nodes"],
         report["steps"],
+        spoken(number(report, "step")),
         report["burn_in"],
         measured[0],
         number(report, "direct"),
         off.fold(0.0, f64::max),
     )
+}
+
+/// A length of time in seconds.
+fn spoken(seconds: f64) -> String {
+    if seconds >= 3_600.0 { format!("{} h", seconds / 3_600.0) } else { format!("{seconds} s") }
 }
 
 fn rows(to: &mut String, report: &Value) -> Result<()> {
@@ -189,11 +195,12 @@ mod tests {
         let rows = [("direct", 22.27), ("last", 2.49), ("ewma:0.1", 1.81), ("ours", 1.8)].map(|(policy, regret)| {
             json!({ "policy": policy, "title": policy, "regret": regret, "switches": 0.03, "worse": 0.0 })
         });
-        let report = json!({ "nodes": 14, "steps": 300, "burn_in": 60, "oracle": 146.04, "rows": rows });
+        let report = json!({ "nodes": 14, "steps": 300, "step": 52_920.0, "burn_in": 60, "oracle": 146.04, "rows": rows });
         let mut musts = String::new();
         required(&mut musts, &SERIES[0], &report).expect("text");
         let reached: Vec<&str> = musts.lines().filter_map(|line| line.split(" | ").nth(5)).collect();
         assert_eq!(reached, ["must |", "**no** |", "aim |"]);
-        assert!(intro(&SERIES[0], &report, 0.1).contains("within 0.00 %"));
+        let intro = intro(&SERIES[0], &report, 0.1);
+        assert!(intro.contains("within 0.00 %") && intro.contains("300 steps of 14.7 h,"), "{intro}");
     }
 }

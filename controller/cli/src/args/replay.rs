@@ -2,14 +2,16 @@
 use crate::text::{DAY, Span, span};
 use clap::{Args, ValueEnum, ValueHint};
 use controller_core::replay::policy::Kind as Policy;
-use controller_core::replay::table::{Part, Protocol};
+use controller_core::replay::series::Series;
+use controller_core::replay::table::{Part, Protocol, USUAL_STEP};
 use proto_model::Latency;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SERIES is a table (.csv, or .csv.gz): one line per step and source, one column per destination, milliseconds;
-an empty cell is a missing sample.
+an empty cell is a missing sample. The first column's name may say how long a step is: step=15.7s,src,…
 
   step,src,fra,ams,nyc
   0,fra,,8.1,80.2
@@ -18,14 +20,14 @@ an empty cell is a missing sample.
 
 At step t a policy has seen the samples up to t, and its choice (direct, or over one relay) is scored with
 those of t + 1.
-Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, live, hindsight, oracle.
+Policies: direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, hindsight, oracle.
 With --kind load the table has the traffic from each source to each destination in Mbit/s.
 With --kind money it has the columns src_region, src_tier, dst_region, dst_tier, avg_rtt (ms), and --prices says
 what a gigabyte costs.
 
   foreweave replay rtt.csv.gz --policy direct,last,ewma:0.1,ours
-  foreweave replay rtt.csv.gz --every 7 --json | jq '.rows[] | [.policy, .regret]'
-  foreweave replay matrices.csv.gz --kind load --network topology.json --period 5m")]
+  foreweave replay rtt.csv.gz --step 15s --every 7 --json | jq '.rows[] | [.policy, .regret]'
+  foreweave replay matrices.csv.gz --kind load --network topology.json --step 5m")]
 pub struct Replay {
     /// The recorded series
     #[arg(value_hint = ValueHint::FilePath)]
@@ -36,6 +38,10 @@ pub struct Replay {
     /// Policies to compare, in this order [default: all but the oracle]
     #[arg(long, value_delimiter = ',', value_name = "POLICY")]
     pub policy: Vec<Policy>,
+    /// The time between two frames, from 1s to 1d: how often paths are chosen (with --every, so many times as
+    /// long), how fast forecasts follow, and which frames are a day apart [default: what the series says, else 5m]
+    #[arg(long, value_name = "TIME", value_parser = span(1, DAY))]
+    pub step: Option<Span>,
     /// Take every so many-th frame only
     #[arg(long, value_name = "FRAMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub every: u32,
@@ -60,9 +66,6 @@ pub struct Replay {
     /// For loads: the network as JSON, `nodes` as [name, longitude, latitude], `links` as [a, b, [capacities]]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub network: Option<PathBuf>,
-    /// The time between two steps: how fast forecasts follow, and which steps are a day apart
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span(1, DAY))]
-    pub period: Span,
     /// For money: prices between regions, as CSV with the columns src, dest, src_tier, dest_tier, cost ($/GB)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub prices: Option<PathBuf>,
@@ -89,8 +92,14 @@ pub enum Half {
 }
 
 impl Replay {
-    pub fn protocol(&self) -> Protocol {
+    /// The time between two frames of a series.
+    pub fn step(&self, series: &Series) -> Duration {
+        self.step.map(|step| step.0).or(series.step).unwrap_or(USUAL_STEP)
+    }
+
+    pub fn protocol(&self, series: &Series) -> Protocol {
         Protocol {
+            step: self.step(series),
             every: self.every as usize,
             offset: self.offset as usize,
             gaps: self.gaps as usize,

@@ -28,6 +28,7 @@ pub(super) async fn export(fabric: &mut Fabric, wish: &Export, out: Out) -> Resu
         }
         let series: Series = understood(answer)?;
         step = series.step;
+        recording.every(step);
         let (a, b) = link.id.ends();
         for point in series.lines.iter().flat_map(|line| &line.points) {
             let (number, rtt) = (point.at.0 / step.as_nanos() as u64, point.mean as f64 / 1e6);
@@ -51,7 +52,7 @@ fn write(recording: &Recording, step: Duration, wish: &Export, out: Out) -> Resu
     }
     let name = file.map_or_else(|| "FILE".into(), |file| file.display().to_string());
     out.note(&format!(
-        "{steps} steps of {0} between {nodes} nodes, round-trip times in milliseconds; foreweave replay {name} --period {0} compares policies on them",
+        "{steps} steps of {0} between {nodes} nodes, round-trip times in milliseconds; foreweave replay {name} compares policies on them",
         crate::text::Span(step)
     ));
     Ok(())

@@ -36,7 +36,7 @@ fn loads(wish: &Replay, network: &Path, out: Out) -> Result<(), Failure> {
         serde_json::from_str(&text(network, out)?).map_err(|why| Failure::usage(of(network, &why)))?;
     let spinner = spinner(out, "forecasting loads");
     let loads = Loads::new(&matrices, &known).map_err(|why| Failure::usage(of(network, &why)))?;
-    let report = load::compare(&loads.from_first_measured(), wish.period.0)
+    let report = load::compare(&loads.from_first_measured(), wish.step(&matrices))
         .map_err(|why| Failure::usage(of(&wish.series, &why)))?;
     spinner.finish_and_clear();
     out.value(&report, || show::replay::loads(&report))
@@ -56,11 +56,11 @@ fn money(wish: &Replay, prices: &Path, out: Out) -> Result<(), Failure> {
 
 fn rtt(wish: &Replay, out: Out) -> Result<(), Failure> {
     let series = series(&wish.series, out)?;
-    let protocol = wish.protocol();
+    let protocol = wish.protocol(&series);
     let table = Table::new(&series, &protocol).map_err(|why| Failure::usage(of(&wish.series, &why)))?;
     let policies = wish.policies();
     let bar = bar(out, policies.len() * (table.steps() - 1));
-    let regret = regret::compare(&table, &protocol, wish.period.0, policies, &mut |kind, _step| {
+    let regret = regret::compare(&table, &protocol, policies, &mut |kind, _step| {
         bar.set_message(kind.title());
         bar.inc(1);
     });

@@ -1,4 +1,5 @@
 //! Pictures of replays, as SVG that needs no font and no script.
+use super::replay::spoken;
 use controller_core::replay::regret::{Regret, Row};
 use std::fmt::Write as _;
 
@@ -20,8 +21,10 @@ pub fn regret(title: &str, regret: &Regret) -> String {
     );
     text(&mut svg, 16.0, 26.0, "font-size=\"16\"", &format!("{title}: mean regret of each policy"));
     let under = format!(
-        "ms above the best path of each step ({:.2} ms); the line is the direct path ({:.2} ms)",
-        regret.oracle, regret.direct
+        "ms above the best path of each step of {} ({:.2} ms); the line is the direct path ({:.2} ms)",
+        spoken(regret.step),
+        regret.oracle,
+        regret.direct
     );
     text(&mut svg, 16.0, 46.0, "fill=\"#555\"", &under);
     for (index, row) in regret.rows.iter().enumerate() {
@@ -63,17 +66,13 @@ mod tests {
     use controller_core::replay::regret::compare;
     use controller_core::replay::series::Series;
     use controller_core::replay::table::{Protocol, Table};
-    use std::time::Duration;
-
-    const PERIOD: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_picture_has_a_bar_for_each_policy_and_names_that_are_safe() {
         let series = Series::parse("step,src,a,b\n0,a,,1\n1,a,,2\n2,a,,3\n3,a,,4\n").expect("a series");
         let protocol = Protocol::default();
         let table = Table::new(&series, &protocol).expect("a table");
-        let svg =
-            regret("a<b", &compare(&table, &protocol, PERIOD, &[Kind::Direct, Kind::Ours], &mut |_, _| {}));
+        let svg = regret("a<b", &compare(&table, &protocol, &[Kind::Direct, Kind::Ours], &mut |_, _| {}));
         assert_eq!(svg.matches("<rect x=").count(), 2);
         assert!(svg.contains("a&lt;b: mean regret") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");

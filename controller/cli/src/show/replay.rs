@@ -1,8 +1,10 @@
 //! What a replay showed, as tables.
 use super::table::{self, Tone, cell, plain};
+use crate::text::Span;
 use controller_core::replay::load::{CAPACITY_OVER_PEAK, LoadReport};
 use controller_core::replay::money;
 use controller_core::replay::regret::{Band, Regret, Row};
+use std::time::Duration;
 
 /// Columns of the bars.
 const BAR: usize = 20;
@@ -11,9 +13,14 @@ pub fn regret(regret: &Regret) -> String {
     let scored = regret.steps - 1 - regret.burn_in;
     let first = regret.rows.first().map_or(0, |row| row.score.scored);
     let intro = format!(
-        "{} nodes, {} steps: {} to learn, {scored} scored ({first} choices). Mean of the best paths {:.2} ms, of the \
-         direct ones {:.2} ms.\n\n",
-        regret.nodes, regret.steps, regret.burn_in, regret.oracle, regret.direct,
+        "{} nodes, {} steps of {}: {} to learn, {scored} scored ({first} choices). Mean of the best paths {:.2} ms, of \
+         the direct ones {:.2} ms.\n\n",
+        regret.nodes,
+        regret.steps,
+        spoken(regret.step),
+        regret.burn_in,
+        regret.oracle,
+        regret.direct,
     );
     let most = regret.rows.iter().map(|row| row.score.regret).fold(0.0, f64::max);
     let columns = ["POLICY", "MEAN ms", "REGRET ms", "GAP CLOSED", "WORSE", "SWITCHES", ""];
@@ -21,6 +28,11 @@ pub fn regret(regret: &Regret) -> String {
     let legend = "\nRegret is the mean above the best path of each step; the gap is that from direct to the best; worse \
                   are pairs\nthat would have been better off direct; switches are per pair and step.\n";
     intro + &table::of(&columns, rows, "no policy was asked for\n") + legend + &bands(&regret.bands)
+}
+
+/// `15m`, `109.9s`.
+pub(super) fn spoken(step: Duration) -> String {
+    if step.subsec_nanos() == 0 { Span(step).to_string() } else { format!("{step:?}") }
 }
 
 /// How often the truth was within the bands of the links' forecasts.
@@ -38,8 +50,11 @@ fn bands(bands: &[Band]) -> String {
 
 pub fn loads(report: &LoadReport) -> String {
     let intro = format!(
-        "{} links, {} steps, scored from step {}. MASE: the error over the mean step of the part that is not scored.\n\n",
-        report.links, report.steps, report.scored_from
+        "{} links, {} steps of {}, scored from step {}. MASE: the error over the mean step of the part that is not scored.\n\n",
+        report.links,
+        report.steps,
+        spoken(report.step),
+        report.scored_from
     );
     let columns = ["STEPS AHEAD", "LAST VALUE", "MIX OF SEVEN", "OURS", "IN 98 % BAND", "IN 90 %", "IN 50 %"];
     let rows = report.forecasts.iter().map(|ahead| {

@@ -1,4 +1,8 @@
 //! Chance for tests, the same every time: a small generator, and a mesh whose links are noisy and sometimes missing.
+use std::time::Duration;
+
+/// The length of a step where nothing depends on it.
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// SplitMix64 (Steele, Lea, Flood, 2014).
 pub(crate) struct Chance(pub(crate) u64);

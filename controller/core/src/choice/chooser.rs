@@ -230,7 +230,7 @@ fn advice(expert: Expert, costs: &[[f32; 3]], fallback: usize, usable: &[bool]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choice::chance::{Chance, noisy_mesh};
+    use crate::choice::chance::{Chance, HOUR, noisy_mesh};
     use crate::choice::mesh::{Mesh, NONE, Relay};
 
     const RELAY: f32 = 0.5;
@@ -254,9 +254,9 @@ mod tests {
     fn on_a_full_mesh_it_chooses_what_the_fast_special_case_chooses() {
         let nodes = 6;
         let frames = noisy_mesh(nodes, 80, 3);
-        let mut mesh = Mesh::new(nodes, RELAY, Tuning::default());
-        let mut chooser = Chooser::new(Tuning::default());
-        chooser.links = Links::mesh(nodes, Tuning::default());
+        let mut mesh = Mesh::new(nodes, RELAY, Tuning::every(HOUR));
+        let mut chooser = Chooser::new(Tuning::every(HOUR));
+        chooser.links = Links::mesh(nodes, Tuning::every(HOUR));
         let mut current = vec![NONE; nodes * nodes];
         let mut relayed = 0;
         for (samples, next) in frames.iter().zip(&frames[1..]) {
@@ -277,7 +277,7 @@ mod tests {
 
     /// Two nodes, a direct link (0) and a way over a third node (1, 2).
     fn triangle() -> (Chooser<u8>, [Candidate; 2]) {
-        let mut chooser = Chooser::new(Tuning::default());
+        let mut chooser = Chooser::new(Tuning::every(HOUR));
         for (from, to) in [(0, 1), (0, 2), (2, 1)] {
             chooser.add_link(from, to);
         }

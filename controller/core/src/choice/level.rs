@@ -145,10 +145,11 @@ impl Doubting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choice::chance::HOUR;
 
     fn after(samples: &[f32]) -> Level {
         let mut level = Level::default();
-        samples.iter().for_each(|sample| level.see(&Tuning::default(), *sample, 0.0));
+        samples.iter().for_each(|sample| level.see(&Tuning::every(HOUR), *sample, 0.0));
         level
     }
 
@@ -167,7 +168,7 @@ mod tests {
         for value in [level.agile(), level.steady(), level.base(), level.last()] {
             assert!((value - 80.0).abs() < 0.01, "{value}");
         }
-        let shrunk = level.shrunk(&Tuning::default(), level.excess(0.0), 0.0);
+        let shrunk = level.shrunk(&Tuning::every(HOUR), level.excess(0.0), 0.0);
         assert!((shrunk - 80.0).abs() < 0.01, "{shrunk}");
     }
 
@@ -183,7 +184,7 @@ mod tests {
     fn noise_alone_is_not_believed() {
         let noisy: Vec<f32> = (0..60).map(|step| if step % 2 == 0 { 60.0 } else { 140.0 }).collect();
         let level = after(&noisy);
-        let shrunk = level.shrunk(&Tuning::default(), level.excess(0.0), 0.0);
+        let shrunk = level.shrunk(&Tuning::every(HOUR), level.excess(0.0), 0.0);
         assert!((shrunk - level.base()).abs() < 1e-3, "{shrunk} {}", level.base());
     }
 }

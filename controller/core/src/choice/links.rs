@@ -208,11 +208,12 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choice::chance::HOUR;
 
     #[test]
     fn a_slow_node_is_seen_on_a_link_of_it_that_was_not_measured() {
         let (nodes, slow) = (6, 2);
-        let mut links = Links::mesh(nodes, Tuning::default());
+        let mut links = Links::mesh(nodes, Tuning::every(HOUR));
         let base = |link: usize| 50.0 + link as f32;
         let frame = |added: f32| -> Vec<f32> {
             (0..36)
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_index_is_given_again_without_what_was_known() {
-        let mut links = Links::new(Tuning::default());
+        let mut links = Links::new(Tuning::every(HOUR));
         let (first, second) = (links.add(0, 1), links.add(1, 0));
         links.see(&[10.0, 20.0]);
         links.remove(first);
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_link_begins_with_what_is_recalled_of_it() {
-        let mut links = Links::mesh(3, Tuning::default());
+        let mut links = Links::mesh(3, Tuning::every(HOUR));
         links.recall(1, [40.0, f32::NAN, 42.0, 41.0].into_iter());
         links.recall(0, [7.0].into_iter());
         links.see(&[f32::NAN; 9]);
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_short_frame_and_one_without_samples_leave_what_was_known() {
-        let mut links = Links::mesh(3, Tuning::default());
+        let mut links = Links::mesh(3, Tuning::every(HOUR));
         links.see(&[f32::NAN, 5.0, 6.0, 7.0]);
         let before = links.forecasts(Forecast::Steady).to_vec();
         links.see(&[]);

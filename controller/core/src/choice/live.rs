@@ -7,6 +7,7 @@ use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
 use proto_model::{CircuitId, NodeName, PathId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Paths that a circuit chooses from, at most: the one that it was placed on, the one that it has, and the cheapest others.
 pub const MOST: usize = 10;
@@ -50,10 +51,11 @@ pub struct Live {
     frames: u64,
 }
 
-impl Default for Live {
-    fn default() -> Self {
+impl Live {
+    /// A frame is seen once in a `step`.
+    pub fn new(step: Duration) -> Self {
         Self {
-            chooser: Chooser::new(Tuning::live()),
+            chooser: Chooser::new(Tuning::every(step)),
             links: BTreeMap::new(),
             names: Vec::new(),
             nodes: BTreeMap::new(),
@@ -63,9 +65,7 @@ impl Default for Live {
             frames: 0,
         }
     }
-}
 
-impl Live {
     pub fn knows(&self, link: &LinkId) -> bool {
         self.links.contains_key(link)
     }
@@ -272,6 +272,7 @@ mod tests {
         Path { nodes: nodes.iter().map(|node| node.parse().expect("a name")).collect(), links }
     }
 
+    const STEP: Duration = Duration::from_secs(4);
     const WIRES: [(&str, &str); 4] = [("a", "t"), ("t", "z"), ("a", "u"), ("u", "z")];
     const ID: CircuitId = CircuitId(7);
 
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn joined(before: &[f32]) -> Live {
-        let mut live = Live::default();
+        let mut live = Live::new(STEP);
         WIRES.iter().for_each(|(one, other)| live.join(&link(one, other), before));
         live
     }
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn of_a_path_over_a_link_that_was_never_seen_nothing_is_said() {
-        let mut live = Live::default();
+        let mut live = Live::new(STEP);
         live.join(&link("a", "t"), &[]);
         let [first, _] = ways();
         assert!(live.options(ID, offered(&first), &[], 1.0).is_none());

@@ -2,8 +2,9 @@
 //!
 //! A forecast with a mean absolute error of `e` tells two paths of cost `c` apart the worse, the larger `e` is; but where
 //! everything is noise, waiting for a difference of `e` would mean never to move. The margin is the geometric mean of
-//! the two, `caution · √(e · c)`: 1.8 % of the cost where forecasts are 4 % off, 9 % where they are as far off as the cost. An
-//! error is never taken for less than the least standard error of a level: a clock that shows no difference is no proof.
+//! the two, `√(e · c)`, times a factor that follows from the length of a step ([`Tuning::every`]), 0.09 where that is hours: then it
+//! is 1.8 % of the cost where forecasts are 4 % off, 9 % where they are as far off as the cost. An error is never taken for less
+//! than the least standard error of a level: a clock that shows no difference is no proof.
 use super::level::ERROR_FLOOR as LEAST_ERROR;
 use super::tuning::Tuning;
 
@@ -91,9 +92,11 @@ impl Margins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choice::chance::HOUR;
+    use std::time::Duration;
 
     fn after(steps: &[(f32, f32)]) -> Margins {
-        let mut margins = Margins::new(&Tuning::default(), 2);
+        let mut margins = Margins::new(&Tuning::every(HOUR), 2);
         for (forecast, cost) in steps {
             margins.learn(std::iter::once((0, *forecast, *cost)));
         }
@@ -103,8 +106,8 @@ mod tests {
     #[test]
     fn the_margin_grows_with_the_error_of_the_pair() {
         let (calm, noisy) = (after(&[(100.0, 101.0); 9]), after(&[(100.0, 181.0); 9]));
-        assert!((calm.of(Some(0), 100.0) - 0.9).abs() < 1e-3, "{}", calm.of(Some(0), 100.0));
-        assert!((noisy.of(Some(0), 100.0) - 8.1).abs() < 1e-3, "{}", noisy.of(Some(0), 100.0));
+        assert!((calm.of(Some(0), 100.0) - 0.915).abs() < 1e-3, "{}", calm.of(Some(0), 100.0));
+        assert!((noisy.of(Some(0), 100.0) - 8.234).abs() < 1e-3, "{}", noisy.of(Some(0), 100.0));
     }
 
     #[test]
@@ -131,15 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_shifts_makes_a_live_circuit_hesitate_for_a_few_steps_only() {
+    fn a_link_that_shifts_makes_who_chooses_often_hesitate_for_a_few_steps_only() {
         let steps = [(10.0, 10.5); 20].into_iter().chain([(10.0, 90.0), (60.0, 90.0)]);
-        let after = |tuning: &Tuning| {
-            let mut margins = Margins::new(tuning, 1);
+        let error = |step: Duration| {
+            let mut margins = Margins::new(&Tuning::every(step), 1);
             steps.clone().for_each(|(forecast, cost)| margins.learn(std::iter::once((0, forecast, cost))));
             margins.error(Some(0), 90.0)
         };
-        let (live, replayed) = (after(&Tuning::live()), after(&Tuning::default()));
-        assert!(live < 1.0 && replayed > 5.0, "{live} {replayed}");
+        let (often, seldom) = (error(Duration::from_secs(4)), error(HOUR));
+        assert!(often < 1.0 && seldom > 4.0, "{often} {seldom}");
+    }
+
+    #[test]
+    fn who_chooses_every_four_seconds_asks_for_five_times_the_margin() {
+        let [often, seldom] =
+            [Duration::from_secs(4), HOUR].map(|step| Margins::new(&Tuning::every(step), 1).of(None, 100.0));
+        assert!((often / seldom - 5.48).abs() < 0.01, "{often} {seldom}");
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choice::chance::noisy_mesh;
+    use crate::choice::chance::{HOUR, noisy_mesh};
 
     #[test]
     fn the_search_finds_what_trying_every_relay_finds() {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_pair_whose_direct_link_is_down_keeps_what_it_had() {
-        let mut mesh = Mesh::new(3, 0.5, Tuning::default());
+        let mut mesh = Mesh::new(3, 0.5, Tuning::every(HOUR));
         mesh.see(&[f32::NAN, 10.0, 90.0, 10.0, f32::NAN, 10.0, 90.0, 10.0, f32::NAN]);
         let mut current = vec![NONE; 9];
         let mut available = [1.0; 9];

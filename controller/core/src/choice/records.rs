@@ -214,6 +214,7 @@ fn lowest(means: &[f32; EXPERTS], from: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choice::chance::HOUR;
 
     const PAIRS: usize = 20;
 
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_reference_path_needs_its_margin() {
-        let mut records = Records::new(&Tuning::default(), 3);
+        let mut records = Records::new(&Tuning::every(HOUR), 3);
         records.learn((0..3).map(|pair| (pair, [0.0, 1.0, 1.0, 1.0])));
         assert_eq!(records.follow(Some(0), 0.5).0, Expert::Reference);
         assert_ne!(records.follow(Some(0), 1.5).0, Expert::Reference);
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_pair_without_a_record_follows_whom_the_mesh_follows() {
-        let mut records = Records::new(&Tuning::default(), PAIRS);
+        let mut records = Records::new(&Tuning::every(HOUR), PAIRS);
         for _ in 0..30 {
             records.learn((0..PAIRS - 1).map(|pair| (pair, [0.0, -1.0, -5.0, 2.0])));
         }
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_differs_for_long_follows_its_own_record() {
-        let mut records = Records::new(&Tuning::default(), PAIRS);
+        let mut records = Records::new(&Tuning::every(HOUR), PAIRS);
         for _ in 0..100 {
             let excess = |pair| if pair == 7 { [0.0, 30.0, 25.0, 20.0] } else { [0.0, -1.0, -5.0, 2.0] };
             records.learn((0..PAIRS).map(|pair| (pair, excess(pair))));
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn where_pairs_differ_by_noise_only_the_mesh_counts_for_more_steps() {
         let learn = |spread: f32, noise: f32| {
-            let mut records = Records::new(&Tuning::default(), PAIRS);
+            let mut records = Records::new(&Tuning::every(HOUR), PAIRS);
             for step in 0..60 {
                 let sign = |bit: usize| if bit.is_multiple_of(2) { 1.0 } else { -1.0 };
                 let excess =
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_step_without_a_score_changes_no_mean() {
-        let mut records = Records::new(&Tuning::default(), 3);
+        let mut records = Records::new(&Tuning::every(HOUR), 3);
         records.learn((0..3).map(|pair| (pair, [0.0, -2.0, 0.0, 0.0])));
         let before = records.mesh.means;
         records.learn(std::iter::empty());

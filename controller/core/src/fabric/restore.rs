@@ -95,7 +95,7 @@ impl Fabric {
             foreseen: 0,
             looked_at: CircuitId(0),
             sought: CircuitId(0),
-            choice: Live::default(),
+            choice: Live::new(settings.reroute.step),
             next_frame: None,
             eager: BTreeSet::new(),
             preferred: CircuitId(0),

@@ -21,6 +21,8 @@ pub struct LoadReport {
     /// Directed ones that carry something.
     pub links: usize,
     pub steps: usize,
+    #[serde(serialize_with = "super::table::as_seconds")]
+    pub step: Duration,
     /// The first step that is scored.
     pub scored_from: usize,
     pub forecasts: Vec<Ahead>,
@@ -50,7 +52,7 @@ pub struct Bound {
 
 /// # Errors
 /// Why there is nothing to score, with the numbers.
-pub fn compare(loads: &Loads, period: Duration) -> Result<LoadReport, String> {
+pub fn compare(loads: &Loads, step: Duration) -> Result<LoadReport, String> {
     let (links, steps) = (loads.links.len(), loads.frames.len());
     if links == 0 || steps < 4 * FAR {
         return Err(format!(
@@ -61,8 +63,8 @@ pub fn compare(loads: &Loads, period: Duration) -> Result<LoadReport, String> {
     let scored_from = steps / 2;
     let table = Table { samples: &loads.frames, truth: &loads.frames, scored_from };
     let capacities: Vec<f32> = loads.peaks().iter().map(|peak| CAPACITY_OVER_PEAK * peak).collect();
-    let (scores, ours) = score::mesh(table, period, &AHEAD, &capacities);
-    let day = (DAY.as_secs_f64() / period.as_secs_f64()).round().max(1.0) as usize;
+    let (scores, ours) = score::mesh(table, step, &AHEAD, &capacities);
+    let day = (DAY.as_secs_f64() / step.as_secs_f64()).round().max(1.0) as usize;
     let series = series(loads);
     let forecasts = scores.iter().map(|score| Ahead {
         steps: score.ahead,
@@ -75,6 +77,7 @@ pub fn compare(loads: &Loads, period: Duration) -> Result<LoadReport, String> {
     Ok(LoadReport {
         links,
         steps,
+        step,
         scored_from,
         forecasts: forecasts.collect(),
         bounds: std::iter::once(bound("ours", &ours)).chain(simple).collect(),

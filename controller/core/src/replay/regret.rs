@@ -1,7 +1,7 @@
 //! Regret tables as values: what each policy cost on one series, for people and programs alike.
 use super::policy::Kind;
 use super::score::{Oracle, Score, play};
-use super::table::{Protocol, Table};
+use super::table::{Protocol, Table, as_seconds};
 use crate::forecast::Quantity;
 use crate::forecast::bank::Spec;
 use crate::forecast::score;
@@ -13,7 +13,10 @@ pub struct Regret {
     pub nodes: usize,
     /// Frames that were taken.
     pub steps: usize,
-    /// Of these, the ones in which policies only learned.
+    /// Between two of them: how often paths are chosen.
+    #[serde(serialize_with = "as_seconds")]
+    pub step: Duration,
+    /// Of the frames, the ones in which policies only learned.
     pub burn_in: usize,
     pub protocol: Protocol,
     /// Means of the best and of the direct paths over what was scored.
@@ -46,11 +49,10 @@ pub struct Row {
 /// Steps ahead at which bands are judged.
 const BANDS: [usize; 2] = [1, 12];
 
-/// Plays all of them; `period` is between two steps. `progress` is told who plays, and which step.
+/// Plays all of them. `progress` is told who plays, and which step.
 pub fn compare(
     table: &Table,
     protocol: &Protocol,
-    period: Duration,
     policies: &[Kind],
     progress: &mut dyn FnMut(&Kind, usize),
 ) -> Regret {
@@ -65,18 +67,19 @@ pub fn compare(
     Regret {
         nodes: table.nodes,
         steps: table.steps(),
+        step: table.step,
         burn_in: table.burn_in,
         protocol: protocol.clone(),
         oracle: direct.oracle,
         direct: direct.direct,
         rows,
-        bands: bands(table, period),
+        bands: bands(table),
     }
 }
 
 /// The links' own forecasts, scored over the same steps as the choices.
-fn bands(table: &Table, period: Duration) -> Vec<Band> {
-    let spec = match period.as_secs() {
+fn bands(table: &Table) -> Vec<Band> {
+    let spec = match table.step.as_secs() {
         0..10 => Spec::seconds(Quantity::Rtt),
         10..1_200 => Spec::minutes(Quantity::Rtt),
         _ => Spec::hours(Quantity::Rtt),
@@ -101,13 +104,11 @@ mod tests {
     #[test]
     fn a_table_has_a_row_for_each_policy_and_the_same_numbers_as_json() {
         let nodes = (0..6).map(|node| format!("n{node}")).collect();
-        let protocol = Protocol::default();
-        let table = Table::new(&Series { nodes, frames: noisy_mesh(6, 40, 2) }, &protocol).expect("a table");
+        let protocol = Protocol { step: Duration::from_secs(60), every: 2, ..Protocol::default() };
+        let table = Table::new(&Series { nodes, step: None, frames: noisy_mesh(6, 80, 2) }, &protocol)
+            .expect("a table");
         let mut steps = 0;
-        let regret =
-            compare(&table, &protocol, Duration::from_secs(60), &[Kind::Direct, Kind::Ours], &mut |_, _| {
-                steps += 1
-            });
+        let regret = compare(&table, &protocol, &[Kind::Direct, Kind::Ours], &mut |_, _| steps += 1);
         assert_eq!(steps, 2 * 39);
         let json = serde_json::to_value(&regret).expect("json");
         assert_eq!(json["rows"][1]["policy"], "ours");
@@ -116,5 +117,6 @@ mod tests {
         assert_eq!(json["bands"][0]["steps"], 1);
         assert!(regret.bands[0].coverage[1] > 70.0, "{:?}", regret.bands);
         assert_eq!(json["protocol"]["nodes"], "all");
+        assert_eq!((&json["protocol"]["step"], &json["step"]), (&60.0.into(), &120.0.into()));
     }
 }

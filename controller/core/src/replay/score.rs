@@ -147,7 +147,7 @@ mod tests {
 
     fn table(frames: Vec<Vec<f32>>, nodes: usize, protocol: &Protocol) -> Table {
         let nodes = (0..nodes).map(|node| format!("n{node}")).collect();
-        Table::new(&Series { nodes, frames }, protocol).expect("a table")
+        Table::new(&Series { nodes, step: None, frames }, protocol).expect("a table")
     }
 
     fn played(table: &Table, kind: Kind) -> Score {

@@ -7,9 +7,11 @@
 //! 1,a,,11,
 //! ```
 //!
-//! One line per step and source, one column per destination; an empty cell is a missing sample, and so is a line that is
+//! The first column may say how long a step is, in seconds: `step=15.7s,src,a,b,c`. One line per step and source, one column per destination; an empty cell is a missing sample, and so is a line that is
 //! not there. A step that is not there is a frame without samples.
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 use thiserror::Error;
 
 /// More nodes make tables that do not fit (a frame has nodes² samples of 4 bytes).
@@ -18,11 +20,15 @@ pub const MOST_NODES: usize = 2_000;
 pub const MOST_STEPS_LEFT_OUT: u64 = 10_000;
 /// All samples of a series, 4 bytes each.
 pub const MOST_SAMPLES: usize = 500_000_000;
+/// How long a step may be.
+pub const STEPS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Recorded samples of all links between some nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub nodes: Vec<String>,
+    /// Between two frames, where the series says so.
+    pub step: Option<Duration>,
     /// One per step; by `source * nodes + destination`, NaN where missing.
     pub frames: Vec<Vec<f32>>,
 }
@@ -48,7 +54,7 @@ impl Series {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let (_, header) = lines.next().ok_or_else(|| malformed(1, 1, NO_HEADER))?;
-        let nodes = header_of(header)?;
+        let (step, nodes) = header_of(header)?;
         let index = nodes.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
         let mut reader =
             Reader { nodes: nodes.len(), index, step: None, given: Vec::new(), frames: Vec::new() };
@@ -63,18 +69,18 @@ impl Series {
                 "there is no sample: after the header comes one line per step and source",
             ));
         }
-        Ok(Self { nodes, frames })
+        Ok(Self { nodes, step, frames })
     }
 }
 
 const NO_HEADER: &str = "the first line names the columns: step,src, and then every node";
 
-fn header_of(line: &str) -> Result<Vec<String>, Malformed> {
+fn header_of(line: &str) -> Result<(Option<Duration>, Vec<String>), Malformed> {
     let mut cells = line.split(',').map(str::trim);
-    let starts = (cells.next(), cells.next());
-    if !matches!(starts, (Some("step"), Some("src" | "source"))) {
+    let (Some(first), Some("src" | "source")) = (cells.next(), cells.next()) else {
         return Err(malformed(1, 1, NO_HEADER));
-    }
+    };
+    let step = step_of(first)?;
     let mut nodes: Vec<String> = Vec::new();
     for (position, name) in cells.enumerate() {
         let column = position + 3;
@@ -90,7 +96,22 @@ fn header_of(line: &str) -> Result<Vec<String>, Malformed> {
         let what = format!("{} nodes; from 2 to {MOST_NODES} can be compared", nodes.len());
         return Err(malformed(1, 3, what));
     }
-    Ok(nodes)
+    Ok((step, nodes))
+}
+
+/// `step`, or with its length.
+fn step_of(cell: &str) -> Result<Option<Duration>, Malformed> {
+    let said = cell.strip_prefix("step").ok_or_else(|| malformed(1, 1, NO_HEADER))?;
+    if said.is_empty() {
+        return Ok(None);
+    }
+    let seconds = said.strip_prefix('=').and_then(|said| said.strip_suffix('s')?.parse::<f64>().ok());
+    let step = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    step.filter(|step| STEPS.contains(step)).map(Some).ok_or_else(|| {
+        let what =
+            format!("\"{cell}\" is no step: it may be from 1 s to a day long, in seconds, as in step=15.7s");
+        malformed(1, 1, what)
+    })
 }
 
 struct Reader<'a> {
@@ -188,7 +209,7 @@ mod tests {
     fn a_series_keeps_what_is_missing_missing() {
         let series =
             Series::parse("\u{feff}step,src,a,b\r\n0,a,,1.5\r\n0,b,2,\n\n3,b,4,0\n").expect("a series");
-        assert_eq!(series.nodes, ["a", "b"]);
+        assert_eq!((&series.nodes[..], series.step), (&["a", "b"].map(String::from)[..], None));
         assert_eq!(series.frames.len(), 4, "steps 1 and 2 have no samples");
         assert_eq!((series.frames[0][1], series.frames[0][2]), (1.5, 2.0));
         assert!(series.frames[0][0].is_nan() && series.frames[1].iter().all(|sample| sample.is_nan()));
@@ -196,10 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn a_series_may_say_how_long_its_steps_are() {
+        let series = Series::parse("step=15.7s,src,a,b\n0,a,,1\n").expect("a series");
+        assert_eq!(series.step, Some(Duration::from_millis(15_700)));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_line_and_column() {
         let cases = [
             ("", 1, 1, "first line"),
             ("time,a,b\n", 1, 1, "step,src"),
+            ("steps,src,a,b\n", 1, 1, "step=15.7s"),
+            ("step=4,src,a,b\n", 1, 1, "step=15.7s"),
+            ("step=0.5s,src,a,b\n", 1, 1, "from 1 s"),
+            ("step=1e9s,src,a,b\n", 1, 1, "to a day"),
+            ("step=-4s,src,a,b\n", 1, 1, "to a day"),
             ("step,src,a\n0,a,1\n", 1, 3, "from 2"),
             ("step,src,a,b,a\n", 1, 5, "twice"),
             ("step,src,a,,b\n", 1, 4, "no name"),

@@ -1,10 +1,14 @@
 //! What a policy is shown and what it is scored with, made of a series as the protocol says.
 use super::series::Series;
 use std::ops::Range;
+use std::time::Duration;
 
 /// How a series is turned into a game.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Protocol {
+    /// Between two frames of the series.
+    #[serde(serialize_with = "as_seconds")]
+    pub step: Duration,
     /// Take every so many-th frame, from `offset` on.
     pub every: usize,
     pub offset: usize,
@@ -19,9 +23,17 @@ pub struct Protocol {
     pub span: (f64, f64),
 }
 
+/// Where a series does not say how far its frames are apart.
+pub const USUAL_STEP: Duration = Duration::from_secs(300);
+
+pub(super) fn as_seconds<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(span.as_secs_f64())
+}
+
 impl Default for Protocol {
     fn default() -> Self {
         Self {
+            step: USUAL_STEP,
             every: 1,
             offset: 0,
             gaps: 0,
@@ -57,6 +69,8 @@ impl Part {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub nodes: usize,
+    /// Between two of its steps.
+    pub step: Duration,
     pub relay_cost: f32,
     /// What policies see, step by step.
     pub seen: Vec<Vec<f32>>,
@@ -93,7 +107,8 @@ impl Table {
         if burn_in + 1 >= steps {
             return Err(format!("the burn-in of {burn_in} leaves none of {steps} steps to score"));
         }
-        Ok(Self { nodes, relay_cost: protocol.relay_cost, seen, truth, burn_in })
+        let step = protocol.step.saturating_mul(every as u32);
+        Ok(Self { nodes, step, relay_cost: protocol.relay_cost, seen, truth, burn_in })
     }
 
     pub fn steps(&self) -> usize {
@@ -151,6 +166,7 @@ mod tests {
     fn series(nodes: usize, frames: usize) -> Series {
         let frame = |step: usize| (0..nodes * nodes).map(|link| (100 * step + link) as f32).collect();
         Series {
+            step: None,
             nodes: (0..nodes).map(|node| format!("n{node}")).collect(),
             frames: (0..frames).map(frame).collect(),
         }
@@ -165,6 +181,7 @@ mod tests {
             [201.0, 501.0, 801.0, 1101.0]
         );
         assert!(table.seen[0][0].is_nan(), "the diagonal");
+        assert_eq!(table.step, 3 * protocol.step);
     }
 
     #[test]

@@ -32,8 +32,6 @@ pub enum Kind {
     Mix,
     /// What this controller does, once in a step of the series.
     Ours,
-    /// The same, with the caution of a controller that chooses every few seconds.
-    Live,
     /// Of each pair, the one path that is best over the scored steps; nobody can know it.
     Hindsight,
     /// The best path of each step; nobody can know it.
@@ -68,7 +66,6 @@ impl Kind {
             Self::Bandit => "bandit (like VIA): top k + UCB".into(),
             Self::Mix => "policy mix by realised path cost".into(),
             Self::Ours => "ours".into(),
-            Self::Live => "ours, as cautious as live".into(),
             Self::Hindsight => "best fixed path in hindsight".into(),
             Self::Oracle => "oracle".into(),
         }
@@ -87,8 +84,7 @@ impl Kind {
             Self::Experts => Box::new(experts::Experts::new(nodes, relay)),
             Self::Bandit => Box::new(bandit::Bandit::new(nodes, relay)),
             Self::Mix => Box::new(mix::Mix::new(nodes, relay)),
-            Self::Ours => Box::new(ours::Ours::new(nodes, relay, Tuning::default())),
-            Self::Live => Box::new(ours::Ours::new(nodes, relay, Tuning::live())),
+            Self::Ours => Box::new(ours::Ours::new(nodes, relay, Tuning::every(table.step))),
         }
     }
 }
@@ -110,7 +106,6 @@ impl fmt::Display for Kind {
             Self::Bandit => to.write_str("bandit"),
             Self::Mix => to.write_str("mix"),
             Self::Ours => to.write_str("ours"),
-            Self::Live => to.write_str("live"),
             Self::Hindsight => to.write_str("hindsight"),
             Self::Oracle => to.write_str("oracle"),
         }
@@ -118,7 +113,7 @@ impl fmt::Display for Kind {
 }
 
 const KNOWN: &str =
-    "direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, live, hindsight, oracle";
+    "direct, static, last, ewma:GAIN[:HYSTERESIS], experts, bandit, mix, ours, hindsight, oracle";
 
 impl FromStr for Kind {
     type Err = String;
@@ -132,7 +127,6 @@ impl FromStr for Kind {
             "bandit" => Self::Bandit,
             "mix" => Self::Mix,
             "ours" => Self::Ours,
-            "live" => Self::Live,
             "hindsight" => Self::Hindsight,
             "oracle" => Self::Oracle,
             other => match other.strip_prefix("ewma:") {
@@ -168,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_printed_as_it_is_typed() {
-        for kind in Kind::USUAL.into_iter().chain([Kind::Oracle, Kind::Live]) {
+        for kind in Kind::USUAL.into_iter().chain([Kind::Oracle]) {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
         assert_eq!(Kind::Ewma { gain: 0.1, hysteresis: 0.02 }.title(), "EWMA 0.1, 2 % hysteresis");

@@ -7,9 +7,11 @@ use proto_model::CircuitId;
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tests_sim::chance::Chance;
 
+/// The usual one.
+const STEP: Duration = Duration::from_secs(4);
 const DEGREE: usize = 10;
 const HOPS: usize = 3;
 const FRAMES: usize = 60;
@@ -24,7 +26,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
         beside.entry(*b).or_default().push(*a);
     }
     let ids: Vec<LinkId> = links.iter().filter_map(|(a, b)| link(*a, *b)).collect();
-    let mut live = Live::default();
+    let mut live = Live::new(STEP);
     ids.iter().for_each(|id| live.join(id, &[]));
     frame(&mut live, &ids, &mut chance);
     let mut asked: Vec<(CircuitId, Path)> = Vec::new();
