@@ -1,6 +1,7 @@
 //! The choice among given paths on any graph: links and pairs come and go, and every decision says why.
 use super::links::{Forecast, Links};
 use super::margin::Margins;
+use super::priced::{Priced, Weight};
 use super::reasons::{Choice, Flip};
 use super::records::{EXPERTS, Expert, Records, excess};
 use super::tuning::Tuning;
@@ -11,23 +12,17 @@ use std::collections::BTreeMap;
 pub struct Candidate {
     /// By index.
     pub links: Vec<usize>,
-    /// What one unit of the links' costs adds to the path's.
-    pub weight: f32,
+    /// What its links' costs count for.
+    pub weight: Weight,
     /// What is added to the links' costs, for relays for instance.
     pub extra: f32,
 }
 
 impl Candidate {
     /// NaN when a link's cost is not known and counts.
-    fn cost(&self, costs: &[f32]) -> f32 {
-        self.cost_by(|link| costs.get(link).copied().unwrap_or(f32::NAN))
-    }
-
-    fn cost_by(&self, known: impl Fn(usize) -> f32) -> f32 {
-        if self.weight == 0.0 {
-            return self.extra;
-        }
-        self.weight * self.links.iter().map(|link| known(*link)).sum::<f32>() + self.extra
+    fn cost(&self, costs: Priced<&[f32]>) -> f32 {
+        let known = |costs: &[f32], link: usize| costs.get(link).copied().unwrap_or(f32::NAN);
+        self.weight.sum(&self.links, |link| costs.map(|costs| known(costs, link))) + self.extra
     }
 }
 
@@ -46,7 +41,7 @@ struct Held {
 /// [forgotten](Self::forget): about 100 bytes per link, and per pair 28 bytes and its six remembered paths.
 #[derive(Clone, Debug)]
 pub struct Chooser<K> {
-    links: Links,
+    links: Priced<Links>,
     records: Records,
     margins: Margins,
     pairs: BTreeMap<K, usize>,
@@ -59,30 +54,29 @@ impl<K: Ord> Chooser<K> {
         Self {
             records: Records::new(&tuning, 0),
             margins: Margins::new(&tuning, 0),
-            links: Links::new(tuning),
+            links: Priced { all: Links::new(tuning), rtt: Links::new(tuning) },
             pairs: BTreeMap::new(),
             free: Vec::new(),
             held: Vec::new(),
         }
     }
 
-    pub fn links(&self) -> &Links {
-        &self.links
-    }
-
     /// See [`Links::add`].
     pub fn add_link(&mut self, from: usize, to: usize) -> usize {
-        self.links.add(from, to)
+        let indexes = self.links.each_mut().map(|links| links.add(from, to));
+        debug_assert_eq!(indexes.all, indexes.rtt);
+        indexes.all
     }
 
     /// See [`Links::recall`].
-    pub fn recall(&mut self, link: usize, samples: impl Iterator<Item = f32>) {
-        self.links.recall(link, samples);
+    pub fn recall(&mut self, link: usize, samples: &[Priced<f32>]) {
+        self.links.all.recall(link, samples.iter().map(|sample| sample.all));
+        self.links.rtt.recall(link, samples.iter().map(|sample| sample.rtt));
     }
 
     /// The link's index may be given to another one; paths over it are scored no longer.
     pub fn remove_link(&mut self, link: usize) {
-        self.links.remove(link);
+        self.links.each_mut().map(|links| links.remove(link));
         for slot in &mut self.held {
             let uses = |path: &Candidate| path.links.contains(&link);
             let lost =
@@ -103,18 +97,19 @@ impl<K: Ord> Chooser<K> {
 
     /// The samples of one step by link index, NaN where there is none: what the pairs' paths cost is learned, then the
     /// links' forecasts are made.
-    pub fn see(&mut self, samples: &[f32]) {
-        let limit = self.links.excess_limit();
+    pub fn see(&mut self, samples: Priced<&[f32]>) {
+        let limit = self.links.each().map(Links::excess_limit);
         let held = || self.held.iter().enumerate().filter_map(|(pair, held)| Some((pair, held.as_ref()?)));
         let scored = held().map(|(pair, held)| (pair, held, held.reference.cost(samples)));
         self.records.learn(scored.filter(|(.., reference)| !reference.is_nan()).map(
             |(pair, held, reference)| {
                 let costs = held.advised.each_ref().map(|path| path.cost(samples));
-                (pair, excess(reference, costs, limit * held.reference.weight))
+                (pair, excess(reference, costs, held.reference.weight.of(limit)))
             },
         ));
         self.margins.learn(held().map(|(pair, held)| (pair, held.forecast, held.taken.cost(samples))));
-        self.links.see(samples);
+        self.links.all.see(samples.all);
+        self.links.rtt.see(samples.rtt);
     }
 
     /// The path for the next step. `current` is the candidate in use, if it is one; none of the candidates over a link
@@ -148,7 +143,7 @@ impl<K: Ord> Chooser<K> {
         let costs = candidates.iter().zip(usable).map(|(candidate, usable)| self.costs(candidate, *usable));
         let costs: Vec<[f32; 3]> = costs.collect();
         let advised = Expert::ALL.map(|expert| advice(expert, &costs, fallback, usable));
-        let margin = self.links.tuning.reference_margin * self.newest(&candidates[0]).max(1.0);
+        let margin = self.links.all.tuning.reference_margin * self.newest(&candidates[0]).max(1.0);
         let (mut expert, scores) = self.records.follow(pair, margin);
         if expert == Expert::Reference && !usable[0] {
             expert = Expert::By(self.records.deciding(expert));
@@ -205,14 +200,15 @@ impl<K: Ord> Chooser<K> {
     /// By each forecast; infinite where it cannot be used or is not known.
     fn costs(&self, candidate: &Candidate, usable: bool) -> [f32; Forecast::ALL.len()] {
         Forecast::ALL.map(|by| {
-            let cost = candidate.cost(self.links.forecasts(by));
+            let cost = candidate.cost(self.links.each().map(|links| links.forecasts(by)));
             if usable && !cost.is_nan() { cost } else { f32::INFINITY }
         })
     }
 
     /// By the newest samples.
     fn newest(&self, candidate: &Candidate) -> f32 {
-        candidate.cost_by(|link| self.links.last(link))
+        let last = |link| self.links.each().map(|links| links.last(link));
+        candidate.weight.sum(&candidate.links, last) + candidate.extra
     }
 }
 
@@ -237,11 +233,11 @@ mod tests {
 
     /// Direct, and over every relay.
     fn candidates(nodes: usize, from: usize, to: usize) -> Vec<Candidate> {
-        let direct = Candidate { links: vec![from * nodes + to], weight: 1.0, extra: 0.0 };
+        let direct = Candidate { links: vec![from * nodes + to], weight: Weight::USUAL, extra: 0.0 };
         let relays = (0..nodes).filter(|relay| *relay != from && *relay != to);
         let over = |relay| {
             let links = vec![from * nodes + relay, relay * nodes + to];
-            Candidate { links, weight: 1.0, extra: RELAY }
+            Candidate { links, weight: Weight::USUAL, extra: RELAY }
         };
         std::iter::once(direct).chain(relays.map(over)).collect()
     }
@@ -256,12 +252,13 @@ mod tests {
         let frames = noisy_mesh(nodes, 80, 3);
         let mut mesh = Mesh::new(nodes, RELAY, Tuning::every(HOUR));
         let mut chooser = Chooser::new(Tuning::every(HOUR));
-        chooser.links = Links::mesh(nodes, Tuning::every(HOUR));
+        chooser.links.all = Links::mesh(nodes, Tuning::every(HOUR));
+        chooser.links.rtt = chooser.links.all.clone();
         let mut current = vec![NONE; nodes * nodes];
         let mut relayed = 0;
         for (samples, next) in frames.iter().zip(&frames[1..]) {
             mesh.see(samples);
-            chooser.see(samples);
+            chooser.see(Priced::both(samples));
             let before = current.clone();
             mesh.choose(next, &mut current);
             for pair in (0..nodes * nodes).filter(|pair| !next[*pair].is_nan()) {
@@ -281,8 +278,8 @@ mod tests {
         for (from, to) in [(0, 1), (0, 2), (2, 1)] {
             chooser.add_link(from, to);
         }
-        let over = Candidate { links: vec![1, 2], weight: 1.0, extra: RELAY };
-        (chooser, [Candidate { links: vec![0], weight: 1.0, extra: 0.0 }, over])
+        let over = Candidate { links: vec![1, 2], weight: Weight::USUAL, extra: RELAY };
+        (chooser, [Candidate { links: vec![0], weight: Weight::USUAL, extra: 0.0 }, over])
     }
 
     fn settled(samples: impl Fn(usize) -> [f32; 3], steps: usize) -> (Chooser<u8>, Choice) {
@@ -290,7 +287,7 @@ mod tests {
         let mut current = None;
         let mut last = None;
         for step in 0..steps {
-            chooser.see(&samples(step));
+            chooser.see(Priced::both(&samples(step)));
             let choice = chooser.choose(7, &paths, current, |_| true).expect("a path");
             current = Some(choice.candidate);
             last = Some(choice);
@@ -321,7 +318,7 @@ mod tests {
         let (mut chooser, paths) = triangle();
         let (mut current, mut moves) = (None, 0);
         for (step, frame) in frames.iter().enumerate() {
-            chooser.see(frame);
+            chooser.see(Priced::both(frame));
             let choice = chooser.choose(1, &paths, current, |_| true).expect("a path").candidate;
             moves += usize::from(step > 60 && current != Some(choice));
             current = Some(choice);

@@ -1,6 +1,7 @@
 //! The choice among the paths of the circuits of a running fabric: a frame of what was measured of the links every few seconds, and
 //! what each circuit was last seen to be able to choose from.
 use super::chooser::{Candidate, Chooser};
+use super::priced::{Priced, Weight};
 use super::reasons::Choice;
 use super::tuning::Tuning;
 use proto_model::circuit::Path;
@@ -46,7 +47,7 @@ pub struct Live {
     /// Indexes of nodes that went.
     free: Vec<usize>,
     circuits: BTreeMap<CircuitId, Options>,
-    frame: Vec<f32>,
+    frame: Priced<Vec<f32>>,
     /// Frames that were seen.
     frames: u64,
 }
@@ -61,7 +62,7 @@ impl Live {
             nodes: BTreeMap::new(),
             free: Vec::new(),
             circuits: BTreeMap::new(),
-            frame: Vec::new(),
+            frame: Priced::default(),
             frames: 0,
         }
     }
@@ -71,7 +72,7 @@ impl Live {
     }
 
     /// A link that is new, and what was measured of it before, oldest first.
-    pub fn join(&mut self, link: &LinkId, before: &[f32]) {
+    pub fn join(&mut self, link: &LinkId, before: &[Priced<f32>]) {
         if self.knows(link) {
             return;
         }
@@ -81,7 +82,7 @@ impl Live {
         for (index, turned) in both.into_iter().zip([false, true]) {
             self.names.resize(self.names.len().max(index + 1), None);
             self.names[index] = Some((link.clone(), turned));
-            self.chooser.recall(index, before.iter().copied());
+            self.chooser.recall(index, before);
         }
         self.links.insert(link.clone(), both);
     }
@@ -121,27 +122,30 @@ impl Live {
     }
 
     /// What was measured of the links since the last frame; of those that are not in it nothing was.
-    pub fn see<'a>(&mut self, samples: impl Iterator<Item = (&'a LinkId, f32)>) {
-        self.frame.clear();
-        self.frame.resize(self.names.len(), f32::NAN);
+    pub fn see<'a>(&mut self, samples: impl Iterator<Item = (&'a LinkId, Priced<f32>)>) {
+        let Priced { all, rtt } = &mut self.frame;
+        for frame in [&mut *all, &mut *rtt] {
+            frame.clear();
+            frame.resize(self.names.len(), f32::NAN);
+        }
         for (link, sample) in samples {
             for index in self.links.get(link).into_iter().flatten() {
-                self.frame[*index] = sample;
+                (all[*index], rtt[*index]) = (sample.all, sample.rtt);
             }
         }
         self.frames += 1;
-        self.chooser.see(&self.frame);
+        self.chooser.see(self.frame.each().map(Vec::as_slice));
     }
 
     /// What a circuit can choose from: `here`, and others by cost. None: of a link of `here` nothing was ever measured.
     ///
-    /// `weight` is what a unit of the links' samples costs.
+    /// `weight` is what the links' samples count for.
     pub fn options(
         &self,
         id: CircuitId,
         here: Offered<'_>,
         others: &[Offered<'_>],
-        weight: f32,
+        weight: Weight,
     ) -> Option<Options> {
         let candidate =
             |of: &Offered<'_>| Some(Candidate { links: self.walk(of.path)?, weight, extra: of.extra });
@@ -283,13 +287,14 @@ mod tests {
 
     fn joined(before: &[f32]) -> Live {
         let mut live = Live::new(STEP);
-        WIRES.iter().for_each(|(one, other)| live.join(&link(one, other), before));
+        let before: Vec<Priced<f32>> = before.iter().copied().map(Priced::both).collect();
+        WIRES.iter().for_each(|(one, other)| live.join(&link(one, other), &before));
         live
     }
 
     fn see(live: &mut Live, samples: [f32; 4]) {
         let links: Vec<LinkId> = WIRES.iter().map(|(one, other)| link(one, other)).collect();
-        live.see(links.iter().zip(samples));
+        live.see(links.iter().zip(samples.map(Priced::both)));
     }
 
     fn offered(path: &Path) -> Offered<'_> {
@@ -298,7 +303,7 @@ mod tests {
 
     fn look(live: &mut Live, here: usize) -> Options {
         let ways = ways();
-        let options = live.options(ID, offered(&ways[here]), &[offered(&ways[1 - here])], 1.0);
+        let options = live.options(ID, offered(&ways[here]), &[offered(&ways[1 - here])], Weight::USUAL);
         let options = options.expect("all links were measured");
         live.keep(ID, options.clone());
         options
@@ -342,7 +347,7 @@ mod tests {
         assert_eq!((moved.here, moved.candidates.len(), &moved.offered[..]), (1, 2, &[Some(0), None][..]));
         assert!(moved.usable.iter().all(|usable| *usable));
         let [_, second] = ways();
-        let alone = live.options(ID, offered(&second), &[], 1.0).expect("known");
+        let alone = live.options(ID, offered(&second), &[], Weight::USUAL).expect("known");
         assert_eq!(alone.usable, [false, true], "the reference does not serve at the moment");
         let choice = live.weigh(ID, &alone).expect("a choice");
         assert_eq!(choice.candidate, 1);
@@ -354,7 +359,7 @@ mod tests {
         let mut live = Live::new(STEP);
         live.join(&link("a", "t"), &[]);
         let [first, _] = ways();
-        assert!(live.options(ID, offered(&first), &[], 1.0).is_none());
+        assert!(live.options(ID, offered(&first), &[], Weight::USUAL).is_none());
     }
 
     #[test]
@@ -394,12 +399,36 @@ mod tests {
 
     #[test]
     fn where_latency_costs_nothing_the_rest_decides() {
+        const NOTHING: Weight = Weight { rtt: 0.0, loss: 0.0 };
         let mut live = joined(&[]);
         see(&mut live, [90.0, 90.0, 1.0, 1.0]);
         let ways = ways();
         let dear = Offered { path: &ways[1], extra: 9.0 };
-        let options = live.options(ID, offered(&ways[0]), &[dear], 0.0).expect("known");
+        let options = live.options(ID, offered(&ways[0]), &[dear], NOTHING).expect("known");
         let choice = live.weigh(ID, &options).expect("a choice");
         assert_eq!((choice.candidate, choice.cost()), (0, 1.0));
+    }
+
+    #[test]
+    fn of_two_circuits_with_the_same_ways_each_weighs_loss_by_itself() {
+        let mut live = joined(&[]);
+        let links = WIRES.map(|(one, other)| link(one, other));
+        // The first way is quick and loses what usually costs 40 ms.
+        let samples = [(5.0, 25.0), (5.0, 25.0), (15.0, 15.0), (15.0, 15.0)];
+        let samples = samples.map(|(rtt, all)| Priced { all, rtt });
+        let ways = ways();
+        let other = CircuitId(8);
+        for (id, weight) in [(ID, Weight::USUAL), (other, Weight { rtt: 1.0, loss: 0.0 })] {
+            live.see(links.iter().zip(samples));
+            let options = live.options(id, offered(&ways[1]), &[offered(&ways[0])], weight).expect("known");
+            live.keep(id, options);
+        }
+        for _ in 0..30 {
+            live.see(links.iter().zip(samples));
+            live.reconsider(ID, &ways[1]);
+            live.reconsider(other, &ways[1]);
+        }
+        assert!(!live.reconsider(ID, &ways[1]), "51 instead of 31");
+        assert!(live.reconsider(other, &ways[1]), "11 instead of 31");
     }
 }

@@ -2,6 +2,7 @@
 //! choose from is kept between two looks.
 use super::Fabric;
 use crate::choice::live::{MOST, Offered, Options};
+use crate::choice::priced::{Priced, Weight};
 use crate::choice::reasons::{Choice, Flip};
 use crate::choice::records::Expert;
 use crate::circuit::{Circuit, Phase};
@@ -47,7 +48,7 @@ impl Fabric {
     /// New links begin with what telemetry remembers of them, which outlives a restart.
     fn join_links(&mut self, number: u64) {
         let new = self.topology.graph().edge_weights().filter(|link| !self.choice.knows(&link.id));
-        let new: Vec<(LinkId, Vec<f32>)> = new
+        let new: Vec<(LinkId, Vec<Priced<f32>>)> = new
             .map(|link| {
                 let past = number.saturating_sub(MOST_FRAMES)..self.next_frame.unwrap_or(number);
                 let samples = past.filter_map(|frame| self.sample(link, frame));
@@ -59,13 +60,13 @@ impl Fabric {
         }
     }
 
-    fn frame(&self, frame: u64) -> Vec<(LinkId, f32)> {
+    fn frame(&self, frame: u64) -> Vec<(LinkId, Priced<f32>)> {
         let links = self.topology.graph().edge_weights();
         links.filter_map(|link| Some((link.id.clone(), self.sample(link, frame)?))).collect()
     }
 
     /// What a link was seen to cost within a frame, in milliseconds; none: nothing was measured.
-    fn sample(&self, link: &Link, frame: u64) -> Option<f32> {
+    fn sample(&self, link: &Link, frame: u64) -> Option<Priced<f32>> {
         let step = self.settings.reroute.step;
         let seen = Seen::within(self.forecasts.history(), &link.id, frame, step);
         let rtt = link.values.rtt.map(|rtt| rtt.as_millis_f64() as f32).or(seen.rtt)?;
@@ -73,7 +74,16 @@ impl Fabric {
             proto_model::Loss::NONE => seen.loss.unwrap_or(0.0),
             loss => loss.ppm() as f32 / 1e6,
         };
-        Some(rtt + loss * 100.0 * millis_per_cent(&self.settings.weights))
+        Some(Priced { all: rtt + loss * 100.0 * self.price_of_loss() as f32, rtt })
+    }
+
+    /// What a per cent of loss usually costs, as milliseconds.
+    fn price_of_loss(&self) -> f64 {
+        let price = |weights: &Weights| {
+            let counts = weights.rtt > 0.0 && weights.loss > 0.0;
+            counts.then(|| weights.loss / weights.rtt)
+        };
+        price(&self.settings.weights).or_else(|| price(&Weights::default())).unwrap_or(1.0)
     }
 
     /// Those whose choice may be another one now come first at the next looks, in turn.
@@ -111,11 +121,10 @@ impl Fabric {
         let Asked { id, weights, here } = *asked;
         let mut serving = serving.to_vec();
         serving.truncate(MOST);
-        let weight = weights.rtt as f32;
-        let offered = |candidate: &'a Candidate| self.offer(candidate, weights);
+        let weight = self.weight(weights);
         loop {
-            let offers: Vec<Offered<'_>> = serving.iter().map(|candidate| offered(candidate)).collect();
-            let found = self.choice.options(id, self.offer(here, weights), &offers, weight)?;
+            let offers: Vec<Offered<'_>> = serving.iter().map(|candidate| offer(candidate)).collect();
+            let found = self.choice.options(id, offer(here), &offers, weight)?;
             let choice = self.choice.weigh(id, &found)?;
             let to = found.offered[choice.candidate];
             let here = choice.costs[found.here][choice.deciding as usize];
@@ -130,19 +139,10 @@ impl Fabric {
         }
     }
 
-    /// What a path costs beside the samples of its links.
-    fn offer<'a>(&self, candidate: &'a Candidate, weights: &Weights) -> Offered<'a> {
-        let in_samples = |name: &str| match name {
-            // A link that is not measured at the moment keeps its forecasts.
-            "rtt" | "unknown" => 1.0,
-            // Samples have the loss by the controller's weights; what another weight makes of it is beside them.
-            "loss" if weights.loss > 0.0 => {
-                weights.rtt * f64::from(millis_per_cent(&self.settings.weights)) / weights.loss
-            }
-            _ => 0.0,
-        };
-        let beside = candidate.terms.iter().map(|term| term.cost * (1.0 - in_samples(&term.name)));
-        Offered { path: &candidate.path, extra: beside.sum::<f64>() as f32 }
+    /// What the samples of links count for a circuit with these weights.
+    fn weight(&self, weights: &Weights) -> Weight {
+        let (rtt, loss) = (weights.rtt as f32, (weights.loss / self.price_of_loss()) as f32);
+        Weight { rtt, loss }
     }
 
     /// How the paths of a circuit compare now.
@@ -217,9 +217,12 @@ fn finite(value: f32) -> f64 {
     if value.is_finite() { value.into() } else { 0.0 }
 }
 
-/// What a per cent of loss costs, as milliseconds.
-fn millis_per_cent(weights: &Weights) -> f32 {
-    if weights.rtt > 0.0 { (weights.loss / weights.rtt) as f32 } else { 0.0 }
+/// What a path costs beside the samples of its links.
+fn offer(candidate: &Candidate) -> Offered<'_> {
+    // A link that is not measured at the moment keeps its forecasts.
+    let beside =
+        candidate.terms.iter().filter(|term| !matches!(term.name.as_str(), "rtt" | "unknown" | "loss"));
+    Offered { path: &candidate.path, extra: beside.map(|term| term.cost).sum::<f64>() as f32 }
 }
 
 /// Means of what hosts reported of a link within a frame.

@@ -9,7 +9,7 @@ use proto_model::choice::Choice;
 use proto_model::plan::Plan;
 use proto_model::request::{CircuitRef, Request, Response};
 use proto_model::topology::LinkValues;
-use proto_model::{Latency, Loss};
+use proto_model::{Latency, Loss, Weighed, Weight};
 
 fn explained(world: &mut World, id: CircuitId) -> Plan {
     let answer = world.ask(Request::ExplainCircuit { circuit: CircuitRef::Id(id) });
@@ -108,6 +108,41 @@ fn paths_of_which_all_is_configured_are_compared_like_measured_ones() {
     }
     seconds(&mut world, 60);
     assert_eq!(paths(&circuit(&mut world, id)).0, "a → t2 → b");
+}
+
+/// A second in which this is lost on each link of the first way, which is quicker than the second one.
+fn lossy(world: &mut World, count: usize, ppm: u32) {
+    for _ in 0..count {
+        for (node, micros, ppm) in [("t1", 10_000, ppm), ("t2", 12_500, 0), ("t3", 40_000, 0)] {
+            measure(world, "a", "a", node, answered(micros, ppm));
+            measure(world, "b", node, "b", answered(micros, ppm));
+        }
+        world.pass(SECOND);
+    }
+}
+
+#[test]
+fn circuits_between_the_same_hosts_weigh_the_loss_of_a_quick_path_by_themselves() {
+    let mut world = measured(Settings::default());
+    lossy(&mut world, 15, 0);
+    let weighed = |world: &mut World, term: Weighed, weight: f64| {
+        world.register(term.word(), "a");
+        let mut wanted = request(term.word(), "db");
+        wanted.bounds.weights.insert(term, Weight::try_from(weight).expect("a weight"));
+        world.create(wanted).expect("feasible").circuit.id
+    };
+    let usual = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let careless = weighed(&mut world, Weighed::Loss, 0.0);
+    let hurried = weighed(&mut world, Weighed::Rtt, 100.0);
+    let all = [usual, careless, hurried];
+    let mut taken = |ppm| {
+        lossy(&mut world, 90, ppm);
+        all.map(|id| paths(&circuit(&mut world, id)).0)
+    };
+    let [quick, clean] = ["a → t1 → b", "a → t2 → b"];
+    assert_eq!(taken(0), [quick; 3]);
+    // Two per cent are 100 ms to the first, nothing to the second, and 1 ms to the third.
+    assert_eq!(taken(10_000), [clean, quick, quick]);
 }
 
 #[test]

@@ -3,6 +3,7 @@ use crate::Options;
 use crate::network::{name, node, pairs};
 use crate::report::Row;
 use controller_core::choice::live::{Live, MOST, Offered};
+use controller_core::choice::priced::{Priced, Weight};
 use proto_model::CircuitId;
 use proto_model::circuit::Path;
 use proto_model::topology::LinkId;
@@ -37,13 +38,15 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
             .ok_or("a host without a link")?;
         let offered: Vec<Offered<'_>> = paths.iter().map(|path| Offered { path, extra: 1.5 }).collect();
         let id = CircuitId(number as u64);
-        let kept = live.options(id, offered[0], &offered[1..], 1.0).ok_or("a link that was never seen")?;
+        let kept = live
+            .options(id, offered[0], &offered[1..], weight(number))
+            .ok_or("a link that was never seen")?;
         live.keep(id, kept);
         asked.extend(paths.into_iter().next().map(|path| (id, path)));
     }
     let (mut seeing, mut weighing) = (Vec::new(), Vec::new());
     for _ in 0..FRAMES {
-        let samples: Vec<f32> = ids.iter().map(|_| 20.0 + chance.below(3_000) as f32 / 1e3).collect();
+        let samples: Vec<Priced<f32>> = ids.iter().map(|_| sample(&mut chance)).collect();
         let start = Instant::now();
         live.see(ids.iter().zip(samples));
         seeing.push(start.elapsed().as_secs_f64() * 1e3);
@@ -71,7 +74,20 @@ fn link(a: usize, b: usize) -> Option<LinkId> {
 }
 
 fn frame(live: &mut Live, ids: &[LinkId], chance: &mut Chance) {
-    live.see(ids.iter().map(|id| (id, 20.0 + chance.below(3_000) as f32 / 1e3)));
+    live.see(ids.iter().map(|id| (id, sample(chance))));
+}
+
+/// Every tenth loses something.
+fn sample(chance: &mut Chance) -> Priced<f32> {
+    let rtt = 20.0 + chance.below(3_000) as f32 / 1e3;
+    let lost = if chance.below(10) == 0 { chance.below(50) as f32 } else { 0.0 };
+    Priced { all: rtt + lost, rtt }
+}
+
+/// Every fourth circuit has weights of its own.
+fn weight(number: usize) -> Weight {
+    let loss = if number.is_multiple_of(4) { 0.3 } else { 1.0 };
+    Weight { rtt: 1.0, loss }
 }
 
 fn walk(from: usize, beside: &BTreeMap<usize, Vec<usize>>, chance: &mut Chance) -> Option<Path> {
