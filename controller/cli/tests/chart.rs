@@ -1,5 +1,6 @@
 //! Charts and explanations: what is drawn stands where it should, and what is said is what the API said.
 use controller_cli::show;
+use controller_cli::show::plot::Signs;
 use proto_model::circuit::Path;
 use proto_model::insight::{
     Change, Flip, Happened, Insight, Line, LinkOutlook, Origin, Past, PathOutlook, Point, Role, Series,
@@ -77,13 +78,13 @@ fn bare(text: &str) -> String {
 
 #[test]
 fn a_chart_shows_each_path_its_future_and_the_bound() {
-    insta::assert_snapshot!(bare(&show::plot::of(&series(), 90)));
+    insta::assert_snapshot!(bare(&show::plot::of(&series(), 90, &Signs::UNICODE)));
 }
 
 #[test]
 fn a_chart_is_as_wide_as_it_is_asked_to_be() {
     for width in [40, 80, 133] {
-        let chart = bare(&show::plot::of(&series(), width));
+        let chart = bare(&show::plot::of(&series(), width, &Signs::UNICODE));
         let pictures = chart.lines().filter(|line| line.contains('┤'));
         let widest = pictures.map(|line| line.chars().count()).max().expect("rows");
         assert!(widest <= width && widest + 3 > width, "{widest} of {width}\n{chart}");
@@ -91,25 +92,44 @@ fn a_chart_is_as_wide_as_it_is_asked_to_be() {
 }
 
 #[test]
+fn where_the_terminal_is_not_utf8_a_chart_is_drawn_in_ascii() {
+    for (locale, is_ascii) in [
+        (None, false),
+        (Some("de_DE.UTF-8"), false),
+        (Some("C.utf8"), false),
+        (Some("C"), true),
+        (Some("en_US.ISO-8859-1"), true),
+    ] {
+        let signs = Signs::of(locale);
+        assert_eq!(signs == Signs::ASCII, is_ascii, "{locale:?}");
+    }
+    let chart = bare(&show::plot::of(&series(), 90, &Signs::ASCII));
+    // Above each picture stands a path with its arrows, as everywhere.
+    let pictures: Vec<&str> = chart.lines().filter(|line| line.contains('|')).collect();
+    assert!(pictures.len() > 10 && pictures.iter().all(|line| line.is_ascii()), "{chart}");
+    assert!(chart.contains("<= 30 ms") && chart.contains("o measured, mean"), "{chart}");
+}
+
+#[test]
 fn what_is_above_the_bound_is_red_and_the_rest_is_not() {
     let red = "\u{1b}[31m";
-    let chart = show::plot::of(&series(), 90);
+    let chart = show::plot::of(&series(), 90, &Signs::UNICODE);
     assert!(chart.contains(&format!("{red}━")) || chart.contains(&format!("{red}░")), "{chart:?}");
     let calm = Series { bound: None, ..series() };
-    assert!(!show::plot::of(&calm, 90).contains(red));
+    assert!(!show::plot::of(&calm, 90, &Signs::UNICODE).contains(red));
 }
 
 #[test]
 fn a_bound_that_is_far_away_does_not_flatten_the_picture() {
     let far = Series { bound: Some(5_000 * MS), ..series() };
-    let chart = bare(&show::plot::of(&far, 90));
+    let chart = bare(&show::plot::of(&far, 90, &Signs::UNICODE));
     assert!(!chart.contains("≤ 5 s") && chart.contains('•'), "{chart}");
 }
 
 #[test]
 fn of_nothing_there_is_no_picture() {
     let nothing = Series { lines: vec![line(Role::Link, &["a", "b"], |_| None, &[])], ..series() };
-    assert_eq!(show::plot::of(&nothing, 90), "nothing was measured or forecast of it yet\n");
+    assert_eq!(show::plot::of(&nothing, 90, &Signs::UNICODE), "nothing was measured or forecast of it yet\n");
     assert!(show::picture::of("a<b", &nothing).contains("nothing was measured"));
 }
 

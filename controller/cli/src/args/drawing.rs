@@ -3,6 +3,7 @@ use crate::failure::Failure;
 use crate::text::{DAY, Span, span};
 use clap::{Args, ValueHint};
 use proto_model::request::CircuitRef;
+use proto_model::topology::Quantity;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub struct Drawing {
     /// The loss instead of the round-trip time
     #[arg(long)]
     pub loss: bool,
+    /// What a link carries instead of the round-trip time, against its capacity
+    #[arg(long, conflicts_with = "loss")]
+    pub load: bool,
 }
 
 impl Drawing {
@@ -35,13 +39,21 @@ impl Drawing {
     /// # Errors
     /// It says how to draw and not what.
     pub fn check(&self) -> Result<(), Failure> {
-        if !self.is_wanted() && (self.past.is_some() || self.loss) {
+        if !self.is_wanted() && (self.past.is_some() || self.loss || self.load) {
             return Err(Failure::Usage {
-                what: "--past and --loss say what to draw, and nothing is to be drawn".into(),
+                what: "--past, --loss and --load say what to draw, and nothing is to be drawn".into(),
                 hint: "say --chart, or --svg FILE".into(),
             });
         }
         Ok(())
+    }
+
+    pub fn quantity(&self) -> Quantity {
+        match (self.loss, self.load) {
+            (true, _) => Quantity::Loss,
+            (false, true) => Quantity::Load,
+            (false, false) => Quantity::Rtt,
+        }
     }
 
     pub fn past(&self) -> Duration {

@@ -6,13 +6,19 @@ use crate::failure::Failure;
 use crate::out::Out;
 use crate::show;
 use proto_model::insight::Series;
-use proto_model::topology::LinkId;
+use proto_model::topology::{LinkId, Quantity};
 use proto_wire::v1;
 use proto_wire::v1::series_request::Subject;
 use std::path::Path;
 
 pub(super) async fn explain(fabric: &mut Fabric, wish: &Explain, out: Out) -> Result<(), Failure> {
     wish.drawing.check()?;
+    if wish.drawing.load {
+        return Err(Failure::Usage {
+            what: "--load is of a link; a circuit has several".into(),
+            hint: "say `foreweave link show A B --chart --load`".into(),
+        });
+    }
     if wish.drawing.is_wanted() {
         let subject = Subject::Circuit(wish.circuit.to_string());
         let series = series(fabric, subject, &wish.drawing).await?;
@@ -49,9 +55,10 @@ pub(super) async fn links(
 }
 
 async fn series(fabric: &mut Fabric, subject: Subject, drawing: &Drawing) -> Result<v1::Series, Failure> {
-    let quantity = match drawing.loss {
-        true => v1::link::Quantity::Loss,
-        false => v1::link::Quantity::Rtt,
+    let quantity = match drawing.quantity() {
+        Quantity::Rtt => v1::link::Quantity::Rtt,
+        Quantity::Loss => v1::link::Quantity::Loss,
+        Quantity::Load => v1::link::Quantity::Load,
     };
     let past = u64::try_from(drawing.past().as_nanos()).unwrap_or(u64::MAX);
     let ask = v1::SeriesRequest { subject: Some(subject), quantity: quantity.into(), past };
@@ -64,7 +71,7 @@ fn draw(answer: &v1::Series, title: &str, drawing: &Drawing, out: Out) -> Result
         write(file, &show::picture::of(title, &series), out)?;
     }
     match drawing.chart {
-        true => out.answer("Series", answer, || show::plot::of(&series, show::plot::width())),
+        true => out.answer("Series", answer, || show::plot::here(&series)),
         false => Ok(()),
     }
 }

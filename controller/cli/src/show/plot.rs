@@ -20,21 +20,81 @@ pub fn width() -> usize {
     comfy_table::Table::new().width().map_or(100, usize::from)
 }
 
+/// What a chart is drawn with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signs {
+    mean: char,
+    spread: char,
+    median: char,
+    likely: char,
+    possible: char,
+    bound: char,
+    now: char,
+    tick: char,
+    at_most: &'static str,
+}
+
+impl Signs {
+    pub const UNICODE: Self = Self {
+        mean: '•',
+        spread: '·',
+        median: '━',
+        likely: '▓',
+        possible: '░',
+        bound: '╌',
+        now: '│',
+        tick: '┤',
+        at_most: "≤",
+    };
+    /// For terminals of other character sets.
+    pub const ASCII: Self = Self {
+        mean: 'o',
+        spread: '.',
+        median: '=',
+        likely: '#',
+        possible: ':',
+        bound: '-',
+        now: '|',
+        tick: '|',
+        at_most: "<=",
+    };
+
+    /// What a terminal of this locale (POSIX: `LC_ALL`, else `LC_CTYPE`, else `LANG`) shows.
+    pub fn of(locale: Option<&str>) -> Self {
+        let utf8 = |locale: &str| {
+            let locale = locale.to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        };
+        if locale.is_none_or(utf8) { Self::UNICODE } else { Self::ASCII }
+    }
+
+    fn of_terminal() -> Self {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::of(["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).as_deref())
+    }
+}
+
+/// For this process's terminal.
+pub fn here(series: &Series) -> String {
+    of(series, width(), &Signs::of_terminal())
+}
+
 /// `width` counts columns of the whole chart.
-pub fn of(series: &Series, width: usize) -> String {
+pub fn of(series: &Series, width: usize, signs: &Signs) -> String {
     let Some(frame) = Frame::of(series) else {
         return "nothing was measured or forecast of it yet\n".into();
     };
     let columns = width.clamp(NARROWEST, WIDEST).saturating_sub(LABELS + 2);
-    let panels: String = series.lines.iter().map(|line| panel(series, line, &frame, columns)).collect();
-    format!("{panels}{}", legend(series))
+    let panels: String =
+        series.lines.iter().map(|line| panel(series, line, &frame, columns, signs)).collect();
+    format!("{panels}{}", legend(series, signs))
 }
 
-fn panel(series: &Series, line: &Line, frame: &Frame, columns: usize) -> String {
+fn panel(series: &Series, line: &Line, frame: &Frame, columns: usize, signs: &Signs) -> String {
     let title = format!("{}  {}  {}\n", line.path, role(line.role), now_words(series, line));
     let shown: Vec<Column> =
         (0..columns).map(|column| Column::of(series, line, frame, column, columns)).collect();
-    let rows: String = (0..ROWS).map(|row| row_of(series, frame, &shown, row)).collect();
+    let rows: String = (0..ROWS).map(|row| row_of(series, frame, &shown, row, signs)).collect();
     format!("{title}{rows}{}\n", axis(frame, columns))
 }
 
@@ -88,29 +148,33 @@ fn ahead(line: &Line, seconds: f64) -> Option<[f64; 7]> {
     Some(std::array::from_fn(at))
 }
 
-fn row_of(series: &Series, frame: &Frame, columns: &[Column], row: usize) -> String {
+fn row_of(series: &Series, frame: &Frame, columns: &[Column], row: usize, signs: &Signs) -> String {
     let height = frame.height() / ROWS as f64;
     let (top, bottom) = (frame.high - height * row as f64, frame.high - height * (row + 1) as f64);
     let crosses = |low: f64, high: f64| low < top && high >= bottom || low == top && row == 0;
     let bound = series.bound.map(|bound| bound as f64).filter(|bound| crosses(*bound, *bound));
     let label = match bound {
-        Some(bound) => format!("≤ {}", amount(series.quantity, bound)),
+        Some(bound) => format!("{} {}", signs.at_most, amount(series.quantity, bound)),
         None => amount(series.quantity, f64::midpoint(top, bottom)),
     };
     let beyond = |value: f64| series.bound.is_some_and(|bound| value > bound as f64);
     let cell = |column: &Column| match column {
         Column::Seen { mean, .. } if crosses(*mean, *mean) => {
-            (if beyond(*mean) { BEYOND } else { SEEN }, '•')
+            (if beyond(*mean) { BEYOND } else { SEEN }, signs.mean)
         }
-        Column::Seen { least, most, .. } if crosses(*least, *most) => (SEEN, '·'),
-        Column::Ahead(at) if crosses(at[3], at[3]) => (if beyond(at[3]) { BEYOND } else { AHEAD }, '━'),
-        Column::Ahead(at) if crosses(at[2], at[4]) => (AHEAD, '▓'),
-        Column::Ahead(at) if crosses(at[1], at[5]) => (if beyond(top) { BEYOND } else { AHEAD }, '░'),
-        Column::Now => (Style::new(), '│'),
-        _ if bound.is_some() => (BEYOND, '╌'),
+        Column::Seen { least, most, .. } if crosses(*least, *most) => (SEEN, signs.spread),
+        Column::Ahead(at) if crosses(at[3], at[3]) => {
+            (if beyond(at[3]) { BEYOND } else { AHEAD }, signs.median)
+        }
+        Column::Ahead(at) if crosses(at[2], at[4]) => (AHEAD, signs.likely),
+        Column::Ahead(at) if crosses(at[1], at[5]) => {
+            (if beyond(top) { BEYOND } else { AHEAD }, signs.possible)
+        }
+        Column::Now => (Style::new(), signs.now),
+        _ if bound.is_some() => (BEYOND, signs.bound),
         Column::Nothing | Column::Seen { .. } | Column::Ahead(_) => (Style::new(), ' '),
     };
-    format!("{label:>LABELS$} ┤{}\n", coloured(columns.iter().map(cell)))
+    format!("{label:>LABELS$} {}{}\n", signs.tick, coloured(columns.iter().map(cell)))
 }
 
 /// Each run of one style in its codes.
@@ -137,7 +201,10 @@ fn axis(frame: &Frame, columns: usize) -> String {
     format!("{:LABELS$}  {past}{:gap$}now{future:>rest$}", "", "")
 }
 
-fn legend(series: &Series) -> String {
-    let bound = if series.bound.is_some() { "  ╌ bound" } else { "" };
-    format!("• measured, mean  · least to most  ━ forecast, median  ▓ 50 % band  ░ 90 % band{bound}\n")
+fn legend(series: &Series, signs: &Signs) -> String {
+    let Signs { mean, spread, median, likely, possible, bound, .. } = signs;
+    let bound = if series.bound.is_some() { format!("  {bound} bound") } else { String::new() };
+    format!(
+        "{mean} measured, mean  {spread} least to most  {median} forecast, median  {likely} 50 % band  {possible} 90 % band{bound}\n"
+    )
 }

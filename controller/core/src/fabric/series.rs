@@ -2,11 +2,12 @@
 use super::Fabric;
 use super::insight::together;
 use crate::telemetry::{Bucket, Resolution};
+use crate::topology::Link;
 use proto_model::circuit::Path;
 use proto_model::insight::{Line, Origin, Point, Role, Series, Subject};
 use proto_model::request::Response;
 use proto_model::topology::{Forecast, LinkId, Quantity};
-use proto_model::{Kind, Refusal, Timestamp};
+use proto_model::{Bandwidth, Kind, Refusal, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ impl Fabric {
                 };
                 (self.ways(circuit), bound)
             }
-            Subject::Link(link) => (vec![(Role::Link, self.as_path(link)?)], None),
+            Subject::Link(link) => {
+                let capacity = self.topology.link(link).and_then(Link::capacity);
+                let bound = capacity.filter(|_| quantity == Quantity::Load).map(Bandwidth::bits_per_second);
+                (vec![(Role::Link, self.as_path(link)?)], bound)
+            }
         };
         let line = |(role, path)| self.line(role, path, quantity, resolution, past, now);
         let lines = ways.into_iter().map(line).collect();

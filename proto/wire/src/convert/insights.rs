@@ -207,16 +207,14 @@ impl TryFrom<v1::SeriesRequest> for Request {
     type Error = Malformed;
     fn try_from(request: v1::SeriesRequest) -> Result<Self> {
         use v1::series_request::Subject as Wire;
-        let quantity = match quantity(request.quantity())? {
-            Quantity::Load => {
+        let quantity = quantity(request.quantity())?;
+        let of = match required("subject", request.subject)? {
+            Wire::Circuit(_) if quantity == Quantity::Load => {
                 return Err(Malformed::new(
                     "quantity",
-                    "the load has no series; ask for round-trip time or loss",
+                    "the load is of a link; of a circuit ask for round-trip time or loss",
                 ));
             }
-            known => known,
-        };
-        let of = match required("subject", request.subject)? {
             Wire::Circuit(text) => Subject::Circuit(circuit_ref("circuit", &text)?),
             Wire::Link(link) => Subject::Link(inner("link", link)?),
         };

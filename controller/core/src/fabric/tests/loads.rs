@@ -4,6 +4,7 @@ use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
 use crate::telemetry::Sample;
 use proto_model::circuit::CircuitState;
+use proto_model::insight::Subject;
 use proto_model::report::{Carried, Say, Telemetry, Traffic};
 use proto_model::request::{CircuitRef, CircuitRequest, LinkView, Request, Response};
 use proto_model::topology::{LinkId, LinkValues, Quantity};
@@ -128,6 +129,19 @@ fn a_link_carries_what_the_interfaces_at_its_ends_do() {
     let load = view.load.map(|load| mbit(load.expect("known")));
     assert_eq!(load, [60, 10], "each way the fuller end; nobody announced wlan0");
     assert_eq!(mbit(view.available.expect("known")), 40);
+}
+
+#[test]
+fn the_series_of_a_load_is_held_against_the_capacity() {
+    let (mut world, mut counters) = (lan(false), Counters::default());
+    counters.run(&mut world, 60, &[("a", "eth0", 60, 5), ("b", "eth0", 10, 20)]);
+    let of = Subject::Link(in_lan("a", "b"));
+    let asked = Request::Series { of, quantity: Quantity::Load, past: Duration::from_secs(60) };
+    let Ok(Response::Series(series)) = world.ask(asked) else { panic!("a series") };
+    assert_eq!(series.bound, Some(Bandwidth::mbit(100).bits_per_second()));
+    let [line] = series.lines.as_slice() else { panic!("{series:?}") };
+    let last = line.points.last().expect("measured");
+    assert_eq!(mbit(Bandwidth::from_bits_per_second(last.mean)), 60, "the fuller direction: {line:?}");
 }
 
 #[test]
