@@ -264,6 +264,8 @@ fn open(
             Opened::Packet(packet) => deliver(&tag, &packet, packets),
             Opened::Answer(answer) => {
                 messages.put(index, tag.circuit(), &answer);
+                // The other thread seals by this session as soon as it can: what it sends would be unknown there without the answer.
+                messages.write();
                 circuit.flush(&mut |message| messages.put(index, tag.circuit(), message));
             }
             Opened::Nothing => circuit.flush(&mut |message| messages.put(index, tag.circuit(), message)),
