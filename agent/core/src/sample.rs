@@ -91,10 +91,9 @@ impl Sampler {
     }
 
     /// What interfaces carried goes with the telemetry of the same reading.
-    pub(crate) fn carried(&mut self, counters: Vec<Counter>, at: Timestamp) {
+    pub(crate) fn carried(&mut self, counters: Vec<Counter>) {
         let read = |Counter { interface, sent, received }| Carried {
             interface,
-            at,
             sent_bytes: sent,
             received_bytes: received,
         };
@@ -102,7 +101,12 @@ impl Sampler {
     }
 
     /// None: nothing moved, and no interface was read.
-    pub(crate) fn digest(&mut self, traffic: &[(u32, Traffic)], drops: Vec<DropCount>) -> Option<Telemetry> {
+    pub(crate) fn digest(
+        &mut self,
+        traffic: &[(u32, Traffic)],
+        drops: Vec<DropCount>,
+        now: Timestamp,
+    ) -> Option<Telemetry> {
         let mut moved: BTreeMap<CircuitId, Traffic> = BTreeMap::new();
         for (index, shown) in traffic {
             if let Some(slot) = self.slots.get_mut(index) {
@@ -114,8 +118,9 @@ impl Sampler {
         let traffic = moved.into_iter().filter_map(|(circuit, shown)| self.news(circuit, shown)).collect();
         let links = std::mem::take(&mut self.links).into_iter().collect();
         let interfaces = std::mem::take(&mut self.interfaces);
-        let telemetry = Telemetry { traffic, drops: self.moved_drops(drops), links, interfaces };
-        (telemetry != Telemetry::default()).then_some(telemetry)
+        let drops = self.moved_drops(drops);
+        let telemetry = Telemetry { counted: Timestamp::default(), traffic, drops, links, interfaces };
+        (telemetry != Telemetry::default()).then_some(Telemetry { counted: now, ..telemetry })
     }
 
     fn news(&mut self, circuit: CircuitId, shown: Traffic) -> Option<(CircuitId, Traffic)> {
@@ -150,6 +155,7 @@ mod tests {
     use super::*;
 
     const CIRCUIT: CircuitId = CircuitId(1);
+    const NOW: Timestamp = Timestamp(1);
 
     fn packets(sent_packets: u64) -> Traffic {
         Traffic { sent_packets, ..Traffic::default() }
@@ -159,11 +165,11 @@ mod tests {
     fn only_what_moved_is_told() {
         let mut sampler = Sampler::default();
         sampler.assign(5, CIRCUIT);
-        let first = sampler.digest(&[(5, packets(3)), (6, packets(9))], Vec::new()).expect("moved");
+        let first = sampler.digest(&[(5, packets(3)), (6, packets(9))], Vec::new(), NOW).expect("moved");
         assert_eq!(first.traffic, [(CIRCUIT, packets(3))]);
-        assert_eq!(sampler.digest(&[(5, packets(3))], Vec::new()), None);
+        assert_eq!(sampler.digest(&[(5, packets(3))], Vec::new(), NOW), None);
         sampler.begin(Timestamp(0));
-        assert!(sampler.digest(&[(5, packets(3))], Vec::new()).is_some(), "a new listener is told all");
+        assert!(sampler.digest(&[(5, packets(3))], Vec::new(), NOW).is_some(), "a new listener is told all");
     }
 
     #[test]
@@ -172,24 +178,24 @@ mod tests {
         let eth0 = || Counter { interface: "eth0".into(), sent: 7, received: 9 };
         for second in [2, 4] {
             let at = Timestamp(second * 1_000_000_000);
-            sampler.carried(vec![eth0()], at);
-            let told = sampler.digest(&[], Vec::new()).expect("a reading");
-            let carried = Carried { interface: "eth0".into(), at, sent_bytes: 7, received_bytes: 9 };
-            assert_eq!(told.interfaces, [carried]);
+            sampler.carried(vec![eth0()]);
+            let told = sampler.digest(&[], Vec::new(), at).expect("a reading");
+            let carried = Carried { interface: "eth0".into(), sent_bytes: 7, received_bytes: 9 };
+            assert_eq!((told.interfaces, told.counted), (vec![carried], at));
         }
-        assert_eq!(sampler.digest(&[], Vec::new()), None, "what was told is not told again");
-        sampler.carried(vec![eth0(); INTERFACES + 1], Timestamp(0));
-        assert_eq!(sampler.digest(&[], Vec::new()).map(|told| told.interfaces.len()), Some(INTERFACES));
+        assert_eq!(sampler.digest(&[], Vec::new(), NOW), None, "what was told is not told again");
+        sampler.carried(vec![eth0(); INTERFACES + 1]);
+        assert_eq!(sampler.digest(&[], Vec::new(), NOW).map(|told| told.interfaces.len()), Some(INTERFACES));
     }
 
     #[test]
     fn a_moved_circuit_keeps_its_count() {
         let mut sampler = Sampler::default();
         sampler.assign(5, CIRCUIT);
-        sampler.digest(&[(5, packets(3))], Vec::new());
+        sampler.digest(&[(5, packets(3))], Vec::new(), NOW);
         sampler.assign(6, CIRCUIT);
         sampler.unassign(5, Some(CIRCUIT));
-        let told = sampler.digest(&[(6, packets(2))], Vec::new()).expect("moved");
+        let told = sampler.digest(&[(6, packets(2))], Vec::new(), NOW).expect("moved");
         assert_eq!(told.traffic, [(CIRCUIT, packets(5))]);
     }
 
@@ -198,8 +204,8 @@ mod tests {
         let mut sampler = Sampler::default();
         let drop =
             |packets| DropCount { circuit: None, reason: "no_route".into(), rule: 0, packets, bytes: 9 };
-        assert!(sampler.digest(&[], vec![drop(1)]).is_some());
-        assert_eq!(sampler.digest(&[], vec![drop(1)]), None);
-        assert_eq!(sampler.digest(&[], vec![drop(2)]).map(|t| t.drops), Some(vec![drop(2)]));
+        assert!(sampler.digest(&[], vec![drop(1)], NOW).is_some());
+        assert_eq!(sampler.digest(&[], vec![drop(1)], NOW), None);
+        assert_eq!(sampler.digest(&[], vec![drop(2)], NOW).map(|t| t.drops), Some(vec![drop(2)]));
     }
 }

@@ -3,6 +3,7 @@ use crate::past::Pasts;
 use crate::protection::Protection;
 use crate::rate::Rate;
 use crate::record::{CircuitRecord, Life, Placed};
+use crate::telemetry::Counter;
 use proto_model::circuit::{Circuit as Shown, CircuitSpec, CircuitState, Path};
 use proto_model::desired::ObjectKey;
 use proto_model::plan::Plan;
@@ -135,6 +136,8 @@ pub struct Circuit {
     pub past: Pasts,
     pub at_source: Traffic,
     pub at_destination: Traffic,
+    /// What was sent each way when its history was written last.
+    pub noted: [Counter; 2],
 }
 
 /// On the way to a better path, which is its backup until then.

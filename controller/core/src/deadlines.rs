@@ -36,6 +36,8 @@ pub enum Deadline {
     Protect,
     /// It is looked ahead whether circuits should move, at a few of them per step.
     LookAhead,
+    /// It is noted how circuits run, some of them per step.
+    Note,
     /// What was on its way when both ends had left the circuit's former path has arrived.
     Drained(CircuitId),
     /// The circuit's move goes on, or is given up.

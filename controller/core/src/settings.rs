@@ -134,6 +134,8 @@ pub struct Limits {
     pub idempotency_keys: usize,
     /// Per node; further (circuit, reason, rule) triples are not shown.
     pub drop_counts: usize,
+    /// Circuits of which it is kept how they ran, at most 12 kB each; of further ones it is not.
+    pub histories: usize,
     /// Paths looked at for one decision.
     pub candidates: usize,
     /// Candidates kept with a circuit for `explain`; a dry run shows all.
@@ -151,6 +153,7 @@ impl Default for Limits {
             tokens: 10_000,
             idempotency_keys: 100_000,
             drop_counts: 10_000,
+            histories: 25_000,
             candidates: 64,
             kept_candidates: 16,
         }

@@ -118,7 +118,7 @@ pub struct Past {
 /// What a series is asked of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
-    /// Its path, its backup, and the other paths of its decision.
+    /// The circuit as it ran, its path, its backup, and the other paths of its decision; of the load, what is sent each way.
     Circuit(CircuitRef),
     Link(LinkId),
 }
@@ -134,6 +134,14 @@ pub enum Role {
     Candidate,
     /// A link that was asked for.
     Link,
+    /// The circuit itself as it ran, on whichever path; the line's path is the last of them.
+    Circuit,
+    /// What is sent from its source to its destination.
+    Forth,
+    /// And back.
+    Back,
+    /// Both together, within one host.
+    Both,
 }
 
 /// What was measured in one step; of a path the sums over its links.
@@ -167,7 +175,7 @@ pub struct Series {
     pub at: Timestamp,
     /// Between two points.
     pub step: Duration,
-    /// What the circuit must keep; none: nothing was asked for.
+    /// What the circuit must keep, or what is reserved for it each way; of a link's load its capacity. None: there is no such.
     pub bound: Option<u64>,
     pub lines: Vec<Line>,
 }

@@ -69,8 +69,6 @@ pub struct DropCount {
 pub struct Carried {
     /// As in [`Underlay::interface`].
     pub interface: String,
-    /// When it was read, by the agent's clock, which is never set.
-    pub at: Timestamp,
     pub sent_bytes: u64,
     pub received_bytes: u64,
 }
@@ -78,6 +76,9 @@ pub struct Carried {
 /// What is sent every few seconds: only circuits and drops whose counters moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Telemetry {
+    /// When all of it was counted, by the agent's clock, which is never set.
+    #[serde(default)]
+    pub counted: Timestamp,
     pub traffic: Vec<(CircuitId, Traffic)>,
     pub drops: Vec<DropCount>,
     /// Links whose far end answered, or was asked and did not.

@@ -133,8 +133,8 @@ impl Node {
             (_, Input::Vanished(host)) => self.vanished(&host, now),
             (_, Input::MadeAnew(host)) => self.doubt_bound(&host, now),
             (_, Input::Counted { traffic, drops, queues, interfaces }) => {
-                self.sampler.carried(interfaces, now);
-                self.counted(&traffic, drops, queues);
+                self.sampler.carried(interfaces);
+                self.counted(&traffic, drops, queues, now);
             }
             (_, Input::Dropped(events)) => {
                 if let Some(session) = self.uplink.session() {
@@ -218,10 +218,16 @@ impl Node {
         self.assume(seen);
     }
 
-    fn counted(&mut self, traffic: &[(u32, Traffic)], mut drops: Vec<DropCount>, queues: Vec<ClassDrops>) {
+    fn counted(
+        &mut self,
+        traffic: &[(u32, Traffic)],
+        mut drops: Vec<DropCount>,
+        queues: Vec<ClassDrops>,
+        now: Timestamp,
+    ) {
         drops.extend(self.queued.count(queues, &self.shares.owners()));
         if let Some((session, _)) = self.uplink.synced()
-            && let Some(telemetry) = self.sampler.digest(traffic, drops)
+            && let Some(telemetry) = self.sampler.digest(traffic, drops, now)
         {
             self.outputs.push_back(Output::Say { session, say: Say::Telemetry(telemetry) });
         }

@@ -26,7 +26,8 @@ pub struct Drawing {
     /// The loss instead of the round-trip time
     #[arg(long)]
     pub loss: bool,
-    /// What a link carries instead of the round-trip time, against its capacity
+    /// Instead of the round-trip time what a circuit's ends send, each way, against what is reserved for it; of a link what it
+    /// carries, against its capacity
     #[arg(long, conflicts_with = "loss")]
     pub load: bool,
 }

@@ -13,12 +13,6 @@ use std::path::Path;
 
 pub(super) async fn explain(fabric: &mut Fabric, wish: &Explain, out: Out) -> Result<(), Failure> {
     wish.drawing.check()?;
-    if wish.drawing.load {
-        return Err(Failure::Usage {
-            what: "--load is of a link; a circuit has several".into(),
-            hint: "say `foreweave link show A B --chart --load`".into(),
-        });
-    }
     if wish.drawing.is_wanted() {
         let subject = Subject::Circuit(wish.circuit.to_string());
         let series = series(fabric, subject, &wish.drawing).await?;

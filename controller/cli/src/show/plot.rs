@@ -203,8 +203,9 @@ fn axis(frame: &Frame, columns: usize) -> String {
 
 fn legend(series: &Series, signs: &Signs) -> String {
     let Signs { mean, spread, median, likely, possible, bound, .. } = signs;
+    let ahead = format!("  {median} forecast, median  {likely} 50 % band  {possible} 90 % band");
+    let ahead =
+        if series.lines.iter().any(|line| !line.forecasts.is_empty()) { ahead } else { String::new() };
     let bound = if series.bound.is_some() { format!("  {bound} bound") } else { String::new() };
-    format!(
-        "{mean} measured, mean  {spread} least to most  {median} forecast, median  {likely} 50 % band  {possible} 90 % band{bound}\n"
-    )
+    format!("{mean} measured, mean  {spread} least to most{ahead}{bound}\n")
 }

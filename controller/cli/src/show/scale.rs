@@ -73,6 +73,10 @@ pub fn role(role: Role) -> &'static str {
         Role::Backup => "(backup)",
         Role::Candidate => "(candidate)",
         Role::Link => "",
+        Role::Circuit => "(the circuit, as it ran)",
+        Role::Forth => "(what its source sends)",
+        Role::Back => "(what its destination sends)",
+        Role::Both => "(what both ends send)",
     }
 }
 
@@ -104,9 +108,12 @@ pub fn now_words(series: &Series, line: &Line) -> String {
             of(far.error)
         )
     });
-    let beyond = match (series.bound, line.points.last()) {
-        (Some(bound), Some(point)) if point.mean > bound => ", above its bound",
-        _ => "",
+    let above = series.bound.zip(line.points.last()).is_some_and(|(bound, point)| point.mean > bound);
+    let beyond = match (above, series.quantity, line.role) {
+        (false, ..) => "",
+        (true, Quantity::Rtt | Quantity::Loss, _) => ", above its bound",
+        (true, Quantity::Load, Role::Link) => ", above its capacity",
+        (true, Quantity::Load, _) => ", above what is reserved",
     };
     format!("{now}{from}{beyond}{}", far.unwrap_or_default())
 }

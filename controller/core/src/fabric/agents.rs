@@ -3,7 +3,7 @@ use super::Fabric;
 use super::nodes::earlier_enrolment;
 use super::place::ends;
 use super::protect::{Concern, concern};
-use crate::circuit::{Circuit, Phase};
+use crate::circuit::Phase;
 use crate::compile;
 use crate::deadlines::Deadline;
 use crate::io::Session;
@@ -12,7 +12,7 @@ use crate::registry::nodes::{Contact, Node};
 use crate::route::admission::MIN_MTU;
 use proto_model::access::Fingerprint;
 use proto_model::desired::{Object, ObjectKey};
-use proto_model::report::{Hello, Report, Say, Telemetry};
+use proto_model::report::{Hello, Report, Say};
 use proto_model::{CircuitId, Generation, NodeName, SealKey, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -426,46 +426,6 @@ impl Fabric {
         let placed = |id: &CircuitId| self.circuits.get(*id).is_some_and(|c| c.phase.route().is_some());
         ids.into_iter().filter(placed).collect()
     }
-
-    fn count(&mut self, name: &NodeName, telemetry: Telemetry, now: Timestamp) {
-        for (id, traffic) in telemetry.traffic {
-            if let Some(circuit) = self.circuits.get_mut(id) {
-                let (at_source, at_destination) = ends_at(circuit, name);
-                if at_source {
-                    circuit.at_source = traffic;
-                    let before = circuit.rate.now();
-                    circuit.rate.count(traffic, now);
-                    if let Some(route) = circuit.phase.route() {
-                        let (rates, reserved) = ([before, circuit.rate.now()], circuit.spec.bounds.bandwidth);
-                        self.topology.carry_instead(&route.path, rates, reserved);
-                    }
-                }
-                if at_destination {
-                    circuit.at_destination = traffic;
-                }
-            }
-        }
-        // After what circuits sent of it.
-        self.topology.count(name, &telemetry.interfaces);
-        let mut better = false;
-        for (link, measured) in telemetry.links {
-            self.measured(name, &link, &measured, now);
-            let news = self.topology.measure(name, &link, measured);
-            better |= news.better;
-            self.follow_silence(&link, news.turned, now);
-        }
-        self.look_ahead_soon(now);
-        if better {
-            self.retry_suspended(now);
-        } else if !self.circuits.suspended.is_empty() {
-            self.deadlines.set_if_none(Deadline::RetryMeasured, now.plus(self.settings.timing.retry));
-        }
-        if let Some(node) = self.nodes.get_mut(name) {
-            let is_there = |id| self.circuits.get(id).is_some();
-            node.told = true;
-            node.count_drops(telemetry.drops, self.settings.limits.drop_counts, is_there);
-        }
-    }
 }
 
 /// Why a host cannot be the end of an encrypted circuit.
@@ -489,11 +449,4 @@ fn plausible(hello: &Hello) -> Result<(), String> {
         )),
         None => Ok(()),
     }
-}
-
-fn ends_at(circuit: &Circuit, name: &NodeName) -> (bool, bool) {
-    let nodes = circuit.phase.route().map(|route| &route.path.nodes);
-    let first = nodes.and_then(|nodes| nodes.first());
-    let last = nodes.and_then(|nodes| nodes.last());
-    (first == Some(name), last == Some(name))
 }

@@ -234,7 +234,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn within(history: &Store, link: &LinkId, frame: u64, step: Duration) -> Self {
+    fn within(history: &Store<LinkId>, link: &LinkId, frame: u64, step: Duration) -> Self {
         let start = |frame: u64| Timestamp(frame.saturating_mul(step.as_nanos() as u64));
         let numbers = [frame, frame + 1].map(|frame| Resolution::Seconds.number(start(frame)));
         let buckets = (numbers[0]..numbers[1].max(numbers[0] + 1))

@@ -117,6 +117,7 @@ impl Fabric {
             past: Pasts::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
+            noted: Default::default(),
         });
     }
 

@@ -2,7 +2,7 @@
 use super::Fabric;
 use crate::forecast::{AHEAD, Forecasts, NEAR, Quantity};
 use crate::settings::Mode;
-use crate::telemetry::{BadHistory, Resolution, Sample, Store};
+use crate::telemetry::{self, BadHistory, Resolution, Sample};
 use crate::topology::{Expected, Foreseen};
 use proto_model::request::LinkView;
 use proto_model::topology::{self, Forecast, LinkId, Measured};
@@ -38,7 +38,7 @@ impl Fabric {
             return;
         }
         let mut gone = Vec::new();
-        for (at, link) in self.forecasts.history().links().enumerate() {
+        for (at, link) in self.forecasts.history().keys().enumerate() {
             if self.topology.link(link).is_some() {
                 let horizon = self.settings.reroute.horizon;
                 self.topology.foresee(link, foreseen(&self.forecasts, link, horizon));
@@ -93,14 +93,14 @@ impl Fabric {
         })
     }
 
-    /// What was measured of all links, for the next life of the controller.
+    /// What was measured of all links, and how all circuits ran, for the next life of the controller.
     pub fn history(&self) -> Vec<u8> {
-        self.forecasts.history().to_bytes()
+        telemetry::to_bytes(self.forecasts.history(), &self.ran)
     }
 
     /// Links of which something measured is known.
     pub fn links_remembered(&self) -> usize {
-        self.forecasts.history().links().count()
+        self.forecasts.history().keys().len()
     }
 
     /// What an earlier life of the controller measured; forecasts begin with it.
@@ -108,10 +108,11 @@ impl Fabric {
     /// # Errors
     /// It is no history of this format; then nothing is changed.
     pub fn recall(&mut self, history: &[u8], now: Timestamp) -> Result<usize, BadHistory> {
-        let store = Store::from_bytes(history)?;
-        let links = store.links().count();
-        self.forecasts = Forecasts::restore(store, now);
-        Ok(links)
+        let (links, mut circuits) = telemetry::from_bytes(history)?;
+        circuits.retain(|id| self.circuits.get(*id).is_some());
+        let count = links.keys().len();
+        (self.forecasts, self.ran) = (Forecasts::restore(links, now), circuits);
+        Ok(count)
     }
 }
 

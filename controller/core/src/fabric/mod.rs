@@ -17,6 +17,7 @@ mod protect;
 mod reroute;
 mod resources;
 mod restore;
+mod samples;
 mod schedule;
 mod seek;
 mod series;
@@ -52,6 +53,7 @@ use crate::record::{Counters, IdempotencyRecord, TokenRecord};
 use crate::registry::nodes::Node;
 use crate::registry::resources::Resources;
 use crate::silence::Silences;
+use crate::telemetry::Store;
 use crate::topology::{Spot, Topology};
 use proto_model::request::Request;
 use proto_model::{CircuitId, NodeName, Timestamp};
@@ -90,6 +92,9 @@ pub struct Fabric {
     sweep: usize,
     swept: CircuitId,
     forecasts: Forecasts,
+    /// How circuits ran, and the last one that was noted.
+    ran: Store<CircuitId>,
+    noted: CircuitId,
     /// Number of the bucket of seconds in which the forecasts were asked last.
     foreseen: u64,
     /// The last circuit of which it was looked whether a bound is at risk, and the last one that better paths were sought for.

@@ -311,6 +311,7 @@ impl Fabric {
         self.end_trace(id);
         let left = self.left_on(id);
         if self.circuits.remove(id).is_some() {
+            self.ran.forget(&id);
             self.deadlines.clear(&Deadline::Retry(id));
             self.deadlines.clear(&Deadline::Ends(id));
             self.deadlines.clear(&Deadline::Starts(id));

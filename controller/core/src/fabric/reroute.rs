@@ -75,7 +75,7 @@ impl Fabric {
     }
 
     /// Round and round.
-    fn next_after(&self, last: CircuitId, most: usize) -> Vec<CircuitId> {
+    pub(super) fn next_after(&self, last: CircuitId, most: usize) -> Vec<CircuitId> {
         let after = self.circuits.range((Bound::Excluded(last), Bound::Unbounded));
         after.chain(self.circuits.range((Bound::Unbounded, Bound::Included(last)))).take(most).collect()
     }

@@ -92,6 +92,8 @@ impl Fabric {
             sweep: 0,
             swept: CircuitId(0),
             forecasts: Forecasts::default(),
+            ran: crate::telemetry::Store::default(),
+            noted: CircuitId(0),
             foreseen: 0,
             looked_at: CircuitId(0),
             sought: CircuitId(0),
@@ -255,6 +257,7 @@ impl Fabric {
             past: Pasts::default(),
             at_source: Traffic::default(),
             at_destination: Traffic::default(),
+            noted: Default::default(),
         });
     }
 

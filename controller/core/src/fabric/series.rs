@@ -1,6 +1,7 @@
 //! Shows how the paths of a circuit, or a link, were lately and are expected to be: what charts are drawn from.
 use super::Fabric;
 use super::insight::together;
+use crate::circuit::Circuit;
 use crate::telemetry::{Bucket, Resolution};
 use crate::topology::Link;
 use proto_model::circuit::Path;
@@ -30,26 +31,68 @@ impl Fabric {
         now: Timestamp,
     ) -> Result<Response, Refusal> {
         let resolution = resolution(past);
-        let (ways, bound) = match of {
+        let line = |(role, path)| self.line(role, path, quantity, resolution, past, now);
+        let (lines, bound) = match of {
             Subject::Circuit(circuit) => {
                 let circuit = self.find(circuit)?;
-                let bounds = &circuit.spec.bounds;
-                let bound = match quantity {
-                    Quantity::Rtt => bounds.max_rtt.map(|rtt| rtt.nanos()),
-                    Quantity::Loss => bounds.max_loss.map(|loss| loss.ppm().into()),
-                    Quantity::Load => None,
-                };
-                (self.ways(circuit), bound)
+                let own = self.own_lines(circuit, quantity, past, now)?.into_iter();
+                let ways = if quantity == Quantity::Load { Vec::new() } else { self.ways(circuit) };
+                (own.chain(ways.into_iter().map(line)).take(LINES).collect(), bound(circuit, quantity))
             }
             Subject::Link(link) => {
                 let capacity = self.topology.link(link).and_then(Link::capacity);
                 let bound = capacity.filter(|_| quantity == Quantity::Load).map(Bandwidth::bits_per_second);
-                (vec![(Role::Link, self.as_path(link)?)], bound)
+                (vec![line((Role::Link, self.as_path(link)?))], bound)
             }
         };
-        let line = |(role, path)| self.line(role, path, quantity, resolution, past, now);
-        let lines = ways.into_iter().map(line).collect();
         Ok(Response::Series(Series { quantity, at: now, step: resolution.step(), bound, lines }))
+    }
+
+    /// What was noted of the circuit itself: how it ran, on whichever path; or what was sent each way.
+    fn own_lines(
+        &self,
+        circuit: &Circuit,
+        quantity: Quantity,
+        past: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Line>, Refusal> {
+        let known = self.ran.last(&circuit.id).is_some();
+        let most = self.settings.limits.histories;
+        if !known && quantity == Quantity::Load && self.ran.keys().len() >= most {
+            let what =
+                format!("it is kept how they ran of {most} circuits, and {} is not one of them", circuit.id);
+            let refusal = Refusal { field: "circuit".into(), ..Refusal::new(Kind::Exhausted, what) };
+            return Err(refusal.hint("`histories` in the controller's limits says of how many it is kept"));
+        }
+        let Some(path) = last_path(circuit).filter(|_| known) else { return Ok(Vec::new()) };
+        let line = |role, path, of: fn(&Bucket) -> Option<Values>| {
+            let resolution = resolution(past);
+            let first =
+                Timestamp(now.0.saturating_sub(past.as_nanos() as u64 + resolution.step().as_nanos() as u64));
+            let series = self.ran.series(&circuit.id, resolution).filter(|(at, _)| *at > first);
+            let point = |(at, bucket): (Timestamp, Bucket)| {
+                let [least, mean, most] = of(&bucket)?;
+                Some(Point { at, least, mean, most })
+            };
+            let points: Vec<Point> = series.filter_map(point).collect();
+            let from = if points.is_empty() { Origin::Unknown } else { Origin::Measured };
+            let forecasts =
+                if role == Role::Circuit { self.ahead(&path, quantity, past) } else { Vec::new() };
+            Line { role, path, from, points, forecasts }
+        };
+        Ok(match quantity {
+            Quantity::Rtt => vec![line(Role::Circuit, path, |bucket| values(bucket, Quantity::Rtt))],
+            Quantity::Loss => vec![line(Role::Circuit, path, |bucket| values(bucket, Quantity::Loss))],
+            Quantity::Load if path.links.is_empty() => vec![line(Role::Both, path, |bucket| sent(bucket, 0))],
+            Quantity::Load => {
+                let back = Path {
+                    nodes: path.nodes.iter().rev().cloned().collect(),
+                    links: path.links.iter().rev().cloned().collect(),
+                };
+                let forth = line(Role::Forth, path, |bucket| sent(bucket, 0));
+                vec![forth, line(Role::Back, back, |bucket| sent(bucket, 1))]
+            }
+        })
     }
 
     fn as_path(&self, link: &LinkId) -> Result<Path, Refusal> {
@@ -63,7 +106,7 @@ impl Fabric {
     }
 
     /// Its path and backup, then the other candidates of its decision, by cost.
-    fn ways(&self, circuit: &crate::circuit::Circuit) -> Vec<(Role, Path)> {
+    fn ways(&self, circuit: &Circuit) -> Vec<(Role, Path)> {
         let route = circuit.phase.route();
         let path = route.map(|route| (Role::Path, route.path.clone()));
         let backup = route.and_then(|route| route.second()).map(|lane| (Role::Backup, lane.path.clone()));
@@ -154,9 +197,38 @@ fn resolution(past: Duration) -> Resolution {
     Resolution::ALL.into_iter().find(reaches).unwrap_or(Resolution::Hours)
 }
 
+/// What the circuit must keep; of its load, what is reserved for it each way.
+fn bound(circuit: &Circuit, quantity: Quantity) -> Option<u64> {
+    let bounds = &circuit.spec.bounds;
+    match quantity {
+        Quantity::Rtt => bounds.max_rtt.map(|rtt| rtt.nanos()),
+        Quantity::Loss => bounds.max_loss.map(|loss| loss.ppm().into()),
+        Quantity::Load => {
+            Some(bounds.bandwidth).filter(|reserved| !reserved.is_zero()).map(Bandwidth::bits_per_second)
+        }
+    }
+}
+
+/// That it is on; of one that is on none, the last one that it was on.
+fn last_path(circuit: &Circuit) -> Option<Path> {
+    let left = || circuit.past.list().into_iter().rev().find_map(|past| past.from);
+    let decided = || {
+        let plan = circuit.decision.as_ref()?;
+        plan.candidates.get(plan.chosen?).map(|candidate| candidate.path.clone())
+    };
+    circuit.phase.route().map(|route| route.path.clone()).or_else(left).or_else(decided)
+}
+
+fn sent(bucket: &Bucket, way: usize) -> Option<Values> {
+    bucket.load[way].map(|load| [load.mean, load.mean, load.max].map(scaled))
+}
+
+fn scaled(value: f32) -> u64 {
+    (f64::from(value.max(0.0)) * 1e6).round() as u64
+}
+
 /// In the quantity's unit, of the worse direction.
 fn values(bucket: &Bucket, quantity: Quantity) -> Option<Values> {
-    let scaled = |value: f32| (f64::from(value.max(0.0)) * 1e6).round() as u64;
     match quantity {
         Quantity::Rtt => bucket.rtt.map(|rtt| [rtt.min, rtt.mean, rtt.max].map(scaled)),
         Quantity::Loss => bucket.loss.into_iter().flatten().reduce(f32::max).map(|loss| [scaled(loss); 3]),

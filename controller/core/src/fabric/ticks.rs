@@ -44,6 +44,7 @@ impl Fabric {
                 Deadline::Trace(id) => self.end_trace(id),
                 Deadline::Silence(link) => self.silence_is_old(&link, now),
                 Deadline::LookAhead => return self.look_ahead(now),
+                Deadline::Note => return self.note_circuits(now),
                 Deadline::Drained(id) => self.drained(id, now),
                 Deadline::Moving(id) => self.advance_move(id, now),
                 Deadline::Listen => return self.listen(now),

@@ -23,7 +23,7 @@ pub const LOAD_WITHIN: Duration = Duration::from_secs(MESH_STEP.as_secs() * FAR 
 /// All forecasts of all links. A link has one round-trip time, and the loss and load of its worse direction.
 #[derive(Clone, Debug)]
 pub struct Forecasts {
-    store: Store,
+    store: Store<LinkId>,
     now: Timestamp,
     /// By quantity, then resolution; what the mesh forecasts has no bank.
     banks: Vec<(Quantity, Resolution, Bank)>,
@@ -62,9 +62,9 @@ impl Default for Forecasts {
 
 impl Forecasts {
     /// Learns again from what telemetry kept over a restart.
-    pub fn restore(store: Store, now: Timestamp) -> Self {
+    pub fn restore(store: Store<LinkId>, now: Timestamp) -> Self {
         let mut forecasts = Self { store, ..Self::default() };
-        let links: Vec<LinkId> = forecasts.store.links().cloned().collect();
+        let links: Vec<LinkId> = forecasts.store.keys().cloned().collect();
         links.iter().for_each(|link| forecasts.join(link));
         let kept = Resolution::ALL.map(|r| r.number(now).saturating_sub(r.kept() as u64 - 1));
         forecasts.next = Some((kept, kept[1].div_ceil(MINUTES)));
@@ -73,7 +73,7 @@ impl Forecasts {
     }
 
     /// What was measured of the links: charts, and what is kept over a restart.
-    pub fn history(&self) -> &Store {
+    pub fn history(&self) -> &Store<LinkId> {
         &self.store
     }
 
@@ -196,7 +196,7 @@ impl Forecasts {
         self.mesh.bound(*self.places.get(link)?)
     }
 
-    /// Of all forecasters of a link, without its name and its history ([`Store::bytes_per_link`]).
+    /// Of all forecasters of a link, without its name and its history ([`Store::most_bytes`]).
     pub fn bytes_per_link(&self) -> usize {
         let banks: usize = self.banks.iter().map(|(_, _, bank)| bank.bytes_per_link()).sum();
         banks + self.mesh.bytes_per_link() + size_of::<Option<f32>>()

@@ -37,6 +37,8 @@ pub struct Node {
     /// When its session began, and whether it has told counters in it.
     pub begun: Timestamp,
     pub told: bool,
+    /// When its counters were read last, by its agent's clock; none: that was not told.
+    pub counted: Option<Timestamp>,
     /// When contact was lost; after a start of the controller, when that was.
     pub lost: Option<Timestamp>,
     /// Lost for so long that circuits that end here are released.
@@ -79,6 +81,7 @@ impl Node {
             seen: None,
             begun: now,
             told: false,
+            counted: None,
             lost: None,
             ends_released: false,
             version: String::new(),

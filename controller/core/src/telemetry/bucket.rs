@@ -1,4 +1,4 @@
-//! The samples of one link within one second, minute or hour.
+//! The samples of one link or circuit within two seconds, a minute or an hour.
 use super::sample::Sample;
 use crate::half::Half;
 

@@ -1,7 +1,8 @@
-//! One link's buckets at three resolutions, in fixed rings.
+//! The buckets of one link or circuit at three resolutions, in bounded rings.
 use super::bucket::{Bucket, Cell, Open};
 use super::sample::Sample;
 use proto_model::Timestamp;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a bucket is, and how many are kept.
@@ -45,28 +46,30 @@ impl Resolution {
     }
 }
 
-/// The buckets of one resolution: that of number `n` at `n % kept`.
+/// The buckets of one resolution. It grows with what there is to keep, up to so many as are kept.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
     resolution: Resolution,
     /// Of the open bucket; all older ones are closed.
     pub(super) number: u64,
     open: Open,
-    cells: Box<[Cell]>,
+    /// What a restart left of the open bucket.
+    begun: Cell,
+    /// Those before the open one, the oldest first; it begins with none that is a gap.
+    closed: VecDeque<Cell>,
 }
 
 impl Ring {
     pub(super) fn new(resolution: Resolution, number: u64) -> Self {
-        let cells = vec![Cell::GAP; resolution.kept()].into();
-        Self { resolution, number, open: Open::default(), cells }
+        Self { resolution, number, open: Open::default(), begun: Cell::GAP, closed: VecDeque::new() }
     }
 
-    fn bytes(resolution: Resolution) -> usize {
-        size_of::<Self>() + resolution.kept() * size_of::<Cell>()
+    fn most_bytes(resolution: Resolution) -> usize {
+        size_of::<Self>() + (resolution.kept() - 1) * size_of::<Cell>()
     }
 
-    fn slot(&self, number: u64) -> usize {
-        (number % self.cells.len() as u64) as usize
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.closed.capacity() * size_of::<Cell>()
     }
 
     /// Closes buckets up to now; those without a sample are gaps. A clock that goes back closes nothing.
@@ -75,15 +78,27 @@ impl Ring {
         if number <= self.number {
             return;
         }
-        let slot = self.slot(self.number);
-        self.cells[slot] = Cell::of(&self.current());
-        self.open = Open::default();
-        let first = (self.number + 1).max(number.saturating_sub(self.cells.len() as u64 - 1));
-        for gap in first..=number {
-            let slot = self.slot(gap);
-            self.cells[slot] = Cell::GAP;
+        self.push(Cell::of(&self.current()));
+        let most = self.resolution.kept() as u64 - 1;
+        (0..(number - self.number - 1).min(most)).for_each(|_| self.push(Cell::GAP));
+        (self.open, self.begun, self.number) = (Open::default(), Cell::GAP, number);
+        while self.closed.front().is_some_and(Cell::is_gap) {
+            self.closed.pop_front();
         }
-        self.number = number;
+        if self.closed.is_empty() {
+            self.closed = VecDeque::new();
+        }
+    }
+
+    /// It never has room for more than is kept.
+    fn push(&mut self, cell: Cell) {
+        let (length, most) = (self.closed.len(), self.resolution.kept() - 1);
+        if length == most {
+            self.closed.pop_front();
+        } else if length == self.closed.capacity() {
+            self.closed.reserve_exact((length / 2).clamp(4, most - length));
+        }
+        self.closed.push_back(cell);
     }
 
     fn add(&mut self, sample: &Sample) {
@@ -92,39 +107,50 @@ impl Ring {
 
     /// The open bucket, with what a restart left of it.
     fn current(&self) -> Bucket {
-        self.cells[self.slot(self.number)].bucket().with(&self.open.bucket())
+        self.begun.bucket().with(&self.open.bucket())
     }
 
     pub(super) fn closed(&self, number: u64) -> Option<Bucket> {
-        let kept = self.number.saturating_sub(self.cells.len() as u64 - 1)..self.number;
-        kept.contains(&number).then(|| self.cells[self.slot(number)].bucket())
+        let kept = self.number.saturating_sub(self.resolution.kept() as u64 - 1)..self.number;
+        let at = || self.closed.len().checked_sub((self.number - number) as usize);
+        let cell = || at().and_then(|at| self.closed.get(at));
+        kept.contains(&number).then(|| cell().unwrap_or(&Cell::GAP).bucket())
+    }
+
+    /// Number of the oldest that is closed; that of the open one if there is none.
+    fn oldest(&self) -> u64 {
+        self.number - self.closed.len() as u64
     }
 
     /// From the oldest that is no gap to the open one.
     pub(super) fn series(&self) -> impl Iterator<Item = (u64, Bucket)> + '_ {
-        let oldest = self.number.saturating_sub(self.cells.len() as u64 - 1);
-        let closed = (oldest..self.number).map(|number| (number, self.cells[self.slot(number)].bucket()));
-        let known = closed.skip_while(|(_, bucket)| bucket.samples == 0);
-        known.chain(std::iter::once((self.number, self.current())))
+        let closed = (self.oldest()..).zip(self.closed.iter().map(Cell::bucket));
+        closed.chain(std::iter::once((self.number, self.current())))
     }
 
     /// What [`super::bytes`] writes.
     pub(super) fn cells(&self) -> impl Iterator<Item = (u64, Cell)> + '_ {
-        self.series().map(|(number, bucket)| (number, Cell::of(&bucket))).filter(|(_, cell)| !cell.is_gap())
+        let all = (self.oldest()..).zip(self.closed.iter().copied());
+        all.chain(std::iter::once((self.number, Cell::of(&self.current()))))
+            .filter(|(_, cell)| !cell.is_gap())
     }
 
     /// Puts back what [`super::bytes`] read; false: that number is not among those kept.
     pub(super) fn put(&mut self, number: u64, cell: Cell) -> bool {
-        let is_kept = number <= self.number && self.number - number < self.cells.len() as u64;
-        if is_kept {
-            let slot = self.slot(number);
-            self.cells[slot] = cell;
+        let Some(back) = self.number.checked_sub(number).map(|back| back as usize) else { return false };
+        if back >= self.resolution.kept() {
+            return false;
         }
-        is_kept
+        let missing = back.saturating_sub(self.closed.len());
+        self.closed.reserve_exact(missing);
+        (0..missing).for_each(|_| self.closed.push_front(Cell::GAP));
+        let at = self.closed.len() - back;
+        *self.closed.get_mut(at).unwrap_or(&mut self.begun) = cell;
+        true
     }
 }
 
-/// One link's rings, in the order of [`Resolution::ALL`].
+/// Rings in the order of [`Resolution::ALL`].
 #[derive(Clone, Debug)]
 pub(super) struct History {
     pub(super) rings: [Ring; 3],
@@ -140,8 +166,13 @@ impl History {
         }
     }
 
-    pub(super) fn bytes() -> usize {
-        let rings: usize = Resolution::ALL.into_iter().map(Ring::bytes).sum();
+    pub(super) fn most_bytes() -> usize {
+        let rings: usize = Resolution::ALL.into_iter().map(Ring::most_bytes).sum();
+        size_of::<Self>() - 3 * size_of::<Ring>() + rings
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let rings: usize = self.rings.iter().map(Ring::bytes).sum();
         size_of::<Self>() - 3 * size_of::<Ring>() + rings
     }
 

@@ -1,8 +1,8 @@
-//! What is measured of a link, and what a counter of bytes says of its load.
+//! What is measured of a link or of a circuit, and what a counter of bytes says of its load.
 use proto_model::topology::Measured;
 use proto_model::{Bandwidth, Latency, Loss, Timestamp};
 
-/// One report of a link. Directions: away from the first of the link's ends, and back.
+/// One report of a link, or of a circuit. Directions: away from the first of the link's ends or the circuit's source, and back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub rtt: Option<RoundTrip>,
@@ -48,21 +48,26 @@ pub enum Reading {
     /// The first one, or no time has passed since the last.
     Nothing,
     Rate(Bandwidth),
-    /// It fell: its host or interface began anew. What went over the link meanwhile is not known.
+    /// It fell, or its host's clock did: host or interface began anew. What went over the link meanwhile is not known.
     Reset,
 }
 
 impl Counter {
+    /// When it was read last.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last.map(|(at, _)| at)
+    }
+
     pub fn read(&mut self, now: Timestamp, bytes: u64) -> Reading {
         let Some((at, before)) = self.last else {
             self.last = Some((now, bytes));
             return Reading::Nothing;
         };
-        if now <= at {
+        if now == at {
             return Reading::Nothing;
         }
         self.last = Some((now, bytes));
-        let Some(carried) = bytes.checked_sub(before) else { return Reading::Reset };
+        let Some(carried) = bytes.checked_sub(before).filter(|_| at < now) else { return Reading::Reset };
         let bits = u128::from(carried) * 8 * 1_000_000_000 / now.since(at).as_nanos();
         Reading::Rate(Bandwidth::from_bits_per_second(u64::try_from(bits).unwrap_or(u64::MAX)))
     }
@@ -92,6 +97,8 @@ mod tests {
         assert_eq!(counter.read(at(3), 100), Reading::Reset);
         assert_eq!(counter.read(at(4), 125_100), Reading::Rate(Bandwidth::mbit(1)));
         assert_eq!(counter.read(at(5), u64::MAX), Reading::Rate(Bandwidth::MAX));
+        assert_eq!(counter.read(at(2), u64::MAX), Reading::Reset, "its host was started anew");
+        assert_eq!(counter.read(at(3), u64::MAX), Reading::Rate(Bandwidth::ZERO));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the store keeps, forgets, and gives back after a restart.
 use super::*;
-use proto_model::{Bandwidth, Latency, Loss};
+use proto_model::topology::LinkId;
+use proto_model::{Bandwidth, CircuitId, Latency, Loss};
 use std::time::Duration;
 
 fn link(other: &str) -> LinkId {
@@ -22,7 +23,7 @@ fn sample(millis: u64) -> Sample {
     }
 }
 
-fn filled() -> Store {
+fn filled() -> Store<LinkId> {
     let mut store = Store::default();
     for second in (0..7_200).filter(|second| !(3_000..3_300).contains(second)) {
         store.see(at(second), &link("beta"), &sample(10 + second / 60));
@@ -31,6 +32,10 @@ fn filled() -> Store {
         }
     }
     store
+}
+
+fn restored(store: &Store<LinkId>) -> Store<LinkId> {
+    from_bytes(&to_bytes(store, &Store::default())).expect("what was written is read").0
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn a_long_silence_empties_what_is_older_than_is_kept() {
 #[test]
 fn a_restart_keeps_history_and_the_open_bucket_goes_on() {
     let store = filled();
-    let mut back = Store::from_bytes(&store.to_bytes()).expect("what was written is read");
+    let mut back = restored(&store);
     for link in [link("beta"), link("gamma")] {
         for resolution in Resolution::ALL {
             let (old, new): (Vec<_>, Vec<_>) =
@@ -84,8 +89,9 @@ fn a_restart_keeps_history_and_the_open_bucket_goes_on() {
         }
         assert_eq!(back.last(&link), store.last(&link));
     }
-    let last =
-        |store: &Store| store.series(&link("beta"), Resolution::Hours).last().map(|(_, bucket)| bucket);
+    let last = |store: &Store<LinkId>| {
+        store.series(&link("beta"), Resolution::Hours).last().map(|(_, bucket)| bucket)
+    };
     let before = last(&back).expect("the open hour");
     back.see(at(7_200), &link("beta"), &sample(500));
     let after = last(&back).expect("the open hour");
@@ -97,43 +103,41 @@ fn a_restart_keeps_history_and_the_open_bucket_goes_on() {
 fn garbage_is_refused_and_never_panics() {
     let mut store = Store::default();
     (0..30).for_each(|second| store.see(at(second * 50), &link("beta"), &sample(second)));
-    let bytes = store.to_bytes();
+    let bytes = to_bytes(&store, &Store::default());
     for length in 0..bytes.len() {
-        assert!(Store::from_bytes(&bytes[..length]).is_err(), "{length} bytes");
+        assert!(from_bytes(&bytes[..length]).is_err(), "{length} bytes");
     }
     for at in 0..bytes.len() {
         for bit in 0..8 {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << bit;
-            assert!(Store::from_bytes(&flipped).is_err(), "byte {at}, bit {bit}");
+            assert!(from_bytes(&flipped).is_err(), "byte {at}, bit {bit}");
         }
     }
-    assert_eq!(Store::from_bytes(b"hello").err(), Some(BadHistory::NoHistory(*b"hell")));
-    assert_eq!(Store::from_bytes(b"FWTL\x09").err(), Some(BadHistory::Version(9)));
+    assert_eq!(from_bytes(b"hello").err(), Some(BadHistory::NoHistory(*b"hell")));
+    assert_eq!(from_bytes(b"FWTL\x09").err(), Some(BadHistory::Version(9)));
     let mut longer = bytes.clone();
     longer.push(0);
-    assert!(matches!(Store::from_bytes(&longer), Err(BadHistory::Damaged { .. })));
+    assert!(matches!(from_bytes(&longer), Err(BadHistory::Damaged { .. })));
 }
 
 #[test]
 fn what_is_inside_is_checked_though_the_checksum_is_right() {
     let mut store = Store::default();
     store.see(at(0), &link("beta"), &sample(3));
-    let bytes = store.to_bytes();
+    let bytes = to_bytes(&store, &Store::default());
     let body = bytes.len() - 8;
     for at in 5..body {
         for value in [0, 1, 0x7f, 0xff] {
             let mut changed = bytes.clone();
             changed[at] = value;
-            let sum = changed[..body].iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-                (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-            });
+            let sum = bytes::checksum(&changed[..body]);
             changed[body..].copy_from_slice(&sum.to_le_bytes());
             // Read or refused: what is read can be used.
-            if let Ok(mut store) = Store::from_bytes(&changed) {
+            if let Ok((mut store, _)) = from_bytes(&changed) {
                 store.advance(Timestamp(u64::MAX));
                 store.see(Timestamp(u64::MAX), &link("beta"), &sample(4));
-                let links: Vec<_> = store.links().cloned().collect();
+                let links: Vec<_> = store.keys().cloned().collect();
                 let all = links.iter().flat_map(|id| store.series(id, Resolution::Hours).collect::<Vec<_>>());
                 assert!(all.count() >= 1 || links.is_empty());
             }
@@ -142,6 +146,45 @@ fn what_is_inside_is_checked_though_the_checksum_is_right() {
 }
 
 #[test]
-fn a_link_takes_the_same_room_however_long_it_is_measured() {
-    assert!(Store::bytes_per_link() <= 12_000, "{}", Store::bytes_per_link());
+fn a_history_grows_with_what_there_is_to_keep_up_to_a_bound_and_shrinks_again() {
+    let (mut store, of) = (Store::default(), CircuitId(7));
+    store.see(at(0), &of, &sample(3));
+    assert!(store.bytes() < 1_000, "{}", store.bytes());
+    let week = 7 * 24 * 3_600;
+    (0..week + 7_200).step_by(30).for_each(|second| store.see(at(second), &of, &sample(3)));
+    (week + 7_200..week + 8_000).for_each(|second| store.see(at(second), &of, &sample(3)));
+    let most = Store::<CircuitId>::most_bytes();
+    assert!(store.bytes() <= most && most <= 12_000, "{} of {most}", store.bytes());
+    assert!(store.bytes() > most * 9 / 10, "{} of {most}", store.bytes());
+    for (resolution, kept) in Resolution::ALL.into_iter().zip([120, 180, 168]) {
+        assert_eq!(store.series(&of, resolution).count(), kept);
+    }
+    store.advance(at(3 * week));
+    assert!(store.bytes() < 1_000, "{}", store.bytes());
+}
+
+#[test]
+fn histories_of_circuits_are_kept_beside_those_of_links_and_a_former_controller_wrote_links_alone() {
+    let links = filled();
+    let mut circuits = Store::default();
+    (0..600).for_each(|second| circuits.see(at(second), &CircuitId(1 << 40), &sample(second)));
+    let bytes = to_bytes(&links, &circuits);
+    let (back, ran) = from_bytes(&bytes).expect("what was written is read");
+    assert_eq!(back.keys().collect::<Vec<_>>(), links.keys().collect::<Vec<_>>());
+    let series = |store: &Store<CircuitId>| -> Vec<_> {
+        store
+            .series(&CircuitId(1 << 40), Resolution::Minutes)
+            .map(|(at, bucket)| (at, bucket.samples))
+            .collect()
+    };
+    assert_eq!(series(&ran), series(&circuits));
+    assert_eq!(series(&ran).len(), 11);
+    // Version 1: no circuits follow, not even how many.
+    let none = to_bytes(&links, &Store::default());
+    let mut former = none[..none.len() - 8 - 4].to_vec();
+    former[4] = 1;
+    let sum = bytes::checksum(&former);
+    former.extend(sum.to_le_bytes());
+    let (back, ran) = from_bytes(&former).expect("the former version is read");
+    assert_eq!((back.keys().len(), ran.keys().len()), (2, 0));
 }

@@ -43,14 +43,13 @@ pub(super) struct Meter {
 
 impl Meter {
     /// What is measured is not more than the interface's speed.
-    fn take(&mut self, carried: &Carried, speed: Bandwidth, now: Timestamp) {
-        if carried.at <= self.read || !self.is_fresh(now) {
+    fn take(&mut self, carried: &Carried, counted: Timestamp, speed: Bandwidth, now: Timestamp) {
+        if counted <= self.read || !self.is_fresh(now) {
             *self = Self::default();
         }
-        self.read = carried.at;
+        self.read = counted;
         let counts = [carried.sent_bytes, carried.received_bytes];
-        let readings: [Reading; 2] =
-            std::array::from_fn(|way| self.counters[way].read(carried.at, counts[way]));
+        let readings: [Reading; 2] = std::array::from_fn(|way| self.counters[way].read(counted, counts[way]));
         // An interface that began anew says nothing of either direction.
         if let [Reading::Rate(sent), Reading::Rate(received)] = readings {
             let new = [sent, received];
@@ -146,13 +145,13 @@ impl Gauge {
 }
 
 impl Topology {
-    /// What the kernel of a host has counted; of interfaces that it did not announce, it says nothing.
-    pub fn count(&mut self, node: &NodeName, carried: &[Carried]) {
+    /// What the kernel of a host has counted until `counted`, by its agent's clock; of interfaces that it did not announce, it says nothing.
+    pub fn count(&mut self, node: &NodeName, carried: &[Carried], counted: Timestamp) {
         let Some(at) = self.place(node).filter(|_| !carried.is_empty()) else { return };
         let now = self.now;
         for gauge in self.graph[at].gauges.values_mut() {
             if let Some(carried) = carried.iter().find(|carried| carried.interface == gauge.interface) {
-                gauge.meter.take(carried, gauge.speed.unwrap_or(Bandwidth::MAX), now);
+                gauge.meter.take(carried, counted, gauge.speed.unwrap_or(Bandwidth::MAX), now);
             }
         }
         self.due.set(node, now.plus(FRESH));

@@ -209,12 +209,6 @@ impl TryFrom<v1::SeriesRequest> for Request {
         use v1::series_request::Subject as Wire;
         let quantity = quantity(request.quantity())?;
         let of = match required("subject", request.subject)? {
-            Wire::Circuit(_) if quantity == Quantity::Load => {
-                return Err(Malformed::new(
-                    "quantity",
-                    "the load is of a link; of a circuit ask for round-trip time or loss",
-                ));
-            }
             Wire::Circuit(text) => Subject::Circuit(circuit_ref("circuit", &text)?),
             Wire::Link(link) => Subject::Link(inner("link", link)?),
         };
@@ -284,6 +278,10 @@ impl TryFrom<v1::series::Line> for Line {
             Wire::Backup => Role::Backup,
             Wire::Candidate => Role::Candidate,
             Wire::Link => Role::Link,
+            Wire::Circuit => Role::Circuit,
+            Wire::Forth => Role::Forth,
+            Wire::Back => Role::Back,
+            Wire::Both => Role::Both,
             Wire::Unspecified => return Err(Malformed::new("role", "it is missing or not known")),
         };
         Ok(Self {
@@ -304,6 +302,10 @@ impl From<Line> for v1::series::Line {
             Role::Backup => Wire::Backup,
             Role::Candidate => Wire::Candidate,
             Role::Link => Wire::Link,
+            Role::Circuit => Wire::Circuit,
+            Role::Forth => Wire::Forth,
+            Role::Back => Wire::Back,
+            Role::Both => Wire::Both,
         };
         Self {
             role: role.into(),

@@ -133,6 +133,7 @@ impl TryFrom<v1::Telemetry> for Telemetry {
             (CircuitId(entry.circuit), Traffic::from(entry.traffic.unwrap_or_default()))
         };
         Ok(Self {
+            counted: Timestamp(telemetry.counted),
             traffic: telemetry.traffic.into_iter().map(traffic).collect(),
             drops: list("drops", limits::OBJECTS, telemetry.drops)?,
             links: list("links", limits::LINKS, telemetry.links)?,
@@ -148,6 +149,7 @@ impl From<Telemetry> for v1::Telemetry {
             traffic: Some(traffic.into()),
         };
         Self {
+            counted: telemetry.counted.0,
             traffic: telemetry.traffic.into_iter().map(traffic).collect(),
             drops: each(telemetry.drops),
             links: each(telemetry.links),
@@ -161,7 +163,6 @@ impl TryFrom<v1::telemetry::InterfaceBytes> for Carried {
     fn try_from(carried: v1::telemetry::InterfaceBytes) -> Result<Self> {
         Ok(Self {
             interface: interface("interface", carried.interface)?,
-            at: Timestamp(carried.at),
             sent_bytes: carried.sent,
             received_bytes: carried.received,
         })
@@ -170,12 +171,7 @@ impl TryFrom<v1::telemetry::InterfaceBytes> for Carried {
 
 impl From<Carried> for v1::telemetry::InterfaceBytes {
     fn from(carried: Carried) -> Self {
-        Self {
-            interface: carried.interface,
-            at: carried.at.0,
-            sent: carried.sent_bytes,
-            received: carried.received_bytes,
-        }
+        Self { interface: carried.interface, sent: carried.sent_bytes, received: carried.received_bytes }
     }
 }
 

@@ -58,7 +58,16 @@ pub(crate) fn insight() -> impl Strategy<Value = Insight> {
 }
 
 pub(crate) fn series() -> impl Strategy<Value = Series> {
-    let role = proptest::sample::select(vec![Role::Path, Role::Backup, Role::Candidate, Role::Link]);
+    let role = proptest::sample::select(vec![
+        Role::Path,
+        Role::Backup,
+        Role::Candidate,
+        Role::Link,
+        Role::Circuit,
+        Role::Forth,
+        Role::Back,
+        Role::Both,
+    ]);
     let point = (timestamp(), any::<[u64; 3]>()).prop_map(|(at, [least, mean, most])| Point {
         at,
         least,

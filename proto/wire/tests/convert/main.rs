@@ -428,8 +428,7 @@ fn faults_of_a_neighbour_and_of_measurements_are_located() {
 #[test]
 fn faults_of_what_interfaces_carried_are_located() {
     let carried = |count: usize, interface: &str| {
-        let one =
-            v1::telemetry::InterfaceBytes { interface: interface.into(), at: 1, sent: u64::MAX, received: 0 };
+        let one = v1::telemetry::InterfaceBytes { interface: interface.into(), sent: u64::MAX, received: 0 };
         let interfaces = vec![one; count];
         v1::Say { say: Some(v1::say::Say::Telemetry(v1::Telemetry { interfaces, ..Default::default() })) }
     };

@@ -15,7 +15,7 @@ use proto_model::query::{
 use proto_model::report::{Carried, DropCount, DropEvent, Hello, Report, Say, Switch, Telemetry, Way};
 use proto_model::topology::Measured;
 use proto_model::trace::{Act, Filter, Hook, SNAPLEN, Traced};
-use proto_model::{Generation, PathId, Seal, Timestamp};
+use proto_model::{Generation, PathId, Seal};
 
 pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Source), Just(Side::Destination)]
@@ -296,9 +296,8 @@ pub(crate) fn drop_count() -> impl Strategy<Value = DropCount> {
 }
 
 pub(crate) fn carried() -> impl Strategy<Value = Carried> {
-    (interface(), any::<[u64; 3]>()).prop_map(|(interface, [at, sent_bytes, received_bytes])| Carried {
+    (interface(), any::<[u64; 2]>()).prop_map(|(interface, [sent_bytes, received_bytes])| Carried {
         interface,
-        at: Timestamp(at),
         sent_bytes,
         received_bytes,
     })
@@ -349,9 +348,16 @@ pub(crate) fn say() -> impl Strategy<Value = Say> {
         },
     );
     let links = vec((link_id(), measured()), 0..4);
-    let telemetry =
-        (vec((circuit_id(), traffic()), 0..4), vec(drop_count(), 0..4), links, vec(carried(), 0..4))
-            .prop_map(|(traffic, drops, links, interfaces)| Telemetry { traffic, drops, links, interfaces });
+    let traffic = vec((circuit_id(), traffic()), 0..4);
+    let telemetry = (timestamp(), traffic, vec(drop_count(), 0..4), links, vec(carried(), 0..4)).prop_map(
+        |(counted, traffic, drops, links, interfaces)| Telemetry {
+            counted,
+            traffic,
+            drops,
+            links,
+            interfaces,
+        },
+    );
     prop_oneof![
         hello.prop_map(Say::Hello),
         report.prop_map(Say::Report),

@@ -197,12 +197,15 @@ fn count(world: &mut World, numbers: &mut Numbers) {
     let since = (world.now.0 - 1_700_000_000_000_000_000) / 1_000;
     let carried = (0..6).map(|at| Carried {
         interface: format!("eth{at}"),
-        at: world.now,
         sent_bytes: since * numbers.below(64) as u64,
         received_bytes: since,
     });
     let interfaces = carried.collect();
-    world.say(node, session, Say::Telemetry(Telemetry { interfaces, ..Telemetry::default() }));
+    world.say(
+        node,
+        session,
+        Say::Telemetry(Telemetry { counted: world.now, interfaces, ..Telemetry::default() }),
+    );
 }
 
 /// An end of a circuit turns, as its agent says.

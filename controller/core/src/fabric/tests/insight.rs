@@ -170,8 +170,8 @@ fn a_series_has_the_path_first_and_each_step_that_was_measured() {
     let shown = series(&mut world, Subject::Circuit(CircuitRef::Id(id)), 60).expect("there");
     assert_eq!((shown.bound, shown.step, shown.at), (Some(25_000_000), Duration::from_secs(2), world.now));
     let roles: Vec<_> = shown.lines.iter().map(|line| line.role).collect();
-    assert_eq!(roles, [Role::Path, Role::Backup, Role::Candidate]);
-    for (line, millis) in shown.lines.iter().zip([2, 10, 20]) {
+    assert_eq!(roles, [Role::Circuit, Role::Path, Role::Backup, Role::Candidate]);
+    for (line, millis) in shown.lines.iter().zip([2, 2, 10, 20]) {
         assert!((29..=32).contains(&line.points.len()), "{} points in a minute", line.points.len());
         assert!(line.points.is_sorted_by(|one, next| one.at < next.at));
         assert!(line.points.iter().all(|point| point.mean.abs_diff(millis * 1_000_000) < 10_000), "{line:?}");

@@ -59,16 +59,13 @@ impl Counters {
     fn report(&self, world: &mut World, node: &NodeName, circuits: &[(&str, CircuitId, u64)]) {
         let Some(session) = world.agents[node].session else { return };
         let mine = self.interfaces.iter().filter(|((of, _), _)| of == node);
-        let carried =
-            |((_, interface), [sent_bytes, received_bytes]): (&(NodeName, String), &[u64; 2])| Carried {
-                interface: interface.clone(),
-                at: world.now,
-                sent_bytes: *sent_bytes,
-                received_bytes: *received_bytes,
-            };
+        let carried = |((_, interface), [sent_bytes, received_bytes]): (&(NodeName, String), &[u64; 2])| {
+            Carried { interface: interface.clone(), sent_bytes: *sent_bytes, received_bytes: *received_bytes }
+        };
         let sent = |id: &CircuitId| Traffic { sent_bytes: self.circuits[id], ..Traffic::default() };
         let here = circuits.iter().filter(|(of, ..)| *of == node.as_str());
         let telemetry = Telemetry {
+            counted: world.now,
             interfaces: mine.map(carried).collect(),
             traffic: here.map(|(_, id, _)| (*id, sent(id))).collect(),
             ..Telemetry::default()
@@ -202,16 +199,16 @@ fn a_clock_that_goes_back_begins_anew() {
     counters.run(&mut world, 20, &[("a", "eth0", 40, 0)]);
     let session = world.agents[&name::<NodeName>("a")].session.expect("connected");
     let mut second = |seconds: u64, megabytes: u64| {
-        let carried = Carried {
-            interface: "eth0".into(),
-            at: Timestamp(seconds * 1_000_000_000),
-            sent_bytes: megabytes * 1_000_000,
-            received_bytes: 0,
-        };
+        let carried =
+            Carried { interface: "eth0".into(), sent_bytes: megabytes * 1_000_000, received_bytes: 0 };
         world.say(
             "a",
             session,
-            Say::Telemetry(Telemetry { interfaces: vec![carried], ..Telemetry::default() }),
+            Say::Telemetry(Telemetry {
+                counted: Timestamp(seconds * 1_000_000_000),
+                interfaces: vec![carried],
+                ..Telemetry::default()
+            }),
         );
     };
     second(1, 9_000);

@@ -17,6 +17,7 @@ mod repair;
 mod reroute;
 mod resources;
 mod restart;
+mod samples;
 mod schedule;
 mod shortages;
 mod silence;

@@ -2,7 +2,7 @@
 use super::*;
 use crate::forecast::outlook::Model;
 use crate::forecast::series::Chance;
-use crate::telemetry::RoundTrip;
+use crate::telemetry::{self, RoundTrip};
 use proto_model::{Bandwidth, Latency, Loss};
 
 fn link(other: &str) -> LinkId {
@@ -81,8 +81,8 @@ fn a_ramp_shows_before_it_arrives() {
 #[test]
 fn a_restart_learns_again_from_what_was_kept() {
     let before = fed();
-    let bytes = before.history().to_bytes();
-    let store = Store::from_bytes(&bytes).expect("what was written is read");
+    let bytes = telemetry::to_bytes(before.history(), &Store::default());
+    let (store, _) = telemetry::from_bytes(&bytes).expect("what was written is read");
     let after = Forecasts::restore(store, at(3 * 3_600));
     for seconds in [1, 60, 600, 3_600] {
         let horizon = Duration::from_secs(seconds);
