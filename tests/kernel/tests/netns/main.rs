@@ -7,6 +7,7 @@ mod encryption;
 mod ends;
 mod explain;
 mod external;
+mod history;
 mod labs;
 mod leftovers;
 mod mtu;

@@ -18,8 +18,8 @@ const DEGREE: usize = 6;
 const RESOURCES: u64 = 20;
 
 /// The fabric, and which of its resources have circuits.
-struct Network {
-    stage: Stage,
+pub(crate) struct Network {
+    pub(crate) stage: Stage,
     /// Pairs of resources with a circuit.
     joined: BTreeSet<(String, String)>,
 }
@@ -28,7 +28,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
     let circuits = if options.quick { 500 } else { 10_000 };
     let repeats = if options.quick { 1 } else { 5 };
     let mut chance = Chance::new(2);
-    let mut network = Network::up(&mut chance)?;
+    let mut network = Network::up(Settings::default(), &mut chance)?;
     for number in 0..circuits {
         network.create(number, &mut chance)?;
     }
@@ -62,8 +62,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Row>, String> {
 }
 
 impl Network {
-    fn up(chance: &mut Chance) -> Result<Self, String> {
-        let mut stage = Stage::new(Settings::default())?;
+    pub(crate) fn up(settings: Settings, chance: &mut Chance) -> Result<Self, String> {
+        let mut stage = Stage::new(settings)?;
         let links = pairs(HOSTS, DEGREE, chance);
         for (at, (a, b)) in links.iter().enumerate() {
             stage.wire(at, *a, *b);
@@ -89,7 +89,7 @@ impl Network {
         self.stage.pass(Duration::from_millis(1));
     }
 
-    fn create(&mut self, number: u64, chance: &mut Chance) -> Result<(), String> {
+    pub(crate) fn create(&mut self, number: u64, chance: &mut Chance) -> Result<(), String> {
         let (from, to) = self.draw_pair(chance);
         let circuit = CircuitRequest {
             name: Some(name(&format!("k{number}"))),

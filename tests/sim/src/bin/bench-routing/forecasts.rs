@@ -42,7 +42,7 @@ pub(crate) fn measure(options: &Options) -> Vec<Row> {
         "with the forecasts themselves {whole:.3} of a core (must be ≤ 0.3), on average of all seconds"
     );
     let bytes = forecasts.bytes_per_link() as f64;
-    let history = format!("its history has {} more", Store::<proto_model::topology::LinkId>::most_bytes());
+    let history = format!("its history has {} more", Store::<LinkId>::most_bytes());
     vec![
         Row::of(what, times, note),
         Row::of(format!("what bounds of {links} links are held against, ms of each second"), asked, outlooks),

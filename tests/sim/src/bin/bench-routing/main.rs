@@ -8,6 +8,7 @@ mod forecasts;
 mod network;
 mod paths;
 mod report;
+mod reports;
 mod scenes;
 mod stage;
 mod weather;
@@ -19,6 +20,9 @@ use std::process::ExitCode;
 const RECORDED: &str =
     "Recorded traffic matrices, each pair of nodes a request; recorded prices and round-trip times";
 const HOW: &str = "In process, one thread; the distribution is over seeded requests, each asked once";
+
+const REPORTED: &str =
+    "The real core, virtual time, one thread; the distribution is over rounds of two seconds";
 
 const CHOSEN: &str = "The real core, virtual time, one circuit over four ways of different price; the distribution is over seeds";
 
@@ -33,6 +37,8 @@ struct Options {
     data: Option<PathBuf>,
     /// Nothing but what forecasts cost.
     forecasts: bool,
+    /// Nothing but what reports of hosts cost.
+    reports: bool,
     /// Nothing but the scenes.
     scenes: bool,
     /// Nothing but what circuits without bounds cost.
@@ -69,6 +75,11 @@ fn run() -> Result<(), String> {
             .print(options.json);
         return Ok(());
     }
+    if options.reports {
+        let rows = reports::measure(&options)?;
+        Table { title: "Reports", how: REPORTED, rows }.print(options.json);
+        return Ok(());
+    }
     if options.joint {
         return joint(options.data.as_deref().ok_or("--joint needs --data FOLDER")?, &options);
     }
@@ -76,6 +87,7 @@ fn run() -> Result<(), String> {
     rows.extend(failure::measure(&options)?);
     rows.extend(forecasts::measure(&options));
     rows.extend(crowd::measure(&options)?);
+    rows.extend(reports::measure(&options)?);
     Table { title: "Choice of paths", how: HOW, rows }.print(options.json);
     println!();
     scenes(&options)?;
@@ -115,6 +127,7 @@ fn options() -> Result<Options, String> {
             "--quick" => options.quick = true,
             "--data" => options.data = Some(arguments.next().ok_or("--data needs a folder")?.into()),
             "--forecasts" => options.forecasts = true,
+            "--reports" => options.reports = true,
             "--scenes" => options.scenes = true,
             "--joint" => options.joint = true,
             "--choice" => options.choice = true,
@@ -124,7 +137,7 @@ fn options() -> Result<Options, String> {
                 options.first_seed = seed.parse().map_err(|_| format!("{seed} is not a number"))?;
             }
             other => {
-                let known = "there are --json, --quick, --data DIR, --forecasts, --choice, --joint, --scenes, --seed FIRST and --log";
+                let known = "there are --json, --quick, --data DIR, --forecasts, --reports, --choice, --joint, --scenes, --seed FIRST and --log";
                 return Err(format!("{other} is not known; {known}"));
             }
         }
