@@ -126,6 +126,42 @@ fn a_bound_that_is_far_away_does_not_flatten_the_picture() {
     assert!(!chart.contains("≤ 5 s") && chart.contains('•'), "{chart}");
 }
 
+/// The bound is named in the legend even where it is too far away to be drawn; of an idle circuit it is the only scale there is.
+#[test]
+fn what_a_circuit_sends_is_drawn_against_what_is_reserved_for_it() {
+    const MBIT: u64 = 1_000_000;
+    let sends = |role, of: fn(u64) -> u64| {
+        let points = (1..=60).rev().map(|back| {
+            let mean = of(back) * MBIT;
+            let at = Timestamp(NOW.0 - back * STEP.as_nanos() as u64);
+            Point { at, least: mean, mean, most: mean }
+        });
+        let path = line(Role::Path, &["a", "b"], |_| None, &[]).path;
+        let from = Origin::Measured;
+        Line { role, path, from, points: points.collect(), forecasts: Vec::new() }
+    };
+    let of = |bound, sent| Series {
+        quantity: Quantity::Load,
+        bound: Some(bound * MBIT),
+        lines: vec![sends(Role::Forth, sent), sends(Role::Back, |_| 0)],
+        ..series()
+    };
+    let drawn = |series: &Series| bare(&show::plot::of(series, 90, &Signs::UNICODE));
+    let busy = drawn(&of(50, |back| 60 - back));
+    assert!(busy.contains("a → b  (what its source sends)  now 59 Mbit/s, above what is reserved"), "{busy}");
+    assert!(
+        busy.contains("(what its destination sends)  now 0 bit/s") && busy.contains("≤ 50 Mbit/s"),
+        "{busy}"
+    );
+    assert!(!busy.contains("forecast") && busy.ends_with("╌ reserved, 50 Mbit/s\n"), "{busy}");
+    let far = drawn(&of(5_000, |_| 40));
+    assert!(!far.contains("≤ 5 Gbit/s") && far.ends_with("╌ reserved, 5 Gbit/s\n"), "{far}");
+    let idle = drawn(&of(50, |_| 0));
+    assert!(idle.contains("≤ 50 Mbit/s") && !idle.contains("above"), "{idle}");
+    let picture = show::picture::of("web-db", &of(50, |back| 60 - back));
+    assert!(picture.contains("red: reserved, 50 Mbit/s"), "{picture}");
+}
+
 #[test]
 fn of_nothing_there_is_no_picture() {
     let nothing = Series { lines: vec![line(Role::Link, &["a", "b"], |_| None, &[])], ..series() };

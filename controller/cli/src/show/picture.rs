@@ -1,6 +1,6 @@
 //! The charts of paths and links as SVG that needs no font and no script; a panel for each path.
 use super::chart::text;
-use super::scale::{Frame, ago, amount, now_words, role};
+use super::scale::{self, Frame, ago, amount, now_words, role};
 use proto_model::insight::{Line, Point, Series};
 use proto_model::topology::Forecast;
 use std::fmt::Write as _;
@@ -27,8 +27,11 @@ pub fn of(title: &str, series: &Series) -> String {
             for (index, line) in series.lines.iter().enumerate() {
                 panel(&mut svg, series, line, &Place { frame, top: TOP + PANEL * index as f64 });
             }
-            let said = "line: mean; grey: least to most; orange: median, 50 % and 90 % of the forecast; red: the bound";
-            text(&mut svg, LEFT, height - 10.0, "fill=\"#555\"", said);
+            let bound = scale::bound(series).map(|what| format!("; red: {what}")).unwrap_or_default();
+            let said = format!(
+                "line: mean; grey: least to most; orange: median, 50 % and 90 % of the forecast{bound}"
+            );
+            text(&mut svg, LEFT, height - 10.0, "fill=\"#555\"", &said);
         }
         None => text(&mut svg, 16.0, TOP + 20.0, "", "nothing was measured or forecast of it yet"),
     }

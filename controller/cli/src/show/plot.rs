@@ -1,5 +1,5 @@
 //! Charts for terminals: what was measured, what is forecast with its bands, and the bound; a panel for each path.
-use super::scale::{Frame, amount, now_words, role};
+use super::scale::{self, Frame, amount, now_words, role};
 use clap::builder::styling::{AnsiColor, Style};
 use proto_model::insight::{Line, Series};
 use proto_model::topology::Forecast;
@@ -206,6 +206,6 @@ fn legend(series: &Series, signs: &Signs) -> String {
     let ahead = format!("  {median} forecast, median  {likely} 50 % band  {possible} 90 % band");
     let ahead =
         if series.lines.iter().any(|line| !line.forecasts.is_empty()) { ahead } else { String::new() };
-    let bound = if series.bound.is_some() { format!("  {bound} bound") } else { String::new() };
+    let bound = scale::bound(series).map(|what| format!("  {bound} {what}")).unwrap_or_default();
     format!("{mean} measured, mean  {spread} least to most{ahead}{bound}\n")
 }

@@ -27,7 +27,7 @@ impl Frame {
         let most = values.iter().copied().reduce(f64::max)?;
         let least = values.iter().copied().fold(most, f64::min);
         let (least, most) = with_bound(series.bound, least, most);
-        let margin = ((most - least) * 0.05).max(most * 0.005).max(1.0);
+        let margin = ((most - least) * 0.05).max(most * 0.005).max(least_margin(series.quantity));
         Some(Self { begins: first.min(-1.0), ends, low: (least - margin).max(0.0), high: most + margin })
     }
 
@@ -45,11 +45,30 @@ impl Frame {
     }
 }
 
+/// Where all is nothing.
+fn least_margin(quantity: Quantity) -> f64 {
+    match quantity {
+        Quantity::Rtt | Quantity::Loss => 1.0,
+        Quantity::Load => 1_000.0,
+    }
+}
+
+/// What the bound is, for the legend.
+pub fn bound(series: &Series) -> Option<String> {
+    let of_link = series.lines.iter().any(|line| line.role == Role::Link);
+    let what = match (series.quantity, of_link) {
+        (Quantity::Rtt | Quantity::Loss, _) => "bound",
+        (Quantity::Load, true) => "capacity",
+        (Quantity::Load, false) => "reserved",
+    };
+    Some(format!("{what}, {}", amount(series.quantity, series.bound? as f64)))
+}
+
 /// A bound that is far beyond everything would flatten what there is to see.
 fn with_bound(bound: Option<u64>, least: f64, most: f64) -> (f64, f64) {
     const FAR: f64 = 3.0;
     match bound.map(|bound| bound as f64) {
-        Some(bound) if bound <= FAR * most.max(1.0) => (least.min(bound), most.max(bound)),
+        Some(bound) if bound <= FAR * most || most == 0.0 => (least.min(bound), most.max(bound)),
         Some(_) | None => (least, most),
     }
 }
