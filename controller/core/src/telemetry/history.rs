@@ -96,7 +96,7 @@ impl Ring {
         if length == most {
             self.closed.pop_front();
         } else if length == self.closed.capacity() {
-            self.closed.reserve_exact((length / 2).clamp(4, most - length));
+            self.closed.reserve_exact((length / 2).max(4).min(most - length));
         }
         self.closed.push_back(cell);
     }

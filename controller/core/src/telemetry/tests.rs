@@ -188,3 +188,19 @@ fn histories_of_circuits_are_kept_beside_those_of_links_and_a_former_controller_
     let (back, ran) = from_bytes(&former).expect("the former version is read");
     assert_eq!((back.keys().len(), ran.keys().len()), (2, 0));
 }
+
+/// A restart makes room for just as much as there is, and the next bucket may be one of the last that are kept.
+#[test]
+fn however_full_a_history_is_after_a_restart_it_goes_on() {
+    for buckets in 1..125 {
+        let mut store = Store::default();
+        (0..buckets).for_each(|two| store.see(at(2 * two), &link("beta"), &sample(10)));
+        let mut after = restored(&store);
+        for two in buckets..buckets + 10 {
+            [&mut store, &mut after].map(|store| store.see(at(2 * two), &link("beta"), &sample(10)));
+        }
+        let count = |store: &Store<LinkId>| store.series(&link("beta"), Resolution::Seconds).count();
+        assert_eq!(count(&after), count(&store));
+        assert!(after.bytes() <= Store::<LinkId>::most_bytes(), "{buckets}");
+    }
+}
