@@ -38,6 +38,8 @@ pub enum Deadline {
     LookAhead,
     /// It is noted how circuits run, some of them per step.
     Note,
+    /// Forecasts learn the next portion of what they missed.
+    Learn,
     /// What was on its way when both ends had left the circuit's former path has arrived.
     Drained(CircuitId),
     /// The circuit's move goes on, or is given up.

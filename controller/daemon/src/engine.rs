@@ -134,7 +134,7 @@ impl Engine {
             let flow = self.turn(&mut events)?;
             if let Some(history) = &mut self.history {
                 match flow {
-                    Flow::On => history.keep_if_due(&self.fabric, self.now),
+                    Flow::On => history.turn(&self.fabric, self.now),
                     Flow::Stop => history.keep(&self.fabric),
                 }
             }

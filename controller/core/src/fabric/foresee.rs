@@ -1,5 +1,5 @@
 //! Remembers what was measured of the links, forecasts them, and lets decisions go by the forecasts.
-use super::Fabric;
+use super::{Fabric, Kept};
 use crate::forecast::{AHEAD, Forecasts, NEAR, Quantity};
 use crate::settings::Mode;
 use crate::telemetry::{self, BadHistory, Resolution, Sample};
@@ -21,6 +21,7 @@ impl Fabric {
         let end = if a == name { 0 } else { 1 };
         if self.topology.link(link).is_some() && (a == name || b == name) {
             self.forecasts.see(now, link, &Sample::of(measured, end));
+            self.learn_soon(now);
         }
     }
 
@@ -30,6 +31,7 @@ impl Fabric {
             self.forecasts.see(now, link, &Sample { load, ..Sample::default() });
         }
         self.forecasts.advance(now);
+        self.learn_soon(now);
         if self.settings.reroute.mode != Mode::Predictive {
             return;
         }
@@ -93,9 +95,9 @@ impl Fabric {
         })
     }
 
-    /// What was measured of all links, and how all circuits ran, for the next life of the controller.
-    pub fn history(&self) -> Vec<u8> {
-        telemetry::to_bytes(self.forecasts.history(), &self.ran)
+    /// A copy of what was measured of all links, and of how all circuits ran, for the next life of the controller.
+    pub fn history(&self) -> Kept {
+        Kept::of(self.forecasts.history(), &self.ran)
     }
 
     /// Links of which something measured is known.
@@ -103,7 +105,7 @@ impl Fabric {
         self.forecasts.history().keys().len()
     }
 
-    /// What an earlier life of the controller measured; forecasts begin with it.
+    /// What an earlier life of the controller measured; forecasts begin with it, as soon as they have [learned](Self::learning) it.
     ///
     /// # Errors
     /// It is no history of this format; then nothing is changed.
@@ -112,6 +114,7 @@ impl Fabric {
         circuits.retain(|id| self.circuits.get(*id).is_some());
         let count = links.keys().len();
         (self.forecasts, self.ran) = (Forecasts::restore(links, now), circuits);
+        self.learn_soon(now);
         Ok(count)
     }
 }

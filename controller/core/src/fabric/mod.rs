@@ -7,7 +7,9 @@ mod circuits;
 mod ends;
 mod foresee;
 mod insight;
+mod kept;
 mod keys;
+mod learn;
 mod leaving;
 mod nodes;
 mod peers;
@@ -41,6 +43,7 @@ mod tests;
 mod world;
 
 pub use crate::settings::Settings;
+pub use kept::Kept;
 pub use restore::RestoreError;
 pub use standing::Counts;
 

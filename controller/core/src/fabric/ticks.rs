@@ -43,6 +43,7 @@ impl Fabric {
                 Deadline::Query(query) => self.query_is_late(query, now),
                 Deadline::Trace(id) => self.end_trace(id),
                 Deadline::Silence(link) => self.silence_is_old(&link, now),
+                Deadline::Learn => return self.learn_again(now),
                 Deadline::LookAhead => return self.look_ahead(now),
                 Deadline::Note => return self.note_circuits(now),
                 Deadline::Drained(id) => self.drained(id, now),

@@ -1,9 +1,16 @@
 //! Forecasts of the links of a running fabric: steps each forecaster when its time has come, and picks the one to ask.
-use super::bank::{Bank, Spec};
-use super::mesh::{Config, FAR, Mesh};
+//!
+//! A forecaster that has missed many steps (after a restart all of them, else after a pause) is *behind*: it learns them in
+//! portions ([`Forecasts::catch_up`]) and is not asked before it has learned all. What telemetry forgets soonest is learned
+//! first. So seconds are known again first, by which bounds are watched, then minutes, then hours; and what is measured meanwhile is
+//! not lost: the forecaster ends in the state that it would have had without the pause.
+mod learner;
+
+use super::mesh::FAR;
 use super::outlook::{Outlook, Quantity};
 use super::slots::Slot;
 use crate::telemetry::{Bucket, Resolution, Sample, Store};
+use learner::Learner;
 use proto_model::Timestamp;
 use proto_model::topology::LinkId;
 use std::collections::BTreeMap;
@@ -11,11 +18,8 @@ use std::time::Duration;
 
 /// A step of the mesh, for which its constants were chosen: its 12 steps are an hour.
 const MESH_STEP: Duration = Duration::from_secs(300);
-const MINUTES: u64 = 5;
-/// After a longer pause only so many steps are made up for: all that was forecast before is over then.
-const MOST: u64 = 180;
-/// From a Monday, midnight, to the epoch, which was a Thursday.
-const FROM_MONDAY: Duration = Duration::from_secs(3 * 86_400);
+/// Steps of links in a portion of what is caught up with; where one step of all links is more, that one.
+const PORTION: usize = 20_000;
 
 /// How far ahead [`Forecasts::load_bound`] holds.
 pub const LOAD_WITHIN: Duration = Duration::from_secs(MESH_STEP.as_secs() * FAR as u64);
@@ -25,50 +29,41 @@ pub const LOAD_WITHIN: Duration = Duration::from_secs(MESH_STEP.as_secs() * FAR 
 pub struct Forecasts {
     store: Store<LinkId>,
     now: Timestamp,
-    /// By quantity, then resolution; what the mesh forecasts has no bank.
-    banks: Vec<(Quantity, Resolution, Bank)>,
-    mesh: Mesh,
-    /// The next bucket to learn of each resolution; the next step of the mesh. None: nothing was seen yet.
-    next: Option<([u64; 3], u64)>,
+    /// Number of the bucket of seconds that is open; all other steps end with one of them. None: nothing was seen yet.
+    seen: Option<u64>,
+    /// By quantity, then resolution.
+    learners: Vec<Learner>,
     /// All forecasters have a link in the same place, and the store has its history.
     places: BTreeMap<LinkId, Slot>,
+    /// How much was missing when a forecaster fell behind; see [`Self::missing`].
+    missed: u64,
     samples: Vec<Option<f32>>,
 }
 
 impl Default for Forecasts {
     fn default() -> Self {
-        let bank = |quantity, resolution, spec: fn(Quantity) -> Spec| {
-            (quantity, resolution, Bank::new(spec(quantity)))
-        };
-        let mut banks = Vec::new();
-        for quantity in [Quantity::Rtt, Quantity::Loss, Quantity::Load] {
-            banks.push(bank(quantity, Resolution::Seconds, Spec::seconds));
-            if quantity != Quantity::Load {
-                banks.push(bank(quantity, Resolution::Minutes, Spec::minutes));
-            }
-            banks.push(bank(quantity, Resolution::Hours, Spec::hours));
-        }
+        let all = [Quantity::Rtt, Quantity::Loss, Quantity::Load];
+        let each = |quantity| Resolution::ALL.map(|resolution| Learner::of(quantity, resolution));
         Self {
             store: Store::default(),
             now: Timestamp::default(),
-            banks,
-            mesh: Mesh::new(Config::default(), MESH_STEP),
-            next: None,
+            seen: None,
+            learners: all.into_iter().flat_map(each).collect(),
             places: BTreeMap::new(),
+            missed: 0,
             samples: Vec::new(),
         }
     }
 }
 
 impl Forecasts {
-    /// Learns again from what telemetry kept over a restart.
+    /// Learns again from what telemetry kept over a restart: the first portion now, the others by [`Self::catch_up`].
     pub fn restore(store: Store<LinkId>, now: Timestamp) -> Self {
         let mut forecasts = Self { store, ..Self::default() };
         let links: Vec<LinkId> = forecasts.store.keys().cloned().collect();
         links.iter().for_each(|link| forecasts.join(link));
-        let kept = Resolution::ALL.map(|r| r.number(now).saturating_sub(r.kept() as u64 - 1));
-        forecasts.next = Some((kept, kept[1].div_ceil(MINUTES)));
-        forecasts.advance(now);
+        forecasts.learners.iter_mut().for_each(|learner| learner.begin_anew(now));
+        forecasts.advance_to(now);
         forecasts
     }
 
@@ -87,81 +82,90 @@ impl Forecasts {
     }
 
     fn join(&mut self, link: &LinkId) {
-        let slot = self.mesh.join();
-        for (_, _, bank) in &mut self.banks {
-            let same = bank.join();
-            debug_assert_eq!(same, slot, "forecasters gain and lose links together");
-        }
-        self.places.insert(link.clone(), slot);
+        let slots: Vec<Slot> = self.learners.iter_mut().map(Learner::join).collect();
+        let Some(slot) = slots.first() else { return };
+        debug_assert!(slots.iter().all(|same| same == slot), "forecasters gain and lose links together");
+        self.places.insert(link.clone(), *slot);
     }
 
     pub fn forget(&mut self, link: &LinkId) {
         self.store.forget(link);
         let Some(slot) = self.places.remove(link) else { return };
-        self.mesh.leave(slot);
-        self.banks.iter_mut().for_each(|(_, _, bank)| bank.leave(slot));
+        self.learners.iter_mut().for_each(|learner| learner.leave(slot));
     }
 
-    /// Learns all buckets that have ended. A clock that goes back stands still.
+    /// Learns all buckets that have ended, but for what forecasters that are behind miss. A clock that goes back stands still.
     pub fn advance(&mut self, now: Timestamp) {
-        if now <= self.now && self.next.is_some() {
-            return;
-        }
+        let Some(seen) = self.seen else {
+            (self.now, self.seen) = (now, Some(Resolution::Seconds.number(now)));
+            return self.learners.iter_mut().for_each(|learner| learner.begin(now));
+        };
         self.now = self.now.max(now);
-        let numbers = Resolution::ALL.map(|resolution| resolution.number(now));
-        let (mut next, mut mesh) = self.next.unwrap_or((numbers, numbers[1] / MINUTES));
-        if next == numbers && mesh == numbers[1] / MINUTES {
-            self.next = Some((next, mesh));
-            return;
+        if Resolution::Seconds.number(self.now) != seen {
+            self.advance_to(self.now);
         }
+    }
+
+    fn advance_to(&mut self, now: Timestamp) {
+        (self.now, self.seen) = (now, Some(Resolution::Seconds.number(now)));
         self.store.advance(now);
-        for resolution in Resolution::ALL {
-            let (from, to) = (&mut next[resolution as usize], numbers[resolution as usize]);
-            for number in (*from).max(to.saturating_sub(MOST))..to {
-                self.learn(resolution, number);
+        let mut fell = false;
+        for at in 0..self.learners.len() {
+            fell |= self.learners[at].fall_behind(now);
+            while !self.learners[at].is_behind && self.learners[at].missing(now) > 0 {
+                self.learn(at);
             }
-            *from = to;
         }
-        let to = numbers[1] / MINUTES;
-        for number in mesh.max(to.saturating_sub(MOST))..to {
-            self.learn_mesh(number);
-        }
-        mesh = to;
-        self.next = Some((next, mesh));
-    }
-
-    fn learn(&mut self, resolution: Resolution, number: u64) {
-        for (quantity, of, bank) in self.banks.iter_mut().filter(|(_, of, _)| *of == resolution) {
-            self.samples.clear();
-            // Both are in the order of the links.
-            let mut buckets = self.store.all_closed(*of, number).peekable();
-            for (link, slot) in &self.places {
-                while buckets.next_if(|(of, _)| *of < link).is_some() {}
-                let bucket = buckets.next_if(|(of, _)| *of == link).and_then(|(_, bucket)| bucket);
-                put(&mut self.samples, *slot, bucket.and_then(|bucket| value(&bucket, *quantity)));
-            }
-            bank.set_clock(number + FROM_MONDAY.as_secs() / of.step().as_secs());
-            bank.step(&self.samples);
+        if fell {
+            self.missed = self.missing();
+            self.catch_up();
         }
     }
 
-    /// A step of the mesh is the mean of its minutes.
-    fn learn_mesh(&mut self, number: u64) {
-        self.samples.clear();
-        for (link, slot) in &self.places {
-            let minutes = (number * MINUTES..(number + 1) * MINUTES)
-                .filter_map(|minute| self.store.closed(link, Resolution::Minutes, minute))
-                .filter_map(|bucket| value(&bucket, Quantity::Load));
-            let (sum, count) = minutes.fold((0.0, 0.0), |(sum, count), load| (sum + load, count + 1.0));
-            put(&mut self.samples, *slot, (count > 0.0).then(|| sum / count));
+    fn learn(&mut self, at: usize) {
+        self.learners[at].learn(&self.store, &self.places, &mut self.samples);
+    }
+
+    /// Learns the next portion of what was missed. As long as something [is missing](Self::is_behind), it is for the caller
+    /// to see to it that there is a next time.
+    pub fn catch_up(&mut self) {
+        let mut left = PORTION;
+        while let Some(at) = self.most_urgent() {
+            let cost = self.places.len() * self.learners[at].effort();
+            if cost > left && left < PORTION {
+                return;
+            }
+            left = left.saturating_sub(cost);
+            self.learn(at);
+            self.learners[at].is_behind = self.learners[at].missing(self.now) > 0;
         }
-        self.mesh.set_clock(number + FROM_MONDAY.as_secs() / MESH_STEP.as_secs());
-        self.mesh.step(&self.samples);
+    }
+
+    /// Of the forecasters that are behind.
+    fn most_urgent(&self) -> Option<usize> {
+        let behind = self.learners.iter().enumerate().filter(|(_, learner)| learner.is_behind);
+        behind.min_by_key(|(_, learner)| learner.forgotten()).map(|(at, _)| at)
+    }
+
+    pub fn is_behind(&self) -> bool {
+        self.learners.iter().any(|learner| learner.is_behind)
+    }
+
+    /// Of what was missed, the share that has been learned by now, from 0 to 1; none: nothing is missing.
+    pub fn caught_up(&self) -> Option<f32> {
+        let share = 1.0 - self.missing() as f32 / self.missed.max(1) as f32;
+        self.is_behind().then_some(share.max(0.0))
+    }
+
+    /// What forecasters that are behind have to learn, in steps of a bank.
+    fn missing(&self) -> u64 {
+        let behind = self.learners.iter().filter(|learner| learner.is_behind);
+        behind.map(|learner| learner.missing(self.now) * learner.effort() as u64).sum()
     }
 
     /// What a quantity of a link will be after so long: of the mean over a second up to a minute ahead, over a minute up to
-    /// an hour (a load: over five), over an hour beyond. Where the coarser one knows nothing yet the finer one is asked, whose
-    /// band is wider. None: nothing was measured.
+    /// an hour (a load: over five), over an hour beyond. Where the coarser one knows nothing yet, or is behind, the finer one is
+    /// asked, whose band is wider. None: nothing was measured, or all of them are behind.
     pub fn outlook(&self, link: &LinkId, quantity: Quantity, horizon: Duration) -> Option<Outlook> {
         let slot = *self.places.get(link)?;
         let wanted = match horizon.as_secs() {
@@ -169,37 +173,25 @@ impl Forecasts {
             61..=3_600 => Resolution::Minutes,
             3_601.. => Resolution::Hours,
         };
-        let finer = Resolution::ALL.into_iter().rev().skip_while(|resolution| *resolution > wanted);
-        let outlook =
-            finer.into_iter().find_map(|resolution| self.ask(slot, quantity, resolution, horizon))?;
+        let suited = |learner: &&Learner| {
+            learner.quantity == quantity && learner.resolution <= wanted && !learner.is_behind
+        };
+        let mut coarser_first = self.learners.iter().rev().filter(suited);
+        let outlook = coarser_first.find_map(|learner| learner.outlook(slot, horizon))?;
         let age = self.now.since(self.store.last(link)?);
         Some(Outlook { horizon, stale: outlook.stale.map(|stale| stale.max(age)), ..outlook })
     }
 
-    fn ask(
-        &self,
-        slot: Slot,
-        quantity: Quantity,
-        resolution: Resolution,
-        horizon: Duration,
-    ) -> Option<Outlook> {
-        if (quantity, resolution) == (Quantity::Load, Resolution::Minutes) {
-            return self.mesh.outlook(slot, horizon.as_secs_f32() / MESH_STEP.as_secs_f32());
-        }
-        let (_, _, bank) = self.banks.iter().find(|(of, at, _)| (*of, *at) == (quantity, resolution))?;
-        bank.outlook(slot, horizon.as_secs_f32() / resolution.step().as_secs_f32())
-    }
-
     /// Mbit/s that a link's load (means over five minutes) does not exceed within the next hour ([`LOAD_WITHIN`]), but for one
-    /// time in a hundred. None: less than five minutes were measured.
+    /// time in a hundred. None: less than five minutes were measured, or they are not learned again yet.
     pub fn load_bound(&self, link: &LinkId) -> Option<f32> {
-        self.mesh.bound(*self.places.get(link)?)
+        let slot = *self.places.get(link)?;
+        self.learners.iter().filter(|learner| !learner.is_behind).find_map(|learner| learner.bound(slot))
     }
 
     /// Of all forecasters of a link, without its name and its history ([`Store::most_bytes`]).
     pub fn bytes_per_link(&self) -> usize {
-        let banks: usize = self.banks.iter().map(|(_, _, bank)| bank.bytes_per_link()).sum();
-        banks + self.mesh.bytes_per_link() + size_of::<Option<f32>>()
+        self.learners.iter().map(Learner::bytes_per_link).sum::<usize>() + size_of::<Option<f32>>()
     }
 }
 

@@ -158,7 +158,7 @@ fn what_was_learned_of_a_circuit_goes_with_it() {
 #[test]
 fn what_links_cost_outlives_a_restart() {
     let (mut world, id) = placed([20, 25, 40]);
-    let history = world.fabric.history();
+    let history = world.fabric.history().to_bytes();
     world.restart();
     let now = world.now;
     world.fabric.recall(&history, now).expect("just written");

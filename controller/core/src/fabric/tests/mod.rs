@@ -8,6 +8,7 @@ mod ends;
 mod external;
 mod guarantee;
 mod insight;
+mod learn;
 mod links;
 mod loads;
 mod policies;

@@ -392,7 +392,7 @@ fn forecasts_outlive_a_restart() {
         plan.candidates[0].terms[0].quantity.clone()
     };
     assert!(source(&mut world).ends_with("(forecast)"), "{}", source(&mut world));
-    let history = world.fabric.history();
+    let history = world.fabric.history().to_bytes();
     world.restart();
     let now = world.now;
     assert_eq!(world.fabric.recall(&history, now), Ok(6));

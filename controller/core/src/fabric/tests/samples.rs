@@ -148,7 +148,7 @@ fn a_restart_keeps_how_circuits_ran_and_who_is_gone_is_forgotten() {
     let other = world.create(request("web", "log")).expect("feasible").circuit.id;
     Ends::of(id).run(&mut world, 60, [Some(40), Some(4)]);
     let before = loads(&mut world, id, 600);
-    let history = world.fabric.history();
+    let history = world.fabric.history().to_bytes();
     world.ask(Request::DeleteCircuit { circuit: CircuitRef::Id(other) }).expect("there");
     world.pass(Duration::from_secs(5));
     assert_eq!(world.fabric.ran.keys().collect::<Vec<_>>(), [&id], "what is closed leaves nothing");

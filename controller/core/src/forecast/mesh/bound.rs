@@ -23,7 +23,7 @@ impl Misses {
         misses
     }
 
-    /// More of the prior: a link more.
+    /// More of the prior: a link more, with its first sample.
     pub(super) fn believe(&mut self, weight: f32) {
         for (miss, share) in [(1.0, 0.90), (2.5, 0.06), (3.5, 0.025), (5.0, 0.01), (7.0, 0.005)] {
             self.count[bin(miss)] += share * weight;

@@ -96,7 +96,6 @@ impl Mesh {
 
     /// A link more; it forecasts from its first sample on, at first by what the others know.
     pub fn join(&mut self) -> Slot {
-        self.misses.believe(self.config.prior);
         self.links.join(Link::new(&self.calendar))
     }
 
@@ -142,6 +141,9 @@ impl Mesh {
         let (turn, clock) = (self.turn, self.clock);
         for (link, sample) in self.links.zip_mut(samples) {
             let sample = measured(sample).map(|value| value.max(0.0));
+            if sample.is_some() && !link.has_begun() {
+                self.misses.believe(self.config.prior);
+            }
             if sample.is_some() || link.has_begun() {
                 let at = When { turn, clock, age: link.age as usize };
                 link.observe(&self.config, &self.calendar, at, sample);

@@ -7,6 +7,7 @@ mod failure;
 mod forecasts;
 mod network;
 mod paths;
+mod recall;
 mod report;
 mod reports;
 mod scenes;
@@ -70,9 +71,14 @@ fn run() -> Result<(), String> {
         return choice(&options);
     }
     if options.forecasts {
-        let rows = forecasts::measure(&options);
-        Table { title: "Forecasts", how: "In process, one thread; the distribution is over seconds", rows }
-            .print(options.json);
+        let mut rows = forecasts::measure(&options);
+        rows.extend(recall::measure(&options)?);
+        Table {
+            title: "Forecasts",
+            how: "In process, one thread; the distribution is over seconds, portions or repetitions",
+            rows,
+        }
+        .print(options.json);
         return Ok(());
     }
     if options.reports {
@@ -86,6 +92,7 @@ fn run() -> Result<(), String> {
     let mut rows: Vec<Row> = paths::measure(&options);
     rows.extend(failure::measure(&options)?);
     rows.extend(forecasts::measure(&options));
+    rows.extend(recall::measure(&options)?);
     rows.extend(crowd::measure(&options)?);
     rows.extend(reports::measure(&options)?);
     Table { title: "Choice of paths", how: HOW, rows }.print(options.json);
