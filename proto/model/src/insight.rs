@@ -121,6 +121,8 @@ pub enum Subject {
     /// The circuit as it ran, its path, its backup, and the other paths of its decision; of the load, what is sent each way.
     Circuit(CircuitRef),
     Link(LinkId),
+    /// 1 to 8, each of links that join its hosts.
+    Paths(Vec<Path>),
 }
 
 /// Part played by a line of a series.
@@ -130,7 +132,7 @@ pub enum Role {
     /// The circuit runs there.
     Path,
     Backup,
-    /// It was a candidate of the decision.
+    /// It was a candidate of the decision, or a path that was asked for.
     Candidate,
     /// A link that was asked for.
     Link,

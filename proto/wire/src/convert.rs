@@ -45,6 +45,8 @@ pub mod limits {
     /// Links of all candidates together, and forecasts of one of them.
     pub const OUTLOOKS: usize = 1024;
     pub const PAST: usize = 64;
+    /// Paths that a series is asked of at once.
+    pub const LINES: usize = 8;
     /// Points of a line.
     pub const POINTS: usize = 1024;
     pub const SERIES_LEAST: Duration = Duration::from_secs(10);

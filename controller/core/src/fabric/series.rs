@@ -1,4 +1,4 @@
-//! Shows how the paths of a circuit, or a link, were lately and are expected to be: what charts are drawn from.
+//! Shows how the paths of a circuit, a link, or any paths were lately and are expected to be: what charts are drawn from.
 use super::Fabric;
 use super::insight::together;
 use crate::circuit::Circuit;
@@ -44,6 +44,7 @@ impl Fabric {
                 let bound = capacity.filter(|_| quantity == Quantity::Load).map(Bandwidth::bits_per_second);
                 (vec![line((Role::Link, self.as_path(link)?))], bound)
             }
+            Subject::Paths(paths) => (self.asked(paths)?.into_iter().map(line).collect(), None),
         };
         Ok(Response::Series(Series { quantity, at: now, step: resolution.step(), bound, lines }))
     }
@@ -96,13 +97,28 @@ impl Fabric {
     }
 
     fn as_path(&self, link: &LinkId) -> Result<Path, Refusal> {
-        if self.topology.link(link).is_none() && self.forecasts.history().last(link).is_none() {
-            let what = format!("there is no link {link}");
-            return Err(Refusal { field: "link".into(), ..Refusal::new(Kind::NotFound, what) }
-                .hint("see `foreweave link list`"));
-        }
+        self.known(link, || "link".into())?;
         let (a, b) = link.ends();
         Ok(Path { nodes: vec![a.clone(), b.clone()], links: vec![link.clone()] })
+    }
+
+    /// It is there, or something of it is remembered.
+    fn known(&self, link: &LinkId, field: impl FnOnce() -> String) -> Result<(), Refusal> {
+        if self.topology.link(link).is_some() || self.forecasts.history().last(link).is_some() {
+            return Ok(());
+        }
+        let what = format!("there is no link {link}");
+        Err(Refusal { field: field(), ..Refusal::new(Kind::NotFound, what) }
+            .hint("see `foreweave link list`"))
+    }
+
+    fn asked(&self, paths: &[Path]) -> Result<Vec<(Role, Path)>, Refusal> {
+        for (path, asked) in paths.iter().enumerate() {
+            for (number, link) in asked.links.iter().enumerate() {
+                self.known(link, || format!("paths.paths[{path}].links[{number}]"))?;
+            }
+        }
+        Ok(paths.iter().map(|path| (Role::Candidate, path.clone())).collect())
     }
 
     /// Its path and backup, then the other candidates of its decision, by cost.

@@ -6,6 +6,7 @@ use super::{Malformed, Result, limits};
 use crate::v1;
 use crate::v1::insight as wire;
 use proto_model::Timestamp;
+use proto_model::circuit::Path;
 use proto_model::insight::{
     Change, Flip, Happened, Insight, Line, LinkOutlook, Origin, Past, PathOutlook, Point, Role, Series,
     Subject,
@@ -211,10 +212,44 @@ impl TryFrom<v1::SeriesRequest> for Request {
         let of = match required("subject", request.subject)? {
             Wire::Circuit(text) => Subject::Circuit(circuit_ref("circuit", &text)?),
             Wire::Link(link) => Subject::Link(inner("link", link)?),
+            Wire::Paths(_) if quantity == Quantity::Load => {
+                return Err(Malformed::new(
+                    "quantity",
+                    "the load is of a link or a circuit; of paths ask for round-trip time or loss",
+                ));
+            }
+            Wire::Paths(paths) => Subject::Paths(joined(paths).map_err(|fault| fault.within("paths"))?),
         };
         let past = span("past", request.past, limits::SERIES_LEAST, limits::SERIES_MOST)?;
         Ok(Self::Series { of, quantity, past })
     }
+}
+
+fn joined(paths: v1::series_request::Paths) -> Result<Vec<Path>> {
+    if paths.paths.is_empty() {
+        let what = format!("there is none; 1 to {} paths are drawn together", limits::LINES);
+        return Err(Malformed::new("paths", what));
+    }
+    let paths: Vec<Path> = list("paths", limits::LINES, paths.paths)?;
+    for (index, path) in paths.iter().enumerate() {
+        joins(path).map_err(|fault| fault.within(&format!("paths[{index}]")))?;
+    }
+    Ok(paths)
+}
+
+fn joins(path: &Path) -> Result<()> {
+    if path.links.is_empty() {
+        let what = format!("there is none; a path over time has 1 to {}", limits::HOPS);
+        return Err(Malformed::new("links", what));
+    }
+    for (index, (pair, link)) in path.nodes.windows(2).zip(&path.links).enumerate() {
+        let (a, b) = link.ends();
+        if pair != [a.clone(), b.clone()] && pair != [b.clone(), a.clone()] {
+            let what = format!("{link} does not join {} and {}, which stand there", pair[0], pair[1]);
+            return Err(Malformed::new(format!("links[{index}]"), what));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn series_request(of: Subject, quantity: Quantity, past: Duration) -> v1::SeriesRequest {
@@ -222,6 +257,7 @@ pub(super) fn series_request(of: Subject, quantity: Quantity, past: Duration) ->
     let subject = match of {
         Subject::Circuit(circuit) => Wire::Circuit(circuit.to_string()),
         Subject::Link(link) => Wire::Link(link.into()),
+        Subject::Paths(paths) => Wire::Paths(v1::series_request::Paths { paths: each(paths) }),
     };
     v1::SeriesRequest { subject: Some(subject), quantity: quantity_of(quantity).into(), past: nanos_of(past) }
 }

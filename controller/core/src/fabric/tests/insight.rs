@@ -1,15 +1,17 @@
 //! Plans and explanations say what would change them, what is expected of their paths, and what was decided before.
+use super::links::{answered, measure};
 use super::protection::{circuit, paths, switch};
-use super::reroute::{measured, seconds};
+use super::reroute::{SECOND, measured, seconds};
 use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
+use proto_model::circuit::Path;
 use proto_model::desired::Side;
 use proto_model::insight::{Happened, Insight, Origin, Past, Role, Series, Subject};
 use proto_model::plan::Plan;
 use proto_model::report::Way;
 use proto_model::request::{CircuitRef, Request, Response};
 use proto_model::topology::{Forecast, LinkId, LinkValues, Quantity};
-use proto_model::{CircuitId, Latency, Refusal};
+use proto_model::{CircuitId, Kind, Latency, Refusal};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -196,6 +198,65 @@ fn a_series_of_a_link_is_that_link_alone_and_one_of_nothing_is_refused() {
     assert!(refusal.to_string().contains("foreweave link list"), "{refusal}");
     let refusal = series(&mut world, Subject::Circuit(name("nobody")), 240).expect_err("there is none");
     assert!(refusal.to_string().contains("nobody"), "{refusal}");
+}
+
+fn way(middle: &str) -> Path {
+    let nodes = ["a", middle, "b"].map(name).to_vec();
+    Path { nodes, links: vec![link("a", middle), link(middle, "b")] }
+}
+
+#[test]
+fn a_series_of_paths_has_each_as_it_was_asked_for_as_the_sum_over_its_links() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 135, [2_000, 10_000, 20_000]);
+    let back =
+        Path { nodes: ["b", "t3", "a"].map(name).to_vec(), links: vec![link("t3", "b"), link("a", "t3")] };
+    let asked = [way("t2"), back, way("t1")];
+    let shown = series(&mut world, Subject::Paths(asked.to_vec()), 60).expect("known");
+    assert_eq!((shown.bound, shown.step, shown.at), (None, Duration::from_secs(2), world.now));
+    let paths: Vec<_> = shown.lines.iter().map(|line| line.path.clone()).collect();
+    assert_eq!(paths, asked);
+    for (line, millis) in shown.lines.iter().zip([10, 20, 2]) {
+        assert_eq!((line.role, line.from), (Role::Candidate, Origin::Forecast));
+        assert!((29..=32).contains(&line.points.len()), "{} points in a minute", line.points.len());
+        assert!(line.points.iter().all(|point| point.mean.abs_diff(millis * 1_000_000) < 10_000), "{line:?}");
+        let last = line.forecasts.last().expect("half as far ahead");
+        assert_eq!(last.horizon, Duration::from_secs(30));
+        assert!(last.mean.abs_diff(millis * 1_000_000) < 10_000, "{last:?}");
+    }
+    // A circuit that is made now has the same past.
+    let id = world.create(request("web", "db")).expect("feasible").circuit.id;
+    let of_circuit = series(&mut world, Subject::Circuit(CircuitRef::Id(id)), 60).expect("there");
+    assert_eq!(of_circuit.lines[0].path, way("t1"));
+    assert_eq!(of_circuit.lines[0].points, shown.lines[2].points);
+}
+
+#[test]
+fn a_step_in_which_one_link_of_a_path_was_not_measured_is_a_gap_of_that_path_alone() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 60, [2_000, 10_000, 20_000]);
+    for _ in 0..20 {
+        for (node, micros) in [("t1", 2_000), ("t2", 10_000)] {
+            measure(&mut world, "a", "a", node, answered(micros / 2, 0));
+        }
+        measure(&mut world, "b", "t2", "b", answered(5_000, 0));
+        world.pass(SECOND);
+    }
+    let shown = series(&mut world, Subject::Paths(vec![way("t1"), way("t2")]), 60).expect("known");
+    let counts: Vec<usize> = shown.lines.iter().map(|line| line.points.len()).collect();
+    assert!(counts[0] <= 22 && counts[1] >= 29, "t1–b was not measured for 20 s: {counts:?}");
+}
+
+#[test]
+fn a_series_of_a_path_with_an_unknown_link_is_refused_by_its_place() {
+    let mut world = measured(Settings::default());
+    seconds(&mut world, 10, [2_000, 10_000, 20_000]);
+    let mut odd = way("t2");
+    odd.links[0] = LinkId::new(name("a"), name("t2"), name("moon")).expect("two ends");
+    let refusal = series(&mut world, Subject::Paths(vec![way("t1"), odd]), 60).expect_err("no such link");
+    assert_eq!((refusal.kind, refusal.field.as_str()), (Kind::NotFound, "paths.paths[1].links[0]"));
+    assert!(refusal.what.contains("there is no link a–t2 (moon)"), "{refusal}");
+    assert!(refusal.hint.contains("foreweave link list"), "{refusal}");
 }
 
 #[test]
