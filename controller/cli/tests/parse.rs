@@ -278,11 +278,11 @@ fn a_drawing_needs_a_place_and_a_past_that_is_kept() {
         other => panic!("{other:?}"),
     };
     let plain = drawing("foreweave explain web-db");
-    assert!(!plain.is_wanted() && plain.check().is_ok());
+    assert!(!plain.sheet.is_wanted() && plain.check().is_ok());
     let chart = drawing("foreweave circuit explain web-db --chart --past 3h");
-    assert!(chart.is_wanted() && chart.check().is_ok());
-    assert_eq!(chart.past().as_secs(), 3 * 3_600);
-    assert_eq!(drawing("foreweave link show a b --svg x.svg").past().as_secs(), 240);
+    assert!(chart.sheet.is_wanted() && chart.check().is_ok());
+    assert_eq!(chart.sheet.past().as_secs(), 3 * 3_600);
+    assert_eq!(drawing("foreweave link show a b --svg x.svg").sheet.past().as_secs(), 240);
     let nowhere = drawing("foreweave explain web-db --loss").check().expect_err("nothing is drawn");
     assert!(nowhere.hint().contains("--chart, or --svg FILE"), "{}", nowhere.hint());
     for wrong in ["9s", "8d", "soon"] {

@@ -1,6 +1,6 @@
 //! Circuits.
 use super::bounds::BoundsArgs;
-use super::drawing::Explain;
+use super::drawing::{Explain, Sketch};
 use super::rule::RuleArgs;
 use crate::text::{DAY, Span, span};
 use clap::{Args, Subcommand, ValueHint};
@@ -13,8 +13,8 @@ use std::time::Duration;
 pub enum Circuit {
     /// Choose a path, reserve, and program every host on it
     Create(Create),
-    /// The same decision without building anything: candidates, costs, what would change
-    Plan(Wish),
+    /// The same decision without building anything: candidates, costs, what would change; or the candidates drawn over time (not of a --file)
+    Plan(Plan),
     /// Show why a circuit runs where it runs, what would change that, what is expected of its paths; or draw it
     Explain(Explain),
     /// List the circuits
@@ -153,6 +153,15 @@ impl Wish {
             starts: self.start.start,
         })
     }
+}
+
+/// What would become of a wish.
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub wish: Wish,
+    #[command(flatten)]
+    pub sketch: Sketch,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Circuits: make, plan, look, take down.
 use super::{all_understood, resource, understood};
-use crate::args::circuit::{Circuit, Create, End, Wish};
+use crate::args::circuit::{self as args, Circuit, Create, End, Wish};
 use crate::fabric::{Again, Fabric};
 use crate::failure::Failure;
 use crate::out::Out;
@@ -17,8 +17,7 @@ use std::time::Duration;
 pub(super) async fn circuit(fabric: &mut Fabric, command: &Circuit, out: Out) -> Result<(), Failure> {
     match command {
         Circuit::Create(wish) => create(fabric, wish, out).await,
-        Circuit::Plan(wish) if wish.file.is_some() => super::together::plan(fabric, wish, out).await,
-        Circuit::Plan(wish) => plan(fabric, wish, out).await,
+        Circuit::Plan(asked) => plan(fabric, asked, out).await,
         Circuit::Explain(wish) => super::explain::explain(fabric, wish, out).await,
         Circuit::List => {
             let answer =
@@ -198,15 +197,25 @@ async fn ends(fabric: &mut Fabric, view: &CircuitView) -> Ends {
     Ends { source, destination: resource::address(fabric, &spec.destination).await }
 }
 
-async fn plan(fabric: &mut Fabric, wish: &Wish, out: Out) -> Result<(), Failure> {
+async fn plan(fabric: &mut Fabric, asked: &args::Plan, out: Out) -> Result<(), Failure> {
+    let args::Plan { wish, sketch } = asked;
+    sketch.check(wish.file.is_some())?;
+    if wish.file.is_some() {
+        return super::together::plan(fabric, wish, out).await;
+    }
     let ask = v1::PlanCircuitRequest { circuit: Some(one_of(wish)?.into()) };
     let answer = fabric.read(ask, async |mut client, ask| client.plan_circuit(ask).await).await?;
-    decision(&answer, out)?;
+    if sketch.sheet.is_wanted() {
+        super::sketch::plan(fabric, asked, &answer, out).await?;
+    }
+    if !sketch.sheet.chart {
+        decision(&answer, out)?;
+    }
     refused(&answer)
 }
 
 /// A plan that found no way is an answer, and for a script a refusal.
-fn refused(answer: &v1::Plan) -> Result<(), Failure> {
+pub(super) fn refused(answer: &v1::Plan) -> Result<(), Failure> {
     if answer.chosen.is_some() {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Why a circuit runs where it runs; and drawings of how paths and links were and will be.
 use super::{circuit, understood};
-use crate::args::drawing::{Drawing, Explain};
+use crate::args::drawing::{Drawing, Explain, Sheet};
 use crate::fabric::Fabric;
 use crate::failure::Failure;
 use crate::out::Out;
@@ -13,11 +13,12 @@ use std::path::Path;
 
 pub(super) async fn explain(fabric: &mut Fabric, wish: &Explain, out: Out) -> Result<(), Failure> {
     wish.drawing.check()?;
-    if wish.drawing.is_wanted() {
+    let sheet = &wish.drawing.sheet;
+    if sheet.is_wanted() {
         let subject = Subject::Circuit(wish.circuit.to_string());
-        let series = series(fabric, subject, &wish.drawing).await?;
-        draw(&series, &wish.circuit.to_string(), &wish.drawing, out)?;
-        if wish.drawing.chart {
+        let series = series(fabric, subject, wish.drawing.quantity(), sheet).await?;
+        draw(&series, &wish.circuit.to_string(), sheet, out)?;
+        if sheet.chart {
             return Ok(());
         }
     }
@@ -35,7 +36,8 @@ pub(super) async fn links(
 ) -> Result<(), Failure> {
     let mut all: Option<v1::Series> = None;
     for link in links {
-        let one = series(fabric, Subject::Link(link.clone().into()), drawing).await?;
+        let subject = Subject::Link(link.clone().into());
+        let one = series(fabric, subject, drawing.quantity(), &drawing.sheet).await?;
         match &mut all {
             Some(all) => all.lines.extend(one.lines),
             none => *none = Some(one),
@@ -43,28 +45,33 @@ pub(super) async fn links(
     }
     let title = links.first().map(|link| format!("{} – {}", link.ends().0, link.ends().1));
     match all {
-        Some(all) => draw(&all, &title.unwrap_or_default(), drawing, out),
+        Some(all) => draw(&all, &title.unwrap_or_default(), &drawing.sheet, out),
         None => Ok(()),
     }
 }
 
-async fn series(fabric: &mut Fabric, subject: Subject, drawing: &Drawing) -> Result<v1::Series, Failure> {
-    let quantity = match drawing.quantity() {
+pub(super) async fn series(
+    fabric: &mut Fabric,
+    subject: Subject,
+    quantity: Quantity,
+    sheet: &Sheet,
+) -> Result<v1::Series, Failure> {
+    let quantity = match quantity {
         Quantity::Rtt => v1::link::Quantity::Rtt,
         Quantity::Loss => v1::link::Quantity::Loss,
         Quantity::Load => v1::link::Quantity::Load,
     };
-    let past = u64::try_from(drawing.past().as_nanos()).unwrap_or(u64::MAX);
+    let past = u64::try_from(sheet.past().as_nanos()).unwrap_or(u64::MAX);
     let ask = v1::SeriesRequest { subject: Some(subject), quantity: quantity.into(), past };
     fabric.read(ask, async |mut client, ask| client.get_series(ask).await).await
 }
 
-fn draw(answer: &v1::Series, title: &str, drawing: &Drawing, out: Out) -> Result<(), Failure> {
+pub(super) fn draw(answer: &v1::Series, title: &str, sheet: &Sheet, out: Out) -> Result<(), Failure> {
     let series: Series = understood(answer.clone())?;
-    if let Some(file) = &drawing.svg {
+    if let Some(file) = &sheet.svg {
         write(file, &show::picture::of(title, &series), out)?;
     }
-    match drawing.chart {
+    match sheet.chart {
         true => out.answer("Series", answer, || show::plot::here(&series)),
         false => Ok(()),
     }

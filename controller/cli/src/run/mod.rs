@@ -9,6 +9,7 @@ mod policy;
 mod replay;
 mod resource;
 mod rule;
+mod sketch;
 mod together;
 mod watch;
 

@@ -82,10 +82,10 @@ pub(super) async fn link(fabric: &mut Fabric, command: &Link, out: Out) -> Resul
             let mut answer =
                 fabric.read(v1::Empty {}, async |mut client, ask| client.list_links(ask).await).await?;
             let links = between(&mut answer, which)?;
-            if drawing.is_wanted() {
+            if drawing.sheet.is_wanted() {
                 let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
                 super::explain::links(fabric, &ids, drawing, out).await?;
-                if drawing.chart {
+                if drawing.sheet.chart {
                     return Ok(());
                 }
             }

@@ -1,5 +1,7 @@
 //! The program against a pretended controller on loopback, over real mutual TLS.
 mod older;
+mod plan;
+mod watch;
 
 use proto_model::{Kind, Refusal};
 use proto_wire::v1::fabric_server::{Fabric, FabricServer};
@@ -31,6 +33,9 @@ struct Pretended {
     closing: bool,
     /// Of all streams but the first, if they are others.
     later: Option<Vec<v1::Event>>,
+    /// What every wish would become.
+    plan: v1::Plan,
+    series: Arc<Mutex<Vec<v1::SeriesRequest>>>,
     streams: Arc<AtomicUsize>,
     keys: Arc<Mutex<Vec<String>>>,
     received: Arc<Notify>,
@@ -57,10 +62,8 @@ not_asked_for! {
     rollback_rules(CircuitRequest) -> RuleSetView;
     get_resource(GetResourceRequest) -> Resource;
     discover_resources(DiscoverResourcesRequest) -> DiscoverResourcesResponse;
-    plan_circuit(PlanCircuitRequest) -> Plan;
     place_circuits(PlaceCircuitsRequest) -> PlaceCircuitsResponse;
     explain_circuit(CircuitRequest) -> Plan;
-    get_series(SeriesRequest) -> Series;
     list_shortages(ListShortagesRequest) -> ListShortagesResponse;
     update_firewall_rule(UpdateFirewallRuleRequest) -> RuleSetView;
     list_nodes(Empty) -> ListNodesResponse;
@@ -83,6 +86,13 @@ not_asked_for! {
     }
     async fn get_status(&self, _: Request<v1::Empty>) -> Result<Response<v1::Status>, Status> {
         Ok(Response::new(v1::Status { version: "9.9.9".into(), nodes: 3, ..Default::default() }))
+    }
+    async fn plan_circuit(&self, _: Request<v1::PlanCircuitRequest>) -> Result<Response<v1::Plan>, Status> {
+        Ok(Response::new(self.plan.clone()))
+    }
+    async fn get_series(&self, ask: Request<v1::SeriesRequest>) -> Result<Response<v1::Series>, Status> {
+        self.series.lock().expect("series").push(ask.get_ref().clone());
+        Ok(Response::new(plan::series(ask.into_inner())))
     }
     async fn create_circuit(&self, ask: Request<v1::CreateCircuitRequest>) -> Result<Response<v1::Circuit>, Status> {
         let seen = {
@@ -403,90 +413,4 @@ async fn links_between_two_nodes_are_shown_with_what_was_measured() {
     let output = foreweave(&config, &["link", "show", "a", "z"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no link between a and z"), "{}", text(&output.stderr));
-}
-
-#[tokio::test]
-async fn a_watch_prints_switches_as_they_come() {
-    let authority = Authority::new();
-    let way = |middle: &str| {
-        let link = |a: &str, b: &str| v1::LinkId { a: a.into(), b: b.into(), network: "wan".into() };
-        Some(v1::Path {
-            nodes: vec!["a".into(), middle.into(), "z".into()],
-            links: vec![link("a", middle), link(middle, "z")],
-        })
-    };
-    let first = v1::Circuit {
-        path: way("m"),
-        backup: way("n"),
-        backup_ready: true,
-        ..circuit(v1::circuit::State::Active)
-    };
-    let turned = v1::Circuit {
-        on_backup: vec![v1::Side::Destination.into()],
-        protection: "lost 12 of 60 probes, 1 % is allowed".into(),
-        ..first.clone()
-    };
-    let events = [first, turned]
-        .map(|circuit| v1::Event { event: Some(v1::event::Event::Circuit(circuit)), ..Default::default() });
-    let pretended = Pretended { events: events.to_vec(), ..Default::default() };
-    let config = authority.configure(&[authority.serve(pretended).await]);
-    assert_eq!(
-        first_lines(&config, &["watch"], 2).await,
-        [
-            "circuit c42 web-db is active  a → m → z",
-            "circuit c42 web-db sends: source by the path, destination by the backup  a → n → z  lost 12 of 60 probes, 1 % is allowed",
-        ]
-    );
-    let json = first_lines(&config, &["watch", "--json"], 2).await;
-    let last: serde_json::Value = serde_json::from_str(&json[1]).expect("JSON");
-    assert_eq!(last["circuit"]["on_backup"][0], "SIDE_DESTINATION");
-    assert_eq!(last["circuit"]["backup"]["nodes"][1], "n");
-}
-
-#[tokio::test]
-async fn a_watch_goes_on_when_the_controller_is_back_and_tells_only_what_changed() {
-    let authority = Authority::new();
-    let named = |id: u64, state| v1::Circuit { id, ..circuit(state) };
-    let told = |event| v1::Event { event: Some(event), ..Default::default() };
-    let active = |id| told(v1::event::Event::Circuit(named(id, v1::circuit::State::Active)));
-    let caught_up = || told(v1::event::Event::CaughtUp(v1::Empty {}));
-    let suspended = told(v1::event::Event::Circuit(named(2, v1::circuit::State::Suspended)));
-    let pretended = Pretended {
-        events: vec![active(1), active(2), active(3), caught_up()],
-        later: Some(vec![active(1), suspended, caught_up(), active(4)]),
-        ..Default::default()
-    };
-    let config = authority.configure(&[authority.serve(pretended).await]);
-    let shown = first_lines(&config, &["watch"], 6).await;
-    let expected = [
-        "c1 web-db is active",
-        "c2 web-db is active",
-        "c3 web-db is active",
-        "c2 web-db is suspended",
-        "c3 is gone",
-        "c4 web-db is active",
-    ];
-    for (line, part) in shown.iter().zip(expected) {
-        assert!(line.contains(part), "{part}: {shown:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_watch_is_one_line_per_event() {
-    let authority = Authority::new();
-    let events = [
-        v1::event::Event::Circuit(circuit(v1::circuit::State::Active)),
-        v1::event::Event::CaughtUp(v1::Empty {}),
-        v1::event::Event::CircuitGone(42),
-    ];
-    let events = events.map(|event| v1::Event { event: Some(event), ..Default::default() }).to_vec();
-    let address = authority.serve(Pretended { events, ..Default::default() }).await;
-    let config = authority.configure(&[address]);
-    let shown = first_lines(&config, &["watch"], 2).await;
-    assert!(shown[0].contains("circuit c42 web-db is active"), "{shown:?}");
-    assert!(shown[1].contains("circuit c42 is gone"), "{shown:?}");
-    let lines = first_lines(&config, &["watch", "--json"], 3).await;
-    let lines: Vec<serde_json::Value> =
-        lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(lines[2]["circuit_gone"], 42);
 }
