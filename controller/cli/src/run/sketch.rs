@@ -11,6 +11,7 @@ use proto_model::insight::{Role, Series};
 use proto_model::intent::Bounds;
 use proto_model::plan::Plan;
 use proto_model::topology::Quantity;
+use proto_model::{Kind, Refusal};
 use proto_wire::v1;
 use proto_wire::v1::series_request::{Paths, Subject};
 
@@ -34,13 +35,25 @@ pub(super) async fn plan(
     ways.truncate(PANELS);
     let (quantity, sheet) = (asked.sketch.quantity(), &asked.sketch.sheet);
     let paths = ways.iter().map(|(_, path)| v1::Path::from((*path).clone())).collect();
-    let drawn = series(fabric, Subject::Paths(Paths { paths }), quantity, sheet).await?;
+    let drawn = series(fabric, Subject::Paths(Paths { paths }), quantity, sheet).await.map_err(of_older)?;
     let drawn = as_planned(understood(drawn)?, &ways, &plan.bounds);
     draw(&drawn.into(), &title(asked), sheet, out)?;
     if more > 0 {
         out.note(&format!("{more} more candidates are not drawn; without --chart the plan lists them"));
     }
     Ok(())
+}
+
+/// A controller that knows no paths as a subject sees none.
+fn of_older(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused { refusal, .. } if refusal.kind == Kind::Invalid && refusal.field == "subject" => {
+            let what = "the controller is of an older build, which cannot draw the paths of a plan";
+            let hint = "without --chart and --svg the plan says what is expected of them";
+            Failure::Refused { refusal: Refusal::precondition(what).hint(hint), option: None }
+        }
+        other => other,
+    }
 }
 
 fn nothing() -> Failure {

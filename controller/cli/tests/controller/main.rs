@@ -35,6 +35,8 @@ struct Pretended {
     later: Option<Vec<v1::Event>>,
     /// What every wish would become.
     plan: v1::Plan,
+    /// Knows of no paths that a series could be asked of, as older builds.
+    no_paths: bool,
     series: Arc<Mutex<Vec<v1::SeriesRequest>>>,
     streams: Arc<AtomicUsize>,
     keys: Arc<Mutex<Vec<String>>>,
@@ -91,6 +93,9 @@ not_asked_for! {
         Ok(Response::new(self.plan.clone()))
     }
     async fn get_series(&self, ask: Request<v1::SeriesRequest>) -> Result<Response<v1::Series>, Status> {
+        if self.no_paths {
+            return Err(convert::status_of(&Refusal::invalid("subject", "is missing")));
+        }
         self.series.lock().expect("series").push(ask.get_ref().clone());
         Ok(Response::new(plan::series(ask.into_inner())))
     }

@@ -26,3 +26,15 @@ async fn drops_of_other_hosts_that_an_older_build_tells_are_left_out() {
     let nodes: Vec<_> = json["drops"].as_array().expect("a list").iter().map(|drop| &drop["node"]).collect();
     assert_eq!(nodes, ["edge-b"], "{json}");
 }
+
+#[tokio::test]
+async fn a_controller_of_an_older_build_that_cannot_draw_a_plan_is_named_as_such() {
+    let authority = Authority::new();
+    let older =
+        Pretended { no_paths: true, plan: super::plan::planned(super::plan::three()), ..Default::default() };
+    let config = authority.configure(&[authority.serve(older).await]);
+    let output = foreweave(&config, &["circuit", "plan", "web", "db", "--chart"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("of an older build") && said.contains("without --chart and --svg"), "{said}");
+}

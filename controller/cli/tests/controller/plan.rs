@@ -23,7 +23,7 @@ fn candidate(path: v1::Path, rejected: &[&str]) -> v1::Candidate {
 }
 
 /// The second candidate is chosen, the third would be its backup.
-fn planned(candidates: Vec<v1::Candidate>) -> v1::Plan {
+pub(super) fn planned(candidates: Vec<v1::Candidate>) -> v1::Plan {
     v1::Plan {
         bounds: Some(v1::Bounds { max_rtt: Some(20 * MS), max_loss: Some(10_000), ..Default::default() }),
         weights: Some(v1::Weights::default()),
@@ -34,7 +34,7 @@ fn planned(candidates: Vec<v1::Candidate>) -> v1::Plan {
     }
 }
 
-fn three() -> Vec<v1::Candidate> {
+pub(super) fn three() -> Vec<v1::Candidate> {
     ["t1", "t2", "t3"].map(|middle| candidate(way(middle), &[])).to_vec()
 }
 
