@@ -5,8 +5,7 @@ use proto_model::circuit::Path;
 use proto_model::insight::{
     Change, Flip, Happened, Insight, Line, LinkOutlook, Origin, Past, PathOutlook, Point, Role, Series,
 };
-use proto_model::intent::Bounds;
-use proto_model::plan::{Candidate, Offer, Plan, Term, Weights};
+use proto_model::plan::{Candidate, Offer, Plan, Term};
 use proto_model::topology::{Forecast, LinkId, Quantity};
 use proto_model::{Latency, Loss, NodeName, Price, Timestamp};
 use std::time::Duration;
@@ -246,19 +245,10 @@ fn explained() -> Plan {
         ],
     };
     Plan {
-        bounds: Bounds::default(),
-        weights: Weights::default(),
         chosen: Some(0),
         candidates: vec![candidate(&["a", "x", "b"], 11.0, &[]), candidate(&["a", "y", "b"], 13.7, &[])],
-        omitted: 0,
-        refused: None,
-        feasible: None,
-        hosts: Vec::new(),
-        backup: None,
-        protection: String::new(),
-        warnings: Vec::new(),
-        choice: None,
         insight: Some(insight),
+        ..Plan::default()
     }
 }
 

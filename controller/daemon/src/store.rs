@@ -95,7 +95,6 @@ mod tests {
     use super::*;
     use controller_core::record::Counters;
     use proto_model::CircuitId;
-    use proto_model::intent::Bounds;
     use proto_model::plan::{Plan, Weights};
 
     /// A stored plan is the plan that was decided, to the last bit of its costs.
@@ -104,21 +103,7 @@ mod tests {
         let spread = (1..5000_u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 * 1.7e-13);
         for cost in spread.chain([0.1 + 0.2, 1e23]) {
             let weights = Weights { rtt: cost, ..Weights::default() };
-            let plan = Plan {
-                bounds: Bounds::default(),
-                weights,
-                chosen: None,
-                candidates: Vec::new(),
-                omitted: 0,
-                refused: None,
-                feasible: None,
-                hosts: Vec::new(),
-                backup: None,
-                protection: String::new(),
-                warnings: Vec::new(),
-                choice: None,
-                insight: None,
-            };
+            let plan = Plan { weights, ..Plan::default() };
             let record = Record::Decision(CircuitId(1), plan);
             let key = key_text(&record.key());
             assert_eq!(decode(&key, &encode(&key, &record).expect("encode")), Ok(record));

@@ -105,8 +105,8 @@ pub struct HostChange {
     pub changes: Vec<String>,
 }
 
-/// The answer to a dry run, and the record of a decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The answer to a dry run, and the record of a decision. Of nothing at all: no candidate, and nothing chosen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub bounds: Bounds,
     pub weights: Weights,

@@ -270,21 +270,7 @@ mod tests {
 
     fn plan(candidates: Vec<Candidate>, bounds: Bounds) -> Plan {
         let chosen = candidates.first().filter(|first| first.rejected.is_empty()).map(|_| 0);
-        Plan {
-            bounds,
-            weights: Weights::default(),
-            chosen,
-            candidates,
-            omitted: 0,
-            refused: None,
-            feasible: None,
-            hosts: Vec::new(),
-            backup: None,
-            protection: String::new(),
-            warnings: Vec::new(),
-            choice: None,
-            insight: None,
-        }
+        Plan { bounds, chosen, candidates, ..Plan::default() }
     }
 
     #[test]
