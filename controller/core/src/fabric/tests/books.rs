@@ -1,4 +1,5 @@
 //! Long random lives with bandwidth: whatever fails, no link is promised more than it has.
+use super::numbers::Numbers;
 use crate::circuit::Circuit;
 use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
@@ -38,18 +39,6 @@ enum Wiring {
 
 /// How often what happened.
 type Counts = BTreeMap<&'static str, usize>;
-
-/// xorshift64 (Marsaglia 2003): the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
-    }
-}
 
 fn world(numbers: &mut Numbers, wiring: Wiring) -> World {
     let mut world = World::new(Settings::default());
@@ -271,7 +260,7 @@ fn keeps(world: &World, before: &BTreeMap<CircuitId, (Path, Path)>) {
 }
 
 fn live(seed: u64, life: Life, wiring: Wiring) -> Counts {
-    let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut numbers = Numbers::of(seed);
     let mut world = world(&mut numbers, wiring);
     let mut counts = Counts::new();
     for at in 0..OPERATIONS {

@@ -11,6 +11,7 @@ mod insight;
 mod learn;
 mod links;
 mod loads;
+mod numbers;
 mod policies;
 mod protection;
 mod refusals;

@@ -1,4 +1,5 @@
 //! Circuits that start later: what they are promised is kept, and never promised to others.
+use super::numbers::Numbers;
 use crate::fabric::Settings;
 use crate::fabric::world::{World, link, name, request};
 use proto_model::request::{CircuitRef, CircuitRequest, Request, Response};
@@ -249,18 +250,6 @@ fn a_plan_looks_at_the_time_that_is_asked_for() {
     world.check();
 }
 
-/// xorshift64 (Marsaglia 2003): the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
-    }
-}
-
 const REQUESTS: usize = 2_000;
 const LIVES: u64 = 50;
 const SIDE: usize = 12;
@@ -293,7 +282,7 @@ fn ways() -> World {
 type Counts = BTreeMap<&'static str, usize>;
 
 fn live(seed: u64) -> Counts {
-    let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut numbers = Numbers::of(seed);
     let (mut world, mut counts) = (ways(), Counts::new());
     for _ in 0..REQUESTS {
         let what = ask(&mut world, &mut numbers);
