@@ -1,4 +1,5 @@
 //! Owns all state of a region; everything that happens comes in here, everything that shall happen goes out.
+mod advance;
 mod agents;
 mod allocate;
 mod ask;
