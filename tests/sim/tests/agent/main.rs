@@ -1,13 +1,15 @@
 //! What an agent does to its kernel, alone: no controller's mind, no network.
+mod failures;
+mod interfaces;
+
 use agent_core::bounds::{BATCH, QUARANTINE};
 use agent_core::io::Input;
-use agent_core::kernel_state::{Entry, EntryKey, HostSide, Kernel, Step};
-use proto_model::desired::{Change, Gate, Object, ObjectKey, Side};
+use agent_core::kernel_state::{Entry, EntryKey, Kernel, Step};
+use proto_model::desired::{Change, Gate, Object, ObjectKey};
 use proto_model::report::{Report, Say, Traffic};
-use proto_model::topology::Underlay;
-use proto_model::{Bandwidth, CircuitId, Generation, Timestamp};
+use proto_model::{CircuitId, Generation, Timestamp};
 use std::time::Duration;
-use tests_sim::host::{Host, hello};
+use tests_sim::host::Host;
 use tests_sim::kernel::PretendedKernel;
 use tests_sim::objects::*;
 
@@ -168,40 +170,6 @@ fn a_neighbour_that_changes_after_a_restart_is_followed_without_a_controller() {
 }
 
 #[test]
-fn an_interface_in_need_of_repair_is_put_and_its_circuits_stay() {
-    let mut host = told(kernel(2), &some_objects());
-    host.settle(T0);
-    let side = HostSide::of(&address(1));
-    let mut kernel = host.crash();
-    kernel.damage(side);
-    let maps = kernel.maps.clone();
-    kernel.fail(EntryKey::Eni(side), 1, "its namespace cannot be opened");
-    let mut again = told(kernel, &some_objects());
-    assert_eq!(again.settle(T0), 1, "the step that fails, and no other");
-    let report = reports(&mut again).remove(0);
-    assert_eq!(
-        report.failed.iter().map(|f| f.key.clone()).collect::<Vec<_>>(),
-        [ObjectKey::Eni(resource(1))]
-    );
-    assert_eq!(again.kernel.maps, maps, "its circuits go on");
-    // After a failure all that is bound to it is written once more, in place.
-    assert!(again.pass(later(60_000)) > 0, "repaired");
-    assert_eq!(again.kernel.maps, maps);
-    converged(&mut again);
-}
-
-#[test]
-fn what_vanishes_before_a_controller_has_spoken_causes_no_step() {
-    let mut host = told(kernel(2), &some_objects());
-    host.settle(T0);
-    let mut again = Host::start(host.crash(), T0);
-    let side = HostSide::of(&address(1));
-    assert!(again.kernel.remove_interface(&side));
-    again.vanish(side, T0);
-    assert_eq!((again.settle(T0), again.pass(later(60_000))), (0, 0));
-}
-
-#[test]
 fn strangers_are_removed_and_in_an_order_that_opens_no_hole() {
     let mut host = told(kernel(2), &some_objects());
     host.settle(T0);
@@ -209,38 +177,6 @@ fn strangers_are_removed_and_in_an_order_that_opens_no_hole() {
     assert!(again.settle(T0) > 0);
     assert_eq!(again.kernel.leftovers(), Vec::<String>::new());
     converged(&mut again);
-}
-
-#[test]
-fn a_missing_namespace_is_the_root_cause_of_all_that_fails() {
-    let mut host = told(kernel(1), &some_objects());
-    host.settle(T0);
-    let report = reports(&mut host).remove(0);
-    let failed: Vec<ObjectKey> = report.failed.iter().map(|failure| failure.key.clone()).collect();
-    let ends = [Side::Source, Side::Destination].map(|side| ObjectKey::Endpoint(CircuitId(2), side));
-    assert_eq!(failed, [vec![ObjectKey::Eni(resource(2))], ends.to_vec()].concat());
-    assert!(
-        report.failed.iter().all(|failure| failure.why == "there is no namespace /run/netns/ns2"),
-        "{report:?}"
-    );
-    host.kernel.add_namespace(&place(2));
-    host.pass(later(1_000));
-    converged(&mut host);
-    let recovered: Vec<ObjectKey> =
-        reports(&mut host).into_iter().flat_map(|report| report.recovered).collect();
-    assert_eq!(recovered, failed);
-}
-
-#[test]
-fn a_failing_step_is_tried_ever_more_seldom() {
-    let mut host = Host::start(kernel(1), T0);
-    host.kernel.fail(EntryKey::Rules(1), 1_000, "no memory");
-    host.connect(1, T0);
-    host.tell(1, whole(1, &[rules(1, 1, &["allow any"])]), T0);
-    host.settle(T0);
-    assert_eq!(host.pass(later(10_000)), 6, "after 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 s");
-    assert_eq!(host.pass(later(600_000)), 21, "and at last every 30 s");
-    assert_eq!(reports(&mut host).len(), 1, "an unchanged failure is told once");
 }
 
 #[test]
@@ -263,75 +199,6 @@ fn an_old_session_is_not_heard() {
     host.connect(2, T0);
     host.tell(1, whole(2, &[]), T0);
     assert_eq!(host.settle(T0), 0);
-}
-
-#[test]
-fn a_vanished_interface_is_made_again() {
-    let mut host = told(kernel(2), &some_objects());
-    host.settle(T0);
-    host.take_said();
-    let side = HostSide::of(&address(1));
-    assert!(host.kernel.remove_interface(&side));
-    host.vanish(side, T0);
-    host.settle(T0);
-    converged(&mut host);
-    assert_eq!(reports(&mut host), []);
-}
-
-#[test]
-fn an_interface_that_a_step_had_to_make_anew_gets_all_that_was_bound_to_it() {
-    let mut host = told(kernel(2), &some_objects());
-    host.settle(T0);
-    host.take_said();
-    for n in [1, 2] {
-        // Nobody tells the agent; it only learns by changing the MTU of what is not there any more.
-        assert!(host.kernel.remove_interface(&HostSide::of(&address(n))));
-        let mut smaller = eni(n);
-        smaller.mtu = 1_300;
-        host.tell(1, changes(n.into(), vec![Change::Put(Object::Eni(smaller))]), T0);
-        assert!(host.settle(T0) > 1);
-        converged(&mut host);
-    }
-    assert!(reports(&mut host).iter().all(|report| report.failed.is_empty()));
-}
-
-#[test]
-fn an_interface_that_vanishes_during_a_batch_is_made_again() {
-    for at in 0..12 {
-        let mut host = told(kernel(2), &some_objects());
-        for _ in 0..at {
-            host.step(T0);
-        }
-        let side = HostSide::of(&address(1));
-        if host.kernel.remove_interface(&side) {
-            host.vanish(side, T0);
-        }
-        host.settle(T0);
-        host.pass(later(60_000));
-        converged(&mut host);
-    }
-}
-
-#[test]
-fn an_interface_that_is_put_elsewhere_takes_its_circuits_with_it() {
-    let mut host = told(kernel(3), &some_objects());
-    host.settle(T0);
-    let mut moved = eni(1);
-    moved.attachment = place(3);
-    host.tell(1, changes(1, vec![Change::Put(Object::Eni(moved))]), T0);
-    host.settle(T0);
-    converged(&mut host);
-}
-
-#[test]
-fn a_new_mtu_is_one_step() {
-    let mut host = told(kernel(2), &some_objects());
-    host.settle(T0);
-    let mut smaller = eni(1);
-    smaller.mtu = 1_300;
-    host.tell(1, changes(1, vec![Change::Put(Object::Eni(smaller))]), T0);
-    assert_eq!(host.settle(T0), 1);
-    converged(&mut host);
 }
 
 #[test]
@@ -391,25 +258,6 @@ fn a_rule_change_writes_where_no_packet_looks_and_rows_rest_before_reuse() {
 }
 
 #[test]
-fn an_address_that_changes_its_owner_never_mixes_them() {
-    let mut host = told(kernel(4), &some_objects());
-    host.settle(T0);
-    let mut heir = eni(4);
-    heir.address = address(1);
-    host.tell(1, changes(1, vec![Change::Put(Object::Eni(heir.clone()))]), T0);
-    host.settle(T0);
-    let failed = reports(&mut host).pop().expect("a report").failed;
-    assert_eq!(failed[0].why, "interface fw64400001 is taken by interface of r1");
-    host.tell(1, changes(2, vec![Change::Remove(ObjectKey::Eni(resource(1)))]), T0);
-    host.settle(T0);
-    host.pass(later(1_000));
-    let interfaces: Vec<String> = host.kernel.interfaces().map(|(_, i)| i.eni.resource.clone()).collect();
-    assert_eq!(interfaces, ["r2", "r4"]);
-    assert_eq!(host.kernel.sins, Vec::<String>::new());
-    assert!(!host.kernel.maps.labels.contains_key(&1), "no label delivers into the heir");
-}
-
-#[test]
 fn counters_are_asked_for_while_somebody_listens() {
     let mut host = told(kernel(2), &some_objects());
     host.settle(T0);
@@ -453,48 +301,4 @@ fn a_hop_that_turns_elsewhere_never_stops_forwarding() {
         assert!(host.kernel.maps.labels.contains_key(&317));
     }
     converged(&mut host);
-}
-
-/// A host of which the agent may shape `eth0`, and a hop with a reservation.
-fn reserved(kernel: PretendedKernel) -> Host {
-    let mut host = Host::start(kernel, T0);
-    let mut hello = hello();
-    hello.underlays.push(Underlay {
-        interface: "eth0".into(),
-        network: "lan".parse().expect("a name"),
-        addresses: vec![here()],
-        mtu: 1_500,
-        speed: Some(Bandwidth::mbit(100)),
-        shape: true,
-    });
-    host.handle(Input::Connected { session: 1, hello }, T0);
-    let Object::Hop(hop) = hop(3, 2, 50, 3, 60) else { panic!("a hop") };
-    let hop = proto_model::desired::Hop { reserved: Bandwidth::mbit(40), ..hop };
-    host.tell(1, whole(1, &[Object::Hop(hop)]), T0);
-    host
-}
-
-#[test]
-fn where_queues_cannot_be_made_a_reserved_circuit_works_and_only_they_are_reported() {
-    let queues = EntryKey::Shaper("eth0".into());
-    let class = EntryKey::Class("eth0".into(), 4);
-    for refused in [queues.clone(), class.clone()] {
-        let mut kernel = kernel(0);
-        kernel.fail(refused.clone(), u32::MAX, "somebody else's root queue");
-        let mut host = reserved(kernel);
-        host.settle(T0);
-        let report = reports(&mut host).pop().expect("a report");
-        let failed: Vec<_> = report.failed.iter().map(|failed| (&failed.key, failed.why.as_str())).collect();
-        assert_eq!(failed, [(&ObjectKey::Queues("eth0".into()), "somebody else's root queue")]);
-        assert_eq!(report.generation, Generation(1));
-        let have = host.kernel.observe().expect("can be read");
-        assert!(have.contains_key(&EntryKey::Label(50)), "{have:?}");
-        assert!(!have.contains_key(&class));
-        host.kernel.heal();
-        host.pass(later(60_000));
-        converged(&mut host);
-        assert!(host.node().have().contains_key(&class));
-        let report = reports(&mut host).pop().expect("a report");
-        assert_eq!(report.recovered, [ObjectKey::Queues("eth0".into())]);
-    }
 }
