@@ -1,4 +1,5 @@
-//! What is said of a host that has not heard of a deletion, of a link that carries nothing, and of one that others fill.
+//! What is said of a host that has not heard of a deletion, of a link that carries nothing, of one that others fill, and of
+//! the paths of a circuit that is not there.
 use crate::support::{Fabric, PATIENCE, ROW, allow_icmp, eventually, web_to_db, within};
 use anyhow::{Context, Result};
 use proto_wire::v1;
@@ -107,5 +108,32 @@ fn what_a_host_sends_beside_circuits_is_neither_available_nor_reserved() -> Resu
         || Ok(available(&fabric)?.is_some_and(|free| free > 45 * MBIT)),
     )?;
     fabric.circuit(reserved(40))?;
+    fabric.lab.down()
+}
+
+#[test]
+fn a_plan_is_drawn_from_what_hosts_measured_before_there_was_a_circuit() -> Result<()> {
+    let row = ROW.replace("rate = \"1gbit\"", "rate = \"1gbit\"\ndelay = \"5ms\"");
+    let fabric = Fabric::up("ahead", &row)?;
+    let plan = |more: &[&str]| -> Result<Output> {
+        let wish = ["circuit", "plan", "web", "db", "--latency", "50ms", "--chart"];
+        foreweave(&fabric, &[&wish[..], more].concat())
+    };
+    let points = |series: &serde_json::Value| series["lines"][0]["points"].as_array().map_or(0, Vec::len);
+    eventually("both links were measured for some steps", || {
+        let shown = plan(&["--json"])?;
+        Ok(shown.status.success() && points(&serde_json::from_slice(&shown.stdout)?) >= 3)
+    })?;
+    let series: serde_json::Value = serde_json::from_slice(&plan(&["--json"])?.stdout)?;
+    assert_eq!((&series["bound"], &series["lines"][0]["role"]), (&50_000_000.into(), &"ROLE_PATH".into()));
+    let least = series["lines"][0]["points"][0]["least"].as_u64().context("a time")?;
+    assert!(least >= 20_000_000, "two links of 5 ms, there and back: {series}");
+    let shown = String::from_utf8(plan(&[])?.stdout)?;
+    assert!(shown.starts_with("a → t → b  (path)  now ") && shown.contains("≤ 50 ms"), "{shown}");
+    // A probe counts as lost only after a while.
+    eventually("its loss is known, too", || {
+        let loss = String::from_utf8(plan(&["--draw", "loss"])?.stdout)?;
+        Ok(loss.starts_with("a → t → b  (path)  now "))
+    })?;
     fabric.lab.down()
 }
