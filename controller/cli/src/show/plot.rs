@@ -194,8 +194,8 @@ fn coloured(cells: impl Iterator<Item = (Style, char)>) -> String {
 
 fn axis(frame: &Frame, columns: usize) -> String {
     let now = (-frame.begins / frame.lasts() * columns as f64) as usize;
-    let past = super::scale::ago(frame.begins);
-    let future = if frame.ends > 0.0 { super::scale::ago(frame.ends) } else { String::new() };
+    let past = scale::ago(frame.begins);
+    let future = if frame.ends > 0.0 { scale::ago(frame.ends) } else { String::new() };
     let gap = now.saturating_sub(past.chars().count() + 1);
     let rest = columns.saturating_sub(now + 3);
     format!("{:LABELS$}  {past}{:gap$}now{future:>rest$}", "", "")
