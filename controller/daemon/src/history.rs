@@ -1,6 +1,6 @@
 //! Keeps what was measured of the links over a restart: in a file beside the store, since samples are no promises.
 //!
-//! The engine gives a copy to a thread, which writes it: turning it into bytes takes ten times as long as copying it, and a
+//! The engine gives a copy to a thread, which writes it: turning it into bytes takes several times as long as copying it, and a
 //! disk may take as long as it likes.
 use crate::files;
 use anyhow::{Context, Result};

@@ -3,7 +3,7 @@ use crate::telemetry::{self, Store};
 use proto_model::CircuitId;
 use proto_model::topology::LinkId;
 
-/// Copying takes a tenth of what the bytes take.
+/// Copying takes a quarter of what the bytes take.
 #[derive(Clone, Debug)]
 pub struct Kept {
     links: Store<LinkId>,
