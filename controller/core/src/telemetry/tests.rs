@@ -197,7 +197,9 @@ fn however_full_a_history_is_after_a_restart_it_goes_on() {
         (0..buckets).for_each(|two| store.see(at(2 * two), &link("beta"), &sample(10)));
         let mut after = restored(&store);
         for two in buckets..buckets + 10 {
-            [&mut store, &mut after].map(|store| store.see(at(2 * two), &link("beta"), &sample(10)));
+            [&mut store, &mut after]
+                .into_iter()
+                .for_each(|store| store.see(at(2 * two), &link("beta"), &sample(10)));
         }
         let count = |store: &Store<LinkId>| store.series(&link("beta"), Resolution::Seconds).count();
         assert_eq!(count(&after), count(&store));
