@@ -3,6 +3,7 @@ use crate::support::Controller;
 use proto_wire::v1;
 use proto_wire::v1::enrolment_client::EnrolmentClient;
 use proto_wire::v1::renewal_client::RenewalClient;
+use tokio::task::JoinSet;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -53,14 +54,15 @@ async fn few_hosts_enrol_at_one_time_and_their_room_comes_back() {
     const ENROLMENTS: usize = 64;
     let controller = Controller::start().await;
     let channel = controller.stranger().await;
-    let slow: Vec<_> = (0..ENROLMENTS)
-        .map(|_| tokio::spawn(without_a_message(channel.clone(), "/foreweave.v1.Enrolment/Enrol")))
+    // One more than there is room for, and nobody else: whoever gets in stays.
+    let mut slow: JoinSet<_> = (0..=ENROLMENTS)
+        .map(|_| without_a_message(channel.clone(), "/foreweave.v1.Enrolment/Enrol"))
         .collect();
-    while nonsense(&controller).await != Code::Unavailable {}
-    for call in slow {
-        call.abort();
-    }
-    drop(channel);
+    let refused = slow.join_next().await.expect("one of them").expect("no panic").expect("a refusal");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert_eq!(nonsense(&controller).await, Code::Unavailable, "all the others are in");
+    assert!(slow.try_join_next().is_none(), "only one was too many");
+    drop((slow, channel));
     while nonsense(&controller).await != Code::InvalidArgument {}
     controller.enrol(&controller.token("a").await).await.expect("there is room");
 }
