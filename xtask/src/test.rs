@@ -41,11 +41,16 @@ fn doctests() -> Result<()> {
     shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--quiet"]))
 }
 
-/// The fuzz targets on fixed and pseudo-random inputs; they are a workspace of their own, for the fuzzer's sake.
+/// The fuzz targets on fixed and pseudo-random inputs; they are a workspace of their own, for the fuzzer's sake, with a lock file that a
+/// change of a dependency forgets easily: so it is insisted on.
 fn fuzz_targets_by_rote() -> Result<()> {
     let manifest = shell::root().join("fuzz/Cargo.toml");
     let mut cargo = shell::cargo();
-    cargo.args(["test", "--quiet", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(shell::target());
+    cargo
+        .args(["test", "--locked", "--quiet", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(shell::target());
     shell::run(&mut cargo)
 }
 
